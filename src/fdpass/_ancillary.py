@@ -1,0 +1,368 @@
+"""One sendmsg, one recvmsg: descriptors as ancillary data. The only file that names SCM_RIGHTS.
+
+What holds here: a received descriptor is close-on-exec from its first instant and owned by the `Message`
+before anything about it is checked; whatever is refused is closed; what was cut is an error, never silence.
+Facts: unix(7), cmsg(3), and ``net/core/scm.c`` of the kernel.
+"""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import os
+import socket
+import struct
+import warnings
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Any, NamedTuple, NoReturn, Self
+
+from fdpass.errors import (
+    Closed,
+    FdsLost,
+    InvalidMessage,
+    LossReason,
+    NotADescriptor,
+    Truncated,
+    translated,
+)
+from fdpass.fd import Fd
+
+MAX_FDS = 253
+"""The most descriptors in one message: SCM_MAX_FD of ``include/net/scm.h``."""
+
+_RIGHTS = (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+_CREDENTIALS = (socket.SOL_SOCKET, socket.SCM_CREDENTIALS)
+_PIDFD = (socket.SOL_SOCKET, 4)  # SCM_PIDFD, Linux 6.5; CPython 3.11 has no name for it
+_UCRED = struct.Struct("iII")
+
+# Always room for everything that the kernel may put there, credentials and a pidfd (in front of the
+# descriptors) included: a buffer cut to size is how descriptors get lost.
+_ROOM = socket.CMSG_SPACE(4 * MAX_FDS) + socket.CMSG_SPACE(_UCRED.size) + socket.CMSG_SPACE(4)
+# Plain ints: or-ing IntFlag members costs more than the system call.
+_CUT = int(socket.MSG_CTRUNC | socket.MSG_TRUNC)
+_CLOEXEC = int(socket.MSG_CMSG_CLOEXEC)
+
+
+class Credentials(NamedTuple):
+    """Who sent a message, as the kernel vouches for it on a socket with SO_PASSCRED."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+class Message:
+    """One message: bytes, and the descriptors that came with them, which it owns.
+
+    ``len(message)`` is the number of descriptors. `fds` makes `Fd` objects of them when it is first asked
+    for; from then on each `Fd` owns its own, and the message only closes those that you left in it.
+
+    Attributes:
+        data: The bytes.
+        credentials: The sender's, if the socket passes them (SO_PASSCRED), else None.
+        flags: ``msg_flags`` as recvmsg(2) gave them.
+        address: The sender's address, of a datagram from a bound socket; else None.
+    """
+
+    __slots__ = ("_fds", "_raw", "address", "credentials", "data", "flags")
+
+    def __init__(
+        self,
+        data: bytes,
+        raw: Iterable[int] = (),
+        credentials: Credentials | None = None,
+        flags: int = 0,
+        address: Any = None,
+    ) -> None:
+        self._raw = raw
+        self._fds: tuple[Fd, ...] | None = None
+        self.data = data
+        self.credentials = credentials
+        self.flags = flags
+        self.address = address
+
+    @property
+    def fds(self) -> tuple[Fd, ...]:
+        """The descriptors, each owned by its `Fd`, in the order in which they were sent."""
+        if self._fds is None:
+            raw, self._raw = self._raw, ()
+            self._fds = tuple(map(Fd, raw))
+        return self._fds
+
+    def __len__(self) -> int:
+        return len(self._raw) if self._fds is None else len(self._fds)  # type: ignore[arg-type]
+
+    def __bool__(self) -> bool:
+        return bool(self.data) or len(self) > 0
+
+    def close(self) -> None:
+        """Close every descriptor that was not taken. A second call does nothing."""
+        raw, self._raw = self._raw, ()
+        if raw:
+            close_all(raw)
+        for fd in self._fds or ():
+            fd.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Message of {len(self.data)} bytes and {len(self)} descriptors>"
+
+    def __del__(self) -> None:
+        if self._raw:
+            warnings.warn(
+                f"forgotten: {self!r}; close it, or take its descriptors",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
+            self.close()
+
+
+def release(message: Message) -> list[int]:
+    """The numbers out of a message that was just received: the caller owns them now."""
+    raw, message._raw = list(message._raw), ()  # noqa: SLF001: the same file
+    return raw
+
+
+def close_all(raw: Iterable[int]) -> None:
+    """Close owned numbers: neighbours with one close_range(2), since the kernel hands out the lowest free."""
+    start = end = -1
+    for fd in raw:
+        if fd == end:
+            end += 1
+            continue
+        if end >= 0:
+            os.closerange(start, end)
+        start, end = fd, fd + 1
+    if end >= 0:
+        os.closerange(start, end)
+
+
+def numbers(fds: Iterable[Any]) -> array.array[int]:
+    """The descriptors' numbers, lent, whatever form they have.
+
+    Raises:
+        NotADescriptor: One is neither int nor `Fd` nor has ``fileno()``.
+        Closed: One is closed.
+    """
+    found = array.array("i")
+    for item in fds:
+        found.append(item if type(item) is int else _number(item))
+    return found
+
+
+def _number(item: Any) -> int:
+    if isinstance(item, int) and not isinstance(item, bool):
+        return int(item)
+    fileno = getattr(item, "fileno", None)
+    if fileno is None or isinstance(item, type):
+        raise NotADescriptor(f"{item!r} is no descriptor: pass an int, an Fd, or an object with fileno()")
+    try:
+        number = fileno()
+    except ValueError as error:  # what file objects say when they are closed
+        raise Closed(f"{item!r} is closed") from error
+    if type(number) is not int:
+        raise NotADescriptor(f"fileno() of {item!r} gave {number!r}, which is no descriptor")
+    if number < 0:  # what sockets say when they are closed
+        raise Closed(f"{item!r} is closed")
+    return number
+
+
+def listed(fds: Iterable[Any]) -> Sequence[Any]:
+    """``fds`` as a sequence, refusing what only looks like a sequence of descriptors.
+
+    Raises:
+        NotADescriptor: It is one descriptor, bytes, or not iterable.
+    """
+    if type(fds) is tuple or type(fds) is list:
+        return fds
+    if (
+        isinstance(fds, str | bytes | bytearray | memoryview)
+        or not hasattr(fds, "__iter__")
+        or hasattr(fds, "fileno")
+    ):
+        raise NotADescriptor(f"fds is a sequence of descriptors, not {fds!r}")
+    return tuple(fds)
+
+
+def close_given(items: Iterable[Any]) -> None:
+    """Close what was given, each once, now that the kernel has it."""
+    for item in dict.fromkeys(items):
+        if isinstance(item, int):
+            os.close(item)
+        else:
+            item.close()
+
+
+def check_givable(items: Iterable[Any]) -> None:
+    """Giving closes: refuse beforehand what cannot be closed.
+
+    Raises:
+        NotADescriptor: One has ``fileno()``, but no ``close()``.
+    """
+    for item in items:
+        if not isinstance(item, int) and not hasattr(item, "close"):
+            raise NotADescriptor(
+                f"{item!r} cannot be given, for it has no close(): lend it, or give its number"
+            )
+
+
+def send_fds(
+    sock: socket.socket,
+    data: Any,
+    fds: Iterable[Any],
+    *,
+    give: bool = False,
+    flags: int = 0,
+    address: Any = None,
+) -> int:
+    """Send one message with descriptors over a Unix socket, to any peer that speaks SCM_RIGHTS.
+
+    Args:
+        sock: A Unix socket of any type. Its timeout holds.
+        data: Bytes-like. On a stream at least one byte: descriptors without data vanish there.
+        fds: Up to 253 ints, `Fd` or objects with ``fileno()``. Lent, unless ``give``.
+        give: Close them once the kernel took the message; on failure they stay yours.
+        flags: As of sendmsg(2), for instance MSG_DONTWAIT.
+        address: Where to, for an unconnected datagram socket.
+
+    Returns:
+        How many bytes were sent. On a stream it may be fewer than given: send the rest *without* the
+        descriptors, for these have gone with the first byte.
+
+    Raises:
+        NotADescriptor: Before anything is sent.
+        InvalidMessage: More than 253 descriptors, or no data on a stream. Nothing was sent.
+        Closed: A descriptor, or the socket, is closed. Nothing was sent.
+        Busy: No room now: EAGAIN, ENOBUFS, or too many descriptors in flight (ETOOMANYREFS).
+        PeerClosed: Nobody can receive it any more.
+        MessageTooLarge: More than the socket carries in one message (EMSGSIZE).
+        Timeout: The socket's timeout ran out.
+        BadDescriptor: One of the numbers is not open. Nothing was sent.
+        CallFailed: sendmsg(2) failed for another reason.
+    """
+    items = listed(fds)
+    if give:
+        check_givable(items)
+    rights = numbers(items)
+    if len(rights) > MAX_FDS:
+        raise InvalidMessage(
+            f"{len(rights)} descriptors: one message carries at most {MAX_FDS}; a Channel splits them"
+        )
+    if rights and not data and sock.type == socket.SOCK_STREAM:
+        raise InvalidMessage(
+            "descriptors need at least one byte of data on a stream: without, the kernel drops them"
+        )
+    ancillary = [(*_RIGHTS, rights)] if rights else []
+    try:
+        if address is None:
+            sent = sock.sendmsg((data,), ancillary, flags)
+        else:
+            sent = sock.sendmsg((data,), ancillary, flags, address)
+    except OSError as error:
+        _explain(sock, error, "cannot send")
+    if give:
+        close_given(items)
+    return sent
+
+
+def send_parts(sock: socket.socket, parts: tuple[Any, ...], rights: array.array[int], flags: int) -> int:
+    """Send buffers as one message, with numbers already checked: what channels are made of. Raises OSError."""
+    return sock.sendmsg(parts, [(*_RIGHTS, rights)] if rights else (), flags)
+
+
+def recv_fds(sock: socket.socket, bufsize: int = 65536, *, max_fds: int = MAX_FDS, flags: int = 0) -> Message:
+    """Receive one message and own its descriptors, from any peer that speaks SCM_RIGHTS.
+
+    Args:
+        sock: A Unix socket of any type. Its timeout holds.
+        bufsize: The most bytes to receive, at least 1.
+        max_fds: The most descriptors you want, 0 to 253. Room is made for all that the kernel can send: a
+            surplus is closed and reported, not lost.
+        flags: As of recvmsg(2). Do not use MSG_PEEK: see the guide.
+
+    Returns:
+        The message. No data and no descriptors is the end of file (or an empty datagram).
+
+    Raises:
+        FdsLost: Descriptors did not arrive, or were more than ``max_fds``. It has the rest of the message.
+        Truncated: The datagram was longer than ``bufsize``. It has the rest of the message.
+        Busy: Nothing is there, and the socket does not block.
+        Timeout: The socket's timeout ran out.
+        PeerClosed: The peer reset the connection.
+        Closed: The socket is closed.
+        CallFailed: recvmsg(2) failed for another reason.
+    """
+    try:
+        message = receive(sock, bufsize, flags)
+    except OSError as error:
+        _explain(sock, error, "cannot receive")
+    if message.flags & _CUT or len(message) > max_fds:
+        _refuse(message, max_fds)
+    return message
+
+
+def receive(sock: socket.socket, bufsize: int, flags: int) -> Message:
+    """One recvmsg(2): the message, unchecked, but owned. Raises OSError."""
+    data, ancillary, msg_flags, address = sock.recvmsg(bufsize, _ROOM, flags | _CLOEXEC)
+    if not ancillary:
+        return Message(data, (), None, msg_flags, address or None)
+    raw = array.array("i")
+    credentials = None
+    for level, kind, content in ancillary:
+        if (level, kind) == _RIGHTS:
+            # A cut control message can end within a number; whole ones come first.
+            raw.frombytes(content if len(content) % 4 == 0 else content[: len(content) // 4 * 4])
+        elif (level, kind) == _CREDENTIALS and len(content) == _UCRED.size:
+            credentials = Credentials(*_UCRED.unpack(content))
+        elif (level, kind) == _PIDFD and len(content) == 4:
+            close_all(
+                array.array("i", content)
+            )  # SO_PASSPIDFD: one more descriptor, which nobody asked of us
+    return Message(data, raw, credentials, msg_flags, address or None)
+
+
+def why_lost(held: int) -> LossReason:
+    """The reason for MSG_CTRUNC, now that ``held`` descriptors of the message are open here.
+
+    The control buffer was large enough, so either no slot was free (then none is now), or something that
+    decides about descriptors, a security module or BPF, dropped one.
+    """
+    if held >= MAX_FDS:
+        return "control data cut"
+    try:
+        os.close(fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 0))
+    except OSError as error:
+        return (
+            "table full" if error.errno in {23, 24} else "unknown"
+        )  # ENFILE, EMFILE; EBADF: no descriptor 0
+    return "refused by policy"
+
+
+def _refuse(message: Message, max_fds: int) -> NoReturn:
+    if len(message) > max_fds:
+        keep, surplus = message.fds[:max_fds], message.fds[max_fds:]
+        for fd in surplus:
+            fd.close()
+        raise FdsLost("surplus", message.data, keep, lost=len(surplus))
+    if message.flags & socket.MSG_CTRUNC:
+        reason = why_lost(len(message))
+        raise FdsLost(reason, message.data, message.fds)
+    raise Truncated("the datagram is longer than bufsize: its end is lost", message.data, message.fds)
+
+
+def _explain(sock: socket.socket, error: OSError, doing: str) -> NoReturn:
+    if sock.fileno() < 0:
+        raise Closed("this socket is closed") from error
+    raise translated(error, doing) from error
+
+
+__all__ = ["MAX_FDS", "Credentials", "Message", "recv_fds", "send_fds"]

@@ -1,0 +1,226 @@
+"""`AsyncChannel`: what `Channel` is, on anyio. All that is decided is decided in `_conversation`; this waits.
+
+Between a system call that took or gave a message and the return to the caller there is no ``await``: that is
+why a cancellation loses nothing.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Callable, Iterable
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
+
+from fdpass._ancillary import MAX_FDS, Message, close_given, listed
+from fdpass._conversation import MAX_MESSAGE, Conversation
+from fdpass._outbox import Outgoing
+from fdpass._pair import SocketType, socket_pair
+from fdpass.errors import Closed, PeerClosed
+from fdpass.peer import Peer
+from fdpass.policy import Policy
+
+_DONTWAIT = int(socket.MSG_DONTWAIT)
+_PAUSE_MIN, _PAUSE_MAX = 0.0005, 0.05  # seconds: no event tells when descriptors in flight have landed
+_RUN = 16  # so many calls that need not wait may pass before one lets other tasks run
+
+
+class AsyncChannel:
+    """A connected Unix socket with messages: bytes and descriptors. See `Channel` for what is the same.
+
+    Any task may send while another receives; several that send, or receive, take turns. Each call is a
+    checkpoint for cancellation; while nothing has to wait, every 16th lets other tasks run.
+
+    A cancelled `recv` has taken nothing. A cancelled `send` is called off, and what you wanted to give is
+    yours; if only the end of its last frame, or its acknowledgement, was missing, the peer may still get it.
+
+    Args:
+        sock: A connected Unix socket, stream or seqpacket. The channel owns it now.
+        acknowledged: As of `Channel`.
+        max_message: As of `Channel`.
+        max_fds: As of `Channel`.
+        policy: As of `Channel`.
+
+    Raises:
+        InvalidMessage: It is no Unix socket of these types, or a bound is negative. The socket stays yours.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        acknowledged: bool = False,
+        max_message: int = MAX_MESSAGE,
+        max_fds: int = MAX_FDS,
+        policy: Policy | None = None,
+    ) -> None:
+        self._talk = Conversation(
+            sock, acknowledged=acknowledged, max_message=max_message, max_fds=max_fds, policy=policy
+        )
+        self._sending: anyio.Lock | None = None
+        self._changed: anyio.Event | None = None
+        self._reading = False
+        self._run = 0
+
+    @classmethod
+    def pair(cls, type: SocketType = "seqpacket", **options: Any) -> tuple[Self, Self]:  # noqa: A002
+        """Two channels, connected to each other; ``options`` as of the constructor, for both."""
+        one, other = socket_pair(type)
+        try:
+            return cls(one, **options), cls(other, **options)
+        except BaseException:
+            one.close()
+            other.close()
+            raise
+
+    async def send(self, data: Any, fds: Iterable[Any] = (), *, give: bool = False) -> None:
+        """Send one message: as `Channel.send`, with cancellation in the place of timeouts."""
+        items = listed(fds)
+        self._check_open()
+        message = self._talk.out.prepare(data, items, give=give)
+        try:
+            await self._breathe()
+            if self._sending is None:
+                self._sending = anyio.Lock(fast_acquire=True)
+            async with self._sending:
+                await self._deliver(message)
+        finally:
+            message.close()
+        if give:
+            close_given(items)
+
+    async def recv(self) -> Message:
+        """Receive one message: as `Channel.recv`, with cancellation in the place of timeouts."""
+        self._check_open()
+        await self._breathe()
+        talk = self._talk
+        if not talk.inbox:
+            if talk.acknowledged:
+                talk.ask_again()
+                talk.flush()
+            await self._until(talk.ready)
+        try:
+            return talk.take()
+        finally:
+            talk.flush()
+
+    async def __aiter__(self) -> AsyncIterator[Message]:
+        """Messages until the peer closes its end."""
+        while True:
+            try:
+                message = await self.recv()
+            except PeerClosed:
+                return
+            yield message
+
+    def fileno(self) -> int:
+        """The socket's number, lent. -1 once closed."""
+        return self._talk.sock.fileno()
+
+    @property
+    def peer(self) -> Peer:
+        """Who is at the other end, as it was when the connection was made. You own it: it may hold a pidfd."""
+        self._check_open()
+        return Peer.of(self._talk.sock)
+
+    @property
+    def closed(self) -> bool:
+        """True once `close` was called."""
+        return self._talk.sock.fileno() < 0
+
+    def close(self) -> None:
+        """Close the channel, and the descriptors of messages not received. Who waits in it gets `Closed`."""
+        if not self.closed:
+            self._talk.flush()
+            # Wakes who waits, and takes the registration out of epoll, where it follows the description.
+            anyio.notify_closing(self._talk.sock)
+            self._talk.close()
+            self._notify()
+
+    async def aclose(self) -> None:
+        """As `close`; a checkpoint."""
+        self.close()
+        await checkpoint()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return "<AsyncChannel closed>" if self.closed else f"<AsyncChannel {self.fileno()}>"
+
+    # Waiting
+
+    async def _breathe(self) -> None:
+        self._run += 1
+        if self._run >= _RUN:
+            self._run = 0
+            await checkpoint()
+        else:
+            await checkpoint_if_cancelled()
+        self._check_open()
+
+    async def _deliver(self, message: Outgoing) -> None:
+        talk = self._talk
+        try:
+            while True:
+                talk.queue(message)
+                await self._push()
+                if not talk.acknowledged:
+                    return
+                await self._until(lambda: talk.answered(message))
+                if talk.settle(message):
+                    return
+        except BaseException:
+            talk.abandon(message)
+            talk.flush()
+            raise
+
+    async def _push(self) -> None:
+        pause = _PAUSE_MIN
+        while (state := self._talk.push()) != "sent":
+            if state == "room":
+                await self._wait(anyio.wait_writable)
+            else:
+                await anyio.sleep(pause)
+                pause = min(pause * 2, _PAUSE_MAX)
+
+    async def _until(self, ready: Callable[[], bool]) -> None:
+        """Until ``ready``: one task reads for all, the others wait for what it got."""
+        while not ready():
+            if self._reading:
+                if self._changed is None:
+                    self._changed = anyio.Event()
+                await self._changed.wait()
+                continue
+            self._reading = True
+            try:
+                if not self._talk.pull(_DONTWAIT):
+                    await self._wait(anyio.wait_readable)
+                self._talk.flush()
+            finally:
+                self._reading = False
+                self._notify()
+
+    async def _wait(self, wait: Callable[[Any], Any]) -> None:
+        self._run = 0
+        try:
+            await wait(self._talk.sock)
+        except anyio.ClosedResourceError:
+            self._check_open()
+            raise
+
+    def _notify(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
+
+    def _check_open(self) -> None:
+        if self._talk.sock.fileno() < 0:
+            raise Closed("this channel is closed")
