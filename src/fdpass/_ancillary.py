@@ -31,9 +31,10 @@ from fdpass.fd import Fd
 MAX_FDS = 253
 """The most descriptors in one message: SCM_MAX_FD of ``include/net/scm.h``."""
 
-_RIGHTS = (socket.SOL_SOCKET, socket.SCM_RIGHTS)
-_CREDENTIALS = (socket.SOL_SOCKET, socket.SCM_CREDENTIALS)
-_PIDFD = (socket.SOL_SOCKET, 4)  # SCM_PIDFD, Linux 6.5; CPython 3.11 has no name for it
+_SOL_SOCKET, _SCM_RIGHTS, _SCM_CREDENTIALS = (
+    int(number) for number in (socket.SOL_SOCKET, socket.SCM_RIGHTS, socket.SCM_CREDENTIALS)
+)
+_SCM_PIDFD = 4  # Linux 6.5; CPython 3.11 has no name for it
 _UCRED = struct.Struct("iII")
 
 # Always room for everything that the kernel may put there, credentials and a pidfd (in front of the
@@ -128,7 +129,7 @@ class Message:
 
 def release(message: Message) -> list[int]:
     """The numbers out of a message that was just received: the caller owns them now."""
-    raw, message._raw = list(message._raw), ()  # noqa: SLF001: the same file
+    raw, message._raw = list(message._raw), ()  # noqa: SLF001
     return raw
 
 
@@ -210,9 +211,7 @@ def check_givable(items: Iterable[Any]) -> None:
     """
     for item in items:
         if not isinstance(item, int) and not hasattr(item, "close"):
-            raise NotADescriptor(
-                f"{item!r} cannot be given, for it has no close(): lend it, or give its number"
-            )
+            raise NotADescriptor(f"{item!r} cannot be given, for it has no close(): lend it, or give its number")
 
 
 def send_fds(
@@ -261,7 +260,7 @@ def send_fds(
         raise InvalidMessage(
             "descriptors need at least one byte of data on a stream: without, the kernel drops them"
         )
-    ancillary = [(*_RIGHTS, rights)] if rights else []
+    ancillary = [(_SOL_SOCKET, _SCM_RIGHTS, rights)] if rights else []
     try:
         if address is None:
             sent = sock.sendmsg((data,), ancillary, flags)
@@ -276,7 +275,7 @@ def send_fds(
 
 def send_parts(sock: socket.socket, parts: tuple[Any, ...], rights: array.array[int], flags: int) -> int:
     """Send buffers as one message, with numbers already checked: what channels are made of. Raises OSError."""
-    return sock.sendmsg(parts, [(*_RIGHTS, rights)] if rights else (), flags)
+    return sock.sendmsg(parts, [(_SOL_SOCKET, _SCM_RIGHTS, rights)] if rights else (), flags)
 
 
 def recv_fds(sock: socket.socket, bufsize: int = 65536, *, max_fds: int = MAX_FDS, flags: int = 0) -> Message:
@@ -315,18 +314,17 @@ def receive(sock: socket.socket, bufsize: int, flags: int) -> Message:
     data, ancillary, msg_flags, address = sock.recvmsg(bufsize, _ROOM, flags | _CLOEXEC)
     if not ancillary:
         return Message(data, (), None, msg_flags, address or None)
+    if len(ancillary) == 1 and ancillary[0][1] == _SCM_RIGHTS and not msg_flags & _CUT:
+        return Message(data, array.array("i", ancillary[0][2]), None, msg_flags, address or None)
     raw = array.array("i")
     credentials = None
-    for level, kind, content in ancillary:
-        if (level, kind) == _RIGHTS:
-            # A cut control message can end within a number; whole ones come first.
-            raw.frombytes(content if len(content) % 4 == 0 else content[: len(content) // 4 * 4])
-        elif (level, kind) == _CREDENTIALS and len(content) == _UCRED.size:
+    for _, kind, content in ancillary:  # the level is SOL_SOCKET: Unix sockets have no other
+        if kind == _SCM_RIGHTS:
+            raw.frombytes(content[: len(content) & ~3])  # what is cut may end within a number
+        elif kind == _SCM_CREDENTIALS and len(content) == _UCRED.size:
             credentials = Credentials(*_UCRED.unpack(content))
-        elif (level, kind) == _PIDFD and len(content) == 4:
-            close_all(
-                array.array("i", content)
-            )  # SO_PASSPIDFD: one more descriptor, which nobody asked of us
+        elif kind == _SCM_PIDFD and len(content) == 4:
+            close_all(array.array("i", content))  # SO_PASSPIDFD: one more descriptor, that nobody asked of us
     return Message(data, raw, credentials, msg_flags, address or None)
 
 
@@ -341,9 +339,7 @@ def why_lost(held: int) -> LossReason:
     try:
         os.close(fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 0))
     except OSError as error:
-        return (
-            "table full" if error.errno in {23, 24} else "unknown"
-        )  # ENFILE, EMFILE; EBADF: no descriptor 0
+        return "table full" if error.errno in {23, 24} else "unknown"  # ENFILE, EMFILE; EBADF: no descriptor 0
     return "refused by policy"
 
 

@@ -79,6 +79,7 @@ class Conversation:
         self._packets = sock.type == socket.SOCK_SEQPACKET
         self._parser = _framing.Parser(packets=self._packets)
         self._assembler = _framing.Assembler(max_message, max_fds)
+        self._between = True  # nothing is half there
         self._answers: dict[int, int] = {}  # the number of a message that waits for its answer -> Kind, or -1
         self._missed: int | None = None
         if max_fds == 0:
@@ -147,14 +148,13 @@ class Conversation:
             self.drop(found)
             return True
         if (
-            len(message.data) <= self._max_plain
-            and len(message) <= self._max_fds
+            self._between
+            and len(message.data) <= self._max_plain
+            and (count := len(message)) <= self._max_fds
             and not message.flags & _CUT
-            and _framing.plain(message.data, len(message), 0)
-            and self._parser.idle
-            and self._assembler.idle
+            and _framing.plain(message.data, count)
         ):
-            message.data = message.data[16:]
+            message.data = message.data[HEADER.size :]
             self.inbox.append((None, message))
             return True
         try:
@@ -162,6 +162,7 @@ class Conversation:
         except FdpassError as error:
             self.drop(error)
             raise
+        self._between = self._parser.idle and self._assembler.idle
         return True
 
     def ready(self) -> bool:

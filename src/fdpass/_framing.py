@@ -16,7 +16,7 @@ import struct
 from collections import deque
 from collections.abc import Iterable, Iterator
 from enum import IntEnum, IntFlag
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fdpass.errors import ProtocolError
 
@@ -71,20 +71,15 @@ def header(kind: int, flags: int, count: int, length: int, number: int) -> bytes
     return HEADER.pack(MAGIC, VERSION, kind, flags, count, length, number)
 
 
-def plain(data: bytes, count: int, flags: int) -> bool:
-    """Whether ``data`` is exactly one MESSAGE frame that is a whole message with these flags: the usual case."""
-    if len(data) < HEADER.size:
+_PLAIN = struct.Struct("<HI")
+_PLAIN_START = HEADER.pack(MAGIC, VERSION, 0, 0, 0, 0, 0)[:6]
+
+
+def plain(data: bytes, count: int) -> bool:
+    """Whether ``data`` and ``count`` descriptors are exactly one frame that is a whole message: the usual case."""
+    if len(data) < HEADER.size or not data.startswith(_PLAIN_START):
         return False
-    magic, version, kind, found, wanted, length, _ = HEADER.unpack_from(data)
-    return bool(
-        kind == 0
-        and found == flags
-        and wanted == count
-        and length == len(data) - HEADER.size
-        and length <= FRAME_MAX
-        and magic == MAGIC
-        and version == VERSION
-    )
+    return bool(_PLAIN.unpack_from(data, 6) == (count, len(data) - HEADER.size))
 
 
 class Piece(NamedTuple):
@@ -143,8 +138,9 @@ class Parser:
         if dropped:
             self._fds.append(None)
         while len(self._bytes) >= HEADER.size:
-            magic, version, kind, flags, count, length, number = HEADER.unpack_from(self._bytes)
-            _check(magic, version, kind, flags, count, length)
+            fields = HEADER.unpack_from(self._bytes)
+            _check(fields)
+            _, _, kind, flags, count, length, number = fields
             if len(self._bytes) < HEADER.size + length:
                 self._check_partial(count)
                 break
@@ -187,15 +183,12 @@ class Parser:
             raise ProtocolError("more descriptors came than a frame can have")
 
 
-def _check(magic: bytes, version: int, kind: int, flags: int, count: int, length: int) -> None:
+def _check(fields: tuple[Any, ...]) -> None:
+    magic, version, kind, flags, count, length, _ = fields
     if magic != MAGIC:
-        raise ProtocolError(
-            "the peer does not speak the channel's protocol: use send_fds and recv_fds with it"
-        )
+        raise ProtocolError("the peer does not speak the channel's protocol: use send_fds and recv_fds with it")
     if version != VERSION:
-        raise ProtocolError(
-            f"the peer speaks version {version} of the channel's protocol, and this is {VERSION}"
-        )
+        raise ProtocolError(f"the peer speaks version {version} of the channel's protocol, and this is {VERSION}")
     if kind >= _KINDS or flags & ~_FLAGS or length > FRAME_MAX or count > FDS_MAX:
         raise ProtocolError("a frame's header is not valid")
     if kind != Kind.MESSAGE and (length or count or flags):
@@ -272,9 +265,7 @@ class Assembler:
     def _check_bounds(self) -> None:
         length = len(self._data) if self._memfd is None else self._memfd
         if length > self._max_message:
-            self._refused = (
-                f"a message of at least {length} bytes came, where max_message is {self._max_message}"
-            )
+            self._refused = f"a message of at least {length} bytes came, where max_message is {self._max_message}"
         elif self._count > self._max_fds:
             self._refused = f"at least {self._count} descriptors came, where max_fds is {self._max_fds}"
         if self._refused:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from fdpass import _framing
-from fdpass._ancillary import check_givable, numbers, send_parts
+from fdpass._ancillary import numbers, send_parts
 from fdpass._framing import FRAME_MAX, Flag, Piece
 from fdpass.fd import Fd
 from fdpass.memory import share
@@ -65,10 +65,8 @@ class Outbox:
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
-    def prepare(self, data: Any, items: Sequence[Any], *, give: bool) -> Outgoing:
+    def prepare(self, data: Any, items: Sequence[Any]) -> Outgoing:
         """Cut a message into frames. Raises (InvalidMessage, NotADescriptor, Closed) before anything is sent."""
-        if give:
-            check_givable(items)
         rights = numbers(items) if items else _NONE
         if type(data) is not bytes:
             data = memoryview(data).cast("B")
@@ -83,14 +81,29 @@ class Outbox:
         size = _framing.SIZE.pack(len(data))
         return Outgoing(number, self._frames(number, size, rights, Flag.MEMFD), memfd)
 
+    def send_now(self, data: Any, items: Sequence[Any]) -> bool:
+        """Send a message at once, if it is one packet and nothing is in its way: the usual case, with less ado.
+
+        False leaves nothing behind, and the long way tells what is wrong. Not in acknowledged mode.
+        """
+        if self._stream or self._flags or self._waiting or type(data) is not bytes or len(data) > FRAME_MAX:
+            return False
+        rights = numbers(items) if items else _NONE
+        if len(rights) > _framing.FDS_MAX:
+            return False
+        head = _framing.header(0, 0, len(rights), len(data), 0)
+        try:
+            send_parts(self._sock, (head, data), rights, _FLAGS)
+        except OSError:
+            return False
+        return True
+
     def _frames(self, number: int, data: Any, rights: array.array[int], first: int = 0) -> list[Part]:
         data = memoryview(data)
 
         def part(piece: Piece) -> Part:
             payload, own = data[piece.start : piece.stop], rights[piece.first_fd : piece.last_fd]
-            return Part(
-                (_framing.header(0, piece.flags, len(own), len(payload), number), payload), own, number
-            )
+            return Part((_framing.header(0, piece.flags, len(own), len(payload), number), payload), own, number)
 
         return [part(piece) for piece in _framing.cut(len(data), len(rights), self._flags, first)]
 
@@ -137,9 +150,7 @@ class Outbox:
             mine = [part for part in self._waiting if part.number == message.number and not part.begun]
             if not mine:
                 return
-            self._waiting = deque(
-                part for part in self._waiting if part.number != message.number or part.begun
-            )
+            self._waiting = deque(part for part in self._waiting if part.number != message.number or part.begun)
             if len(mine) < len(message.parts):
                 off = _framing.header(0, self._flags | Flag.ABORT, 0, 0, message.number)
                 self._waiting.append(Part((off,), _NONE, -1))

@@ -11,7 +11,7 @@ SocketType = Literal["seqpacket", "stream"]
 TYPES = {"seqpacket": socket.SOCK_SEQPACKET, "stream": socket.SOCK_STREAM}
 
 
-def socket_pair(type: str) -> tuple[socket.socket, socket.socket]:  # noqa: A002: the name that socket() has for it
+def socket_pair(type: str) -> tuple[socket.socket, socket.socket]:  # noqa: A002
     """Two connected Unix sockets, ``"seqpacket"`` or ``"stream"``."""
     if type not in TYPES:
         raise InvalidMessage(f"a channel's type is 'seqpacket' or 'stream', not {type!r}")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
-from fdpass._ancillary import MAX_FDS, Message, close_given, listed
+from fdpass._ancillary import MAX_FDS, Message, check_givable, close_given, listed
 from fdpass._conversation import MAX_MESSAGE, Conversation
 from fdpass._outbox import Outgoing
 from fdpass._pair import SocketType, socket_pair
@@ -57,6 +57,7 @@ class Channel:
         )
         self._timeout: float | None = None
         self._sending = threading.Lock()
+        self._receiving = threading.Lock()
         self._turn = threading.Condition(threading.Lock())
         self._reading = False
 
@@ -96,17 +97,17 @@ class Channel:
             CallFailed: sendmsg(2) failed for another reason (`BadDescriptor`, ...).
         """
         items = listed(fds)
+        if give:
+            check_givable(items)
         self._check_open()
-        message = self._talk.out.prepare(data, items, give=give)
         deadline = self._deadline()
         if not self._sending.acquire(timeout=_left(deadline)):
-            message.close()
             raise Timeout("another thread is sending")
         try:
-            self._deliver(message, deadline)
+            if not self._talk.out.send_now(data, items):
+                self._deliver(self._talk.out.prepare(data, items), deadline)
         finally:
             self._sending.release()
-            message.close()
         if give:
             close_given(items)
 
@@ -125,11 +126,24 @@ class Channel:
         """
         self._check_open()
         talk = self._talk
+        if talk.acknowledged:
+            return self._recv_acknowledged()
+        deadline = self._deadline()
+        if not self._receiving.acquire(timeout=_left(deadline)):
+            raise Timeout("another thread is receiving")
+        try:
+            while not talk.inbox and not talk.ended:
+                self._read(deadline)
+            return talk.take()
+        finally:
+            self._receiving.release()
+
+    def _recv_acknowledged(self) -> Message:
+        talk = self._talk
         if not talk.inbox:
-            if talk.acknowledged:
-                talk.ask_again()
-                talk.flush()
-            self._until(talk.ready, self._deadline())
+            talk.ask_again()
+            talk.flush()
+        self._until(talk.ready, self._deadline())
         try:
             return talk.take()
         finally:
@@ -191,7 +205,7 @@ class Channel:
     def _deliver(self, message: Outgoing, deadline: float | None) -> None:
         talk = self._talk
         try:
-            while True:
+            while True:  # until the peer no longer asks for it again
                 talk.queue(message)
                 self._push(deadline)
                 if not talk.acknowledged:
@@ -203,6 +217,8 @@ class Channel:
             talk.abandon(message)
             talk.flush()
             raise
+        finally:
+            message.close()
 
     def _push(self, deadline: float | None) -> None:
         pause = _PAUSE_MIN
@@ -217,7 +233,7 @@ class Channel:
             pause = min(pause * 2, _PAUSE_MAX)
 
     def _until(self, ready: Callable[[], bool], deadline: float | None) -> None:
-        """Until ``ready``: one thread reads for all, the others wait for what it got."""
+        """Until ``ready``, where senders wait too, for answers: one thread reads, and all hear what it got."""
         with self._turn:
             while not ready():
                 if self._reading:

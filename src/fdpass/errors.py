@@ -103,6 +103,7 @@ class FdsLost(FdpassError, OSError):
         many = "an unknown number of" if lost is None else str(lost)
         tail = "; the message was refused: make room and receive again" if again else f"; {len(fds)} arrived"
         super().__init__(f"{many} descriptor(s) lost: {reason}{tail}")
+        self.errno = 24 if reason == "table full" else None  # EMFILE
         self.reason: LossReason = reason
         self.data = data
         self.fds = fds

@@ -218,15 +218,11 @@ class Fd:
         return "<Fd closed>" if self._fd < 0 else f"<Fd {self._fd}>"
 
     def __reduce__(self) -> Any:
-        raise TypeError(
-            "an Fd can be pickled by multiprocessing only; elsewhere, send it with fdpass.send_fds"
-        )
+        raise TypeError("an Fd can be pickled by multiprocessing only; elsewhere, send it with fdpass.send_fds")
 
     def __del__(self) -> None:
         if self._fd >= 0:
-            warnings.warn(
-                f"forgotten: {self!r}; close it, or take it", ResourceWarning, source=self, stacklevel=2
-            )
+            warnings.warn(f"forgotten: {self!r}; close it, or take it", ResourceWarning, source=self, stacklevel=2)
             self.close()
 
 

@@ -12,9 +12,9 @@ from types import TracebackType
 from typing import Any, Self
 
 import anyio
-from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
+from anyio.lowlevel import checkpoint
 
-from fdpass._ancillary import MAX_FDS, Message, close_given, listed
+from fdpass._ancillary import MAX_FDS, Message, check_givable, close_given, listed
 from fdpass._conversation import MAX_MESSAGE, Conversation
 from fdpass._outbox import Outgoing
 from fdpass._pair import SocketType, socket_pair
@@ -30,8 +30,8 @@ _RUN = 16  # so many calls that need not wait may pass before one lets other tas
 class AsyncChannel:
     """A connected Unix socket with messages: bytes and descriptors. See `Channel` for what is the same.
 
-    Any task may send while another receives; several that send, or receive, take turns. Each call is a
-    checkpoint for cancellation; while nothing has to wait, every 16th lets other tasks run.
+    Any task may send while another receives; several that send, or receive, take turns. A call that has to
+    wait is a checkpoint; of those that need not, every 16th is: a checkpoint costs more than the system call.
 
     A cancelled `recv` has taken nothing. A cancelled `send` is called off, and what you wanted to give is
     yours; if only the end of its last frame, or its acknowledgement, was missing, the peer may still get it.
@@ -59,7 +59,7 @@ class AsyncChannel:
         self._talk = Conversation(
             sock, acknowledged=acknowledged, max_message=max_message, max_fds=max_fds, policy=policy
         )
-        self._sending: anyio.Lock | None = None
+        self._sending = anyio.Lock(fast_acquire=True)
         self._changed: anyio.Event | None = None
         self._reading = False
         self._run = 0
@@ -78,22 +78,17 @@ class AsyncChannel:
     async def send(self, data: Any, fds: Iterable[Any] = (), *, give: bool = False) -> None:
         """Send one message: as `Channel.send`, with cancellation in the place of timeouts."""
         items = listed(fds)
-        self._check_open()
-        message = self._talk.out.prepare(data, items, give=give)
-        try:
-            await self._breathe()
-            if self._sending is None:
-                self._sending = anyio.Lock(fast_acquire=True)
+        if give:
+            check_givable(items)
+        await self._breathe()
+        if self._sending.locked() or not self._talk.out.send_now(data, items):
             async with self._sending:
-                await self._deliver(message)
-        finally:
-            message.close()
+                await self._deliver(self._talk.out.prepare(data, items))
         if give:
             close_given(items)
 
     async def recv(self) -> Message:
         """Receive one message: as `Channel.recv`, with cancellation in the place of timeouts."""
-        self._check_open()
         await self._breathe()
         talk = self._talk
         if not talk.inbox:
@@ -162,8 +157,6 @@ class AsyncChannel:
         if self._run >= _RUN:
             self._run = 0
             await checkpoint()
-        else:
-            await checkpoint_if_cancelled()
         self._check_open()
 
     async def _deliver(self, message: Outgoing) -> None:
@@ -181,6 +174,8 @@ class AsyncChannel:
             talk.abandon(message)
             talk.flush()
             raise
+        finally:
+            message.close()
 
     async def _push(self) -> None:
         pause = _PAUSE_MIN

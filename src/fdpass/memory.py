@@ -1,0 +1,115 @@
+"""`share` and `view`: bytes in a sealed memfd, which many processes read without copying and none can change."""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+from typing import Any
+
+from fdpass.errors import NotSealed, ProtocolError, translated
+from fdpass.fd import Fd
+
+_NOEXEC_SEAL = 0x0008  # MFD_NOEXEC_SEAL, Linux 6.3; CPython 3.11 has no name for it
+_NEEDED = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+_ALL = _NEEDED | fcntl.F_SEAL_SEAL
+
+
+def share(buffer: Any, *, name: str = "") -> Fd:
+    """A sealed memfd that holds these bytes: nobody, not even you, can change, grow or shrink it any more.
+
+    Args:
+        buffer: Bytes-like and contiguous, of any size.
+        name: Up to 249 bytes, for people: it stands in /proc/PID/fd.
+
+    Returns:
+        The descriptor; you own it. Pass it on, and `view` it at the other end.
+
+    Raises:
+        CallFailed: memfd_create(2) failed, or there is no memory.
+    """
+    try:
+        fd = Fd(_create(name))
+    except OSError as error:
+        raise translated(error, "cannot create a memfd") from error
+    try:
+        with memoryview(buffer) as original, original.cast("B") as rest:
+            done = 0
+            while done < len(rest):
+                done += os.write(fd.fileno(), rest[done:])
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _ALL)
+    except OSError as error:
+        fd.close()
+        raise translated(error, "cannot fill a memfd") from error
+    except BaseException:
+        fd.close()
+        raise
+    return fd
+
+
+def _create(name: str) -> int:
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    try:
+        return os.memfd_create(name, flags | _NOEXEC_SEAL)
+    except OSError as error:
+        if error.errno != 22:  # EINVAL: a kernel that does not know the flag
+            raise
+        return os.memfd_create(name, flags)
+
+
+def view(fd: Fd | int) -> memoryview:
+    """The bytes of a sealed memfd, read-only and without a copy.
+
+    The mapping lives as long as the view and what was made from it; CPython's mmap keeps a duplicate of the
+    descriptor for so long.
+
+    Args:
+        fd: Lent: it stays yours.
+
+    Raises:
+        NotSealed: It is no memfd, or whoever holds it could still change or shrink it: then reading it could
+            give changing bytes, or SIGBUS.
+        Closed: The `Fd` is closed.
+        CallFailed: mmap(2) failed.
+    """
+    number = fd if isinstance(fd, int) else fd.fileno()
+    _check_sealed(number)
+    size = os.fstat(number).st_size
+    if size == 0:  # mmap(2) refuses a length of 0
+        return memoryview(b"")
+    try:
+        # MAP_PRIVATE: before Linux 6.7 a shared mapping of a write-sealed memfd is refused.
+        return memoryview(mmap.mmap(number, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ))
+    except OSError as error:
+        raise translated(error, "cannot map the memfd") from error
+
+
+def contents(fd: Fd, size: int) -> bytes:
+    """A copy of the bytes of a sealed memfd that a peer sent as having this size.
+
+    Raises:
+        ProtocolError: It is no sealed memfd, or has another size.
+    """
+    try:
+        _check_sealed(fd.fileno())
+    except NotSealed as error:
+        raise ProtocolError("a message came in a descriptor that is no sealed memfd") from error
+    if os.fstat(fd.fileno()).st_size != size:
+        raise ProtocolError("a message came in a memfd of another size than announced")
+    buffer = bytearray(size)
+    with memoryview(buffer) as rest:
+        done = 0
+        while done < size:
+            done += os.preadv(fd.fileno(), [rest[done:]], done)
+    return bytes(buffer)
+
+
+def _check_sealed(fd: int) -> None:
+    try:
+        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+    except OSError as error:
+        if error.errno != 22:  # EINVAL: not a kind of file that has seals
+            raise translated(error, f"descriptor {fd}") from error
+        raise NotSealed(f"descriptor {fd} is no memfd: only sealed memory can be viewed safely") from None
+    if seals & _NEEDED != _NEEDED:
+        raise NotSealed(f"descriptor {fd} lacks seals: share() sets them, or F_ADD_SEALS of fcntl(2)")
