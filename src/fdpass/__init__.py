@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fdpass._ancillary import MAX_FDS, Credentials, Message, recv_fds, send_fds
+from fdpass._ancillary import MAX_FDS, recv_fds, send_fds
+from fdpass._message import Credentials, Message
 from fdpass.activation import Inherited, inherited
 from fdpass.channel import Channel
 from fdpass.errors import (

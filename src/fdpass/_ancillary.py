@@ -12,21 +12,19 @@ import fcntl
 import os
 import socket
 import struct
-import warnings
-from collections.abc import Iterable, Sequence
-from types import TracebackType
-from typing import Any, NamedTuple, NoReturn, Self
+from collections.abc import Iterable
+from typing import Any, NoReturn
 
+from fdpass._lending import check_givable, close_given, listed, numbers
+from fdpass._message import Credentials, Message, close_all
 from fdpass.errors import (
     Closed,
     FdsLost,
     InvalidMessage,
     LossReason,
-    NotADescriptor,
     Truncated,
     translated,
 )
-from fdpass.fd import Fd
 
 MAX_FDS = 253
 """The most descriptors in one message: SCM_MAX_FD of ``include/net/scm.h``."""
@@ -43,175 +41,6 @@ _ROOM = socket.CMSG_SPACE(4 * MAX_FDS) + socket.CMSG_SPACE(_UCRED.size) + socket
 # Plain ints: or-ing IntFlag members costs more than the system call.
 _CUT = int(socket.MSG_CTRUNC | socket.MSG_TRUNC)
 _CLOEXEC = int(socket.MSG_CMSG_CLOEXEC)
-
-
-class Credentials(NamedTuple):
-    """Who sent a message, as the kernel vouches for it on a socket with SO_PASSCRED."""
-
-    pid: int
-    uid: int
-    gid: int
-
-
-class Message:
-    """One message: bytes, and the descriptors that came with them, which it owns.
-
-    ``len(message)`` is the number of descriptors. `fds` makes `Fd` objects of them when it is first asked
-    for; from then on each `Fd` owns its own, and the message only closes those that you left in it.
-
-    Attributes:
-        data: The bytes.
-        credentials: The sender's, if the socket passes them (SO_PASSCRED), else None.
-        flags: ``msg_flags`` as recvmsg(2) gave them.
-        address: The sender's address, of a datagram from a bound socket; else None.
-    """
-
-    __slots__ = ("_fds", "_raw", "address", "credentials", "data", "flags")
-
-    def __init__(
-        self,
-        data: bytes,
-        raw: Iterable[int] = (),
-        credentials: Credentials | None = None,
-        flags: int = 0,
-        address: Any = None,
-    ) -> None:
-        self._raw = raw
-        self._fds: tuple[Fd, ...] | None = None
-        self.data = data
-        self.credentials = credentials
-        self.flags = flags
-        self.address = address
-
-    @property
-    def fds(self) -> tuple[Fd, ...]:
-        """The descriptors, each owned by its `Fd`, in the order in which they were sent."""
-        if self._fds is None:
-            raw, self._raw = self._raw, ()
-            self._fds = tuple(map(Fd, raw))
-        return self._fds
-
-    def __len__(self) -> int:
-        return len(self._raw) if self._fds is None else len(self._fds)  # type: ignore[arg-type]
-
-    def __bool__(self) -> bool:
-        return bool(self.data) or len(self) > 0
-
-    def close(self) -> None:
-        """Close every descriptor that was not taken. A second call does nothing."""
-        raw, self._raw = self._raw, ()
-        if raw:
-            close_all(raw)
-        for fd in self._fds or ():
-            fd.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<Message of {len(self.data)} bytes and {len(self)} descriptors>"
-
-    def __del__(self) -> None:
-        if self._raw:
-            warnings.warn(
-                f"forgotten: {self!r}; close it, or take its descriptors",
-                ResourceWarning,
-                source=self,
-                stacklevel=2,
-            )
-            self.close()
-
-
-def release(message: Message) -> list[int]:
-    """The numbers out of a message that was just received: the caller owns them now."""
-    raw, message._raw = list(message._raw), ()  # noqa: SLF001
-    return raw
-
-
-def close_all(raw: Iterable[int]) -> None:
-    """Close owned numbers: neighbours with one close_range(2), since the kernel hands out the lowest free."""
-    start = end = -1
-    for fd in raw:
-        if fd == end:
-            end += 1
-            continue
-        if end >= 0:
-            os.closerange(start, end)
-        start, end = fd, fd + 1
-    if end >= 0:
-        os.closerange(start, end)
-
-
-def numbers(fds: Iterable[Any]) -> array.array[int]:
-    """The descriptors' numbers, lent, whatever form they have.
-
-    Raises:
-        NotADescriptor: One is neither int nor `Fd` nor has ``fileno()``.
-        Closed: One is closed.
-    """
-    found = array.array("i")
-    for item in fds:
-        found.append(item if type(item) is int else _number(item))
-    return found
-
-
-def _number(item: Any) -> int:
-    if isinstance(item, int) and not isinstance(item, bool):
-        return int(item)
-    fileno = getattr(item, "fileno", None)
-    if fileno is None or isinstance(item, type):
-        raise NotADescriptor(f"{item!r} is no descriptor: pass an int, an Fd, or an object with fileno()")
-    try:
-        number = fileno()
-    except ValueError as error:  # what file objects say when they are closed
-        raise Closed(f"{item!r} is closed") from error
-    if type(number) is not int:
-        raise NotADescriptor(f"fileno() of {item!r} gave {number!r}, which is no descriptor")
-    if number < 0:  # what sockets say when they are closed
-        raise Closed(f"{item!r} is closed")
-    return number
-
-
-def listed(fds: Iterable[Any]) -> Sequence[Any]:
-    """``fds`` as a sequence, refusing what only looks like a sequence of descriptors.
-
-    Raises:
-        NotADescriptor: It is one descriptor, bytes, or not iterable.
-    """
-    if type(fds) is tuple or type(fds) is list:
-        return fds
-    if (
-        isinstance(fds, str | bytes | bytearray | memoryview)
-        or not hasattr(fds, "__iter__")
-        or hasattr(fds, "fileno")
-    ):
-        raise NotADescriptor(f"fds is a sequence of descriptors, not {fds!r}")
-    return tuple(fds)
-
-
-def close_given(items: Iterable[Any]) -> None:
-    """Close what was given, each once, now that the kernel has it."""
-    for item in dict.fromkeys(items):
-        if isinstance(item, int):
-            os.close(item)
-        else:
-            item.close()
-
-
-def check_givable(items: Iterable[Any]) -> None:
-    """Giving closes: refuse beforehand what cannot be closed.
-
-    Raises:
-        NotADescriptor: One has ``fileno()``, but no ``close()``.
-    """
-    for item in items:
-        if not isinstance(item, int) and not hasattr(item, "close"):
-            raise NotADescriptor(f"{item!r} cannot be given, for it has no close(): lend it, or give its number")
 
 
 def send_fds(
@@ -361,4 +190,3 @@ def _explain(sock: socket.socket, error: OSError, doing: str) -> NoReturn:
     raise translated(error, doing) from error
 
 
-__all__ = ["MAX_FDS", "Credentials", "Message", "recv_fds", "send_fds"]

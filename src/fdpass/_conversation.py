@@ -15,8 +15,9 @@ import socket
 from collections import deque
 
 from fdpass import _framing
-from fdpass._ancillary import Message, close_all, receive, release, why_lost
+from fdpass._ancillary import receive, why_lost
 from fdpass._framing import FRAME_MAX, HEADER, Arrived, Flag, Frame, Kind
+from fdpass._message import Message, close_all, release
 from fdpass._outbox import Outbox, Outgoing
 from fdpass.errors import (
     Closed,

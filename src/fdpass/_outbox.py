@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from fdpass import _framing
-from fdpass._ancillary import numbers, send_parts
+from fdpass._ancillary import send_parts
 from fdpass._framing import FRAME_MAX, Flag, Piece
+from fdpass._lending import numbers
 from fdpass.fd import Fd
 from fdpass.memory import share
 
@@ -58,6 +59,9 @@ class Outbox:
         self._sock = sock
         self._stream = sock.type == socket.SOCK_STREAM
         self._flags = flags
+        # A packet's limit is SO_SNDBUF less 32 (net/unix/af_unix.c); a stream has none.
+        room = FRAME_MAX if self._stream else sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) - 32
+        self._inline = max(0, min(FRAME_MAX, room - _framing.HEADER.size))
         self._waiting: deque[Part] = deque()
         self._pushing = threading.Lock()
         self._number = 0
@@ -71,10 +75,10 @@ class Outbox:
         if type(data) is not bytes:
             data = memoryview(data).cast("B")
         self._number = number = (self._number + 1) & 0xFFFFFFFF
-        if len(data) <= FRAME_MAX and len(rights) <= _framing.FDS_MAX:
+        if len(data) <= self._inline and len(rights) <= _framing.FDS_MAX:
             head = _framing.header(0, self._flags, len(rights), len(data), number)
             return Outgoing(number, (Part((head, data), rights, number),))
-        if len(data) <= FRAME_MAX or self._stream:
+        if len(data) <= self._inline or self._stream:
             return Outgoing(number, self._frames(number, data, rights))
         memfd = share(data, name="fdpass-message")
         rights = array.array("i", [memfd.fileno(), *rights])
@@ -86,7 +90,7 @@ class Outbox:
 
         False leaves nothing behind, and the long way tells what is wrong. Not in acknowledged mode.
         """
-        if self._stream or self._flags or self._waiting or type(data) is not bytes or len(data) > FRAME_MAX:
+        if self._stream or self._flags or self._waiting or type(data) is not bytes or len(data) > self._inline:
             return False
         rights = numbers(items) if items else _NONE
         if len(rights) > _framing.FDS_MAX:

@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
-from fdpass._ancillary import MAX_FDS, Message, check_givable, close_given, listed
+from fdpass._ancillary import MAX_FDS
 from fdpass._conversation import MAX_MESSAGE, Conversation
+from fdpass._lending import check_givable, close_given, listed
+from fdpass._message import Message
 from fdpass._outbox import Outgoing
 from fdpass._pair import SocketType, socket_pair
 from fdpass.errors import Closed, InvalidMessage, PeerClosed, Timeout

@@ -1,0 +1,251 @@
+"""send_fds and recv_fds: one message on any Unix socket; nothing leaks, nothing is lost silently."""
+
+import array
+import os
+import resource
+import socket
+import warnings
+
+import pytest
+
+import fdpass
+from fdpass import Closed, Fd, FdsLost, InvalidMessage, NotADescriptor, recv_fds, send_fds
+
+TYPES = [socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET]
+
+
+@pytest.fixture(params=TYPES, ids=["stream", "dgram", "seqpacket"])
+def pair(request):
+    one, other = socket.socketpair(socket.AF_UNIX, request.param)
+    with one, other:
+        yield one, other
+
+
+@pytest.fixture
+def files(tmp_path):
+    opened = []
+    for i in range(3):
+        (tmp_path / str(i)).write_bytes(str(i).encode())
+        opened.append(Fd.open(tmp_path / str(i)))
+    yield opened
+    for fd in opened:
+        fd.close()
+
+
+def contents(message):
+    return [os.pread(fd.fileno(), 10, 0) for fd in message.fds]
+
+
+def test_lent_descriptors_arrive_in_order_and_stay(pair, files):
+    """Ints, Fds and file objects may be mixed; what is lent is still open here."""
+    one, other = pair
+    with files[2].dup().open("rb") as file:
+        assert send_fds(one, b"hello", [files[0], files[1].fileno(), file]) == 5
+    with recv_fds(other) as message:
+        assert message.data == b"hello"
+        assert contents(message) == [b"0", b"1", b"2"]
+        assert not any(os.get_inheritable(fd.fileno()) for fd in message.fds)
+    assert not any(fd.closed for fd in files)
+
+
+def test_given_descriptors_are_closed_after_success_only(pair, files):
+    """Give: yours is closed once the kernel took it, and stays yours if it did not."""
+    one, other = pair
+    number = os.dup(files[0].fileno())
+    given = files[0].dup()
+    send_fds(one, b"x", [number, given], give=True)
+    assert given.closed
+    with pytest.raises(OSError):
+        os.fstat(number)
+    recv_fds(other).close()
+    other.close()
+    kept = files[0].dup()
+    with kept, pytest.raises(fdpass.FdpassError):
+        for _ in range(2):
+            send_fds(one, b"x", [kept], give=True)
+    assert kept.closed  # by the with statement: it would have raised on a number that another has
+
+
+@pytest.mark.parametrize("bad", [["3"], [None], [3.0], [True], [object()], b"\0\0\0\0", "12", 5, [int]])
+def test_what_is_no_descriptor_is_refused_before_anything_is_sent(pair, bad):
+    """A TypeError, and the other end has nothing."""
+    one, other = pair
+    with pytest.raises(NotADescriptor) as caught:
+        send_fds(one, b"x", bad)
+    assert isinstance(caught.value, TypeError)
+    other.setblocking(False)
+    with pytest.raises(fdpass.Busy):
+        recv_fds(other)
+
+
+def test_closed_things_are_told_apart_from_bad_numbers(pair, files):
+    """A closed Fd, file or socket is Closed; a number that is not open is BadDescriptor, an OSError."""
+    one, other = pair
+    fd = files[0].dup()
+    file = files[0].dup().open("rb")
+    sock = socket.socket()
+    for thing in fd, file, sock:
+        thing.close()
+        with pytest.raises(Closed):
+            send_fds(one, b"x", [thing])
+    with pytest.raises(fdpass.BadDescriptor) as caught:
+        send_fds(one, b"x", [files[0], 9999])
+    assert isinstance(caught.value, OSError)
+    other.setblocking(False)
+    with pytest.raises(fdpass.Busy):
+        recv_fds(other)
+    one.close()
+    with pytest.raises(Closed):
+        send_fds(one, b"x", [files[0]])
+
+
+def test_descriptors_without_data_vanish_on_a_stream_and_are_refused(files):
+    """The kernel would answer 0 and drop them."""
+    one, other = socket.socketpair()
+    with one, other, pytest.raises(InvalidMessage, match="at least one byte"):
+        send_fds(one, b"", [files[0]])
+
+
+def test_at_most_253(pair, files):
+    """253 go in one message, 254 are refused with the way out."""
+    one, other = pair
+    send_fds(one, b"x", [files[0]] * 253)
+    with recv_fds(other) as message:
+        assert len(message) == 253
+    with pytest.raises(InvalidMessage, match="Channel"):
+        send_fds(one, b"x", [files[0]] * 254)
+
+
+@pytest.mark.parametrize("wanted", [0, 1, 2])
+def test_surplus_is_closed_and_reported(pair, files, wanted):
+    """A control buffer made to measure lets the padding hold one more: only ours counts exactly."""
+    one, other = pair
+    send_fds(one, b"x", files)
+    with pytest.raises(FdsLost) as caught:
+        recv_fds(other, max_fds=wanted)
+    lost = caught.value
+    assert (lost.reason, lost.lost, lost.data, len(lost.fds)) == ("surplus", 3 - wanted, b"x", wanted)
+    for fd in lost.fds:
+        fd.close()
+
+
+def test_a_full_table_loses_descriptors_and_says_so(pair, files):
+    """recvmsg succeeds with too few free slots: the survivors are ours, and the reason is told."""
+    one, other = pair
+    send_fds(one, b"x", files)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    probe = os.dup(0)
+    os.close(probe)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (probe + 1, hard))
+    try:
+        with pytest.raises(FdsLost) as caught:
+            recv_fds(other)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert caught.value.reason == "table full"
+    assert caught.value.errno == 24
+    assert isinstance(caught.value, OSError)
+    assert caught.value.data == b"x"
+    assert len(caught.value.fds) == 1
+    caught.value.fds[0].close()
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_SEQPACKET])
+def test_a_cut_datagram_is_an_error_that_has_the_rest(kind, files):
+    """What did not fit is gone: the start and the descriptors are not."""
+    one, other = socket.socketpair(socket.AF_UNIX, kind)
+    with one, other:
+        send_fds(one, b"hello", files[:1])
+        with pytest.raises(fdpass.Truncated) as caught:
+            recv_fds(other, 2)
+        assert caught.value.data == b"he"
+        caught.value.fds[0].close()
+
+
+def test_credentials_come_before_descriptors_and_cost_none(pair, files):
+    """With SO_PASSCRED the kernel puts credentials first: there is room for both."""
+    one, other = pair
+    other.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    send_fds(one, b"x", [files[0]] * 253)
+    with recv_fds(other) as message:
+        assert len(message) == 253
+        assert message.credentials == (os.getpid(), os.getuid(), os.getgid())
+
+
+def test_a_pidfd_that_nobody_asked_for_is_closed(pair, files):
+    """SO_PASSPIDFD sends one more descriptor with each message: the leak check of the suite sees it, if it stays."""
+    one, other = pair
+    try:
+        other.setsockopt(socket.SOL_SOCKET, 76, 1)
+    except OSError:
+        pytest.skip("this kernel has no SO_PASSPIDFD")
+    send_fds(one, b"x", [files[0]])
+    with recv_fds(other) as message:
+        assert len(message) == 1
+
+
+def test_end_of_file_is_an_empty_message():
+    """As recv has it: no data, no descriptors, and the message is false."""
+    one, other = socket.socketpair()
+    one.close()
+    with other, recv_fds(other) as message:
+        assert not message
+        assert (message.data, message.fds) == (b"", ())
+
+
+def test_a_forgotten_message_warns_and_closes(pair, files):
+    """Descriptors that nobody looked at are closed with the message."""
+    one, other = pair
+    send_fds(one, b"x", files)
+    message = recv_fds(other)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        del message
+    assert "forgotten" in str(caught[0].message)
+
+
+def test_what_was_taken_survives_the_message(pair, files):
+    """close() leaves alone what was taken out."""
+    one, other = pair
+    send_fds(one, b"x", files)
+    with recv_fds(other) as message:
+        kept = Fd(message.fds[1].take())
+    assert all(fd.closed for fd in message.fds)
+    with kept:
+        assert os.pread(kept.fileno(), 1, 0) == b"1"
+
+
+def test_the_address_of_a_datagram(tmp_path, files):
+    """An unconnected server answers to where the message came from."""
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with server, client:
+        server.bind(str(tmp_path / "server"))
+        client.bind(str(tmp_path / "client"))
+        send_fds(client, b"x", [files[0]], address=str(tmp_path / "server"))
+        with recv_fds(server) as message:
+            send_fds(server, b"y", message.fds, address=message.address)
+        with recv_fds(client) as message:
+            assert contents(message) == [b"0"]
+
+
+def test_errors_that_mean_wait(pair):
+    """An empty socket is Busy if it does not block, and Timeout if it has one; both are the built-in ones too."""
+    _, other = pair
+    other.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        recv_fds(other)
+    other.settimeout(0.01)
+    with pytest.raises(TimeoutError):
+        recv_fds(other)
+    other.close()
+    with pytest.raises(Closed):
+        recv_fds(other)
+
+
+def test_any_buffer_can_be_sent(pair):
+    """data is whatever has the buffer protocol."""
+    one, other = pair
+    for data in b"ab", bytearray(b"ab"), memoryview(b"ab"), array.array("b", b"ab"):
+        send_fds(one, data, [])
+        assert recv_fds(other).data == b"ab"

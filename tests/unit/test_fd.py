@@ -1,0 +1,217 @@
+"""Fd: one owned descriptor, closed exactly once."""
+
+import fcntl
+import gc
+import os
+import pickle
+import select
+import socket
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+from fdpass import Closed, Fd, NotADescriptor, NotFound, share
+
+
+def pipe():
+    r, w = os.pipe()
+    return Fd(r), Fd(w)
+
+
+def is_open(number):
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
+def test_close_closes_once_and_may_be_called_again():
+    """The number is closed by the first close; a second one must not hit whoever has the number by then."""
+    r, w = pipe()
+    number = r.fileno()
+    r.close()
+    assert not is_open(number)
+    stranger = os.open("/dev/null", os.O_RDONLY)
+    try:
+        assert stranger == number
+        r.close()
+        assert is_open(stranger)
+    finally:
+        os.close(stranger)
+        w.close()
+
+
+def test_take_moves_ownership():
+    """After take the Fd is empty, and the number is the caller's."""
+    r, w = pipe()
+    number = r.take()
+    assert r.closed
+    assert is_open(number)
+    os.close(number)
+    w.close()
+
+
+@pytest.mark.parametrize("use", [Fd.fileno, Fd.take, Fd.dup, Fd.socket, lambda fd: fd.open(), lambda fd: fd.kind])
+def test_an_empty_fd_says_so(use):
+    """Whatever is asked of a closed Fd, the answer is Closed, which is a ValueError as files have it."""
+    r, w = pipe()
+    r.close()
+    w.close()
+    with pytest.raises(Closed) as caught:
+        use(r)
+    assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize("bad", [-1, True, "3", 3.0, None])
+def test_only_numbers_of_descriptors_can_be_owned(bad):
+    """What cannot be a descriptor is refused, and its __del__ has nothing to say."""
+    with pytest.raises(NotADescriptor):
+        Fd(bad)
+
+
+def test_forgotten_warns_and_closes():
+    """An Fd that nobody closed is closed by its end, with a ResourceWarning that names it."""
+    r, w = pipe()
+    number = r.fileno()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        del r
+        gc.collect()
+    assert [str(item.message) for item in caught] == [f"forgotten: <Fd {number}>; close it, or take it"]
+    assert not is_open(number)
+    w.close()
+
+
+def test_dup_shares_the_description_and_is_not_inherited():
+    """A duplicate has the same offset, another number, and close-on-exec."""
+    with Fd.open(__file__) as one, one.dup() as other:
+        os.read(one.fileno(), 10)
+        assert os.lseek(other.fileno(), 0, os.SEEK_CUR) == 10
+        assert not os.get_inheritable(other.fileno())
+
+
+def test_open_makes_an_fd_of_a_path_and_a_file_of_an_fd(tmp_path):
+    """Fd.open(path) and fd.open(mode) are the two directions; the file object owns the descriptor."""
+    with Fd.open(tmp_path / "a", "w") as out, out.open("w", encoding="utf-8") as file:
+        assert out.closed
+        file.write("grüße")
+    with Fd.open(tmp_path / "a").open("r", encoding="utf-8") as file:
+        assert file.read() == "grüße"
+
+
+@pytest.mark.parametrize(
+    ("mode", "readable", "writable"), [("r", 1, 0), ("rw", 1, 1), ("r+", 1, 1), ("w", 0, 1), ("a", 0, 1), ("w+", 1, 1)]
+)
+def test_open_modes(tmp_path, mode, readable, writable):
+    """Each mode gives the access that the built-in open gives."""
+    (tmp_path / "a").write_bytes(b"x")
+    with Fd.open(tmp_path / "a", mode) as fd:
+        access = os.O_ACCMODE & fcntl.fcntl(fd.fileno(), fcntl.F_GETFL)
+    assert access == {(1, 0): os.O_RDONLY, (0, 1): os.O_WRONLY, (1, 1): os.O_RDWR}[readable, writable]
+
+
+def test_open_errors_are_ours_and_the_builtin(tmp_path):
+    """A missing file is NotFound and FileNotFoundError; an unknown mode a ValueError."""
+    with pytest.raises(NotFound) as caught:
+        Fd.open(tmp_path / "none")
+    assert isinstance(caught.value, FileNotFoundError)
+    assert str(tmp_path) in str(caught.value)
+    with pytest.raises(ValueError, match="mode 'q'"):
+        Fd.open(tmp_path / "none", "q")
+
+
+def test_a_file_object_that_cannot_be_made_leaves_the_ownership(tmp_path):
+    """A directory cannot be read as a file: the Fd still owns it afterwards."""
+    with Fd.open(tmp_path) as fd:
+        with pytest.raises(OSError):
+            fd.open()
+        assert is_open(fd.fileno())
+
+
+def test_socket_keeps_family_type_and_protocol():
+    """The protocol must be TCP's number, not 0: asyncio sets TCP_NODELAY by it."""
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    with Fd(made.detach()).socket() as sock:
+        assert (sock.family, sock.type, sock.proto) == (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    r, w = pipe()
+    with r, w:
+        with pytest.raises(OSError, match="pipe"):
+            r.socket()
+        assert not r.closed
+
+
+def test_kinds(tmp_path):
+    """Each kind of descriptor is told by its name."""
+    r, w = os.pipe()
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(tmp_path / "s"))
+    listener.listen()
+    (tmp_path / "f").write_bytes(b"")
+    numbers = {
+        "file": os.open(tmp_path / "f", os.O_RDONLY),
+        "dir": os.open(tmp_path, os.O_RDONLY),
+        "symlink": os.open("/proc/self/exe", os.O_PATH | os.O_NOFOLLOW),
+        "pipe": r,
+        "socket": sock.detach(),
+        "listener": listener.detach(),
+        "memfd": share(b"x").take(),
+        "pidfd": os.pidfd_open(os.getpid()),
+        "eventfd": os.eventfd(0),
+        "char": os.open("/dev/null", os.O_RDONLY),
+    }
+    os.close(w)
+    found = {}
+    for number in numbers.values():
+        with Fd(number) as fd:
+            found[number] = fd.kind
+    assert found == {number: kind for kind, number in numbers.items()}
+    with select.epoll() as epoll, Fd(os.dup(epoll.fileno())) as fd:
+        assert fd.kind == "epoll"
+
+
+def test_pickle_is_refused_with_a_way_out():
+    """A pickle could not carry a descriptor, and would leak it if it were never loaded."""
+    r, w = pipe()
+    with r, w, pytest.raises(TypeError, match="multiprocessing"):
+        pickle.dumps(r)
+
+
+MULTIPROCESSING = """
+import multiprocessing, os, sys
+from fdpass import Fd
+
+def answer(connection, queue):
+    with connection.recv() as fd:
+        os.write(fd.fileno(), b"by connection, ")
+    with queue.get() as fd:
+        os.write(fd.fileno(), b"by queue")
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    here, there = context.Pipe()
+    queue = context.Queue()
+    r, w = map(Fd, os.pipe())
+    child = context.Process(target=answer, args=(there, queue))
+    child.start()
+    here.send(w)
+    queue.put(w)
+    child.join()
+    w.close()
+    with r.open("rb") as file:
+        print(file.read().decode(), child.exitcode)
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_travels_through_multiprocessing(tmp_path, method):
+    """Connections and queues carry an Fd: lent, so that both sides have their own afterwards."""
+    script = tmp_path / "script.py"
+    script.write_text(MULTIPROCESSING)
+    done = subprocess.run(
+        [sys.executable, "-W", "error::ResourceWarning", script, method], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("by connection, by queue 0\n", "")

@@ -1,0 +1,105 @@
+"""Policy: what a channel admits; the rest is closed before user code sees it."""
+
+import fcntl
+import os
+
+import pytest
+
+from fdpass import Channel, Fd, PeerRefused, Policy, PolicyError, share
+
+
+@pytest.fixture
+def things(tmp_path):
+    (tmp_path / "f").write_bytes(b"x")
+    r, w = os.pipe()
+    found = {
+        "file r": Fd.open(tmp_path / "f"),
+        "file w": Fd.open(tmp_path / "f", "a"),
+        "pipe r": Fd(r),
+        "pipe w": Fd(w),
+        "memfd": share(b"x"),
+        "path": Fd(os.open(tmp_path, os.O_PATH)),
+    }
+    yield found
+    for fd in found.values():
+        fd.close()
+
+
+@pytest.mark.parametrize(
+    ("policy", "admitted"),
+    [
+        (Policy(), {"file r", "file w", "pipe r", "pipe w", "memfd", "path"}),
+        (Policy(kinds={"file"}), {"file r", "file w"}),
+        (Policy(kinds={"pipe", "memfd"}), {"pipe r", "pipe w", "memfd"}),
+        (Policy(kinds=()), set()),
+        (Policy(access="r"), {"file r", "pipe r"}),
+        (Policy(access="w"), {"file w", "pipe w"}),
+        (Policy(access="rw"), {"memfd"}),
+        (Policy(seals=fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK), {"memfd"}),
+        (Policy(count=0), set()),
+        (Policy(count=2), set()),
+        (Policy(kinds={"file"}, access="r", count=1), {"file r"}),
+    ],
+)
+def test_what_is_admitted(things, policy, admitted):
+    """Each rule over each kind of thing; a refusal has the data, leaks nothing, and the channel goes on."""
+    one, other = Channel.pair(policy=policy)
+    with one, other:
+        found = set()
+        for name, fd in things.items():
+            one.send(name.encode(), [fd])
+            try:
+                with other.recv() as message:
+                    assert len(message) == 1
+                    found.add(message.data.decode())
+            except PolicyError as error:
+                assert error.data == name.encode()
+                assert isinstance(error, PermissionError)
+    assert found == admitted
+
+
+def test_the_sender_hears_of_it_in_acknowledged_mode(things):
+    """What the receiver does not admit stays with whoever wanted to give it."""
+    import threading
+
+    one, other = Channel.pair(policy=Policy(kinds={"dir"}), acknowledged=True)
+    heard = []
+
+    def receive():
+        try:
+            other.recv()
+        except PolicyError as error:
+            heard.append(str(error))
+
+    with one, other:
+        thread = threading.Thread(target=receive)
+        thread.start()
+        with pytest.raises(PeerRefused):
+            one.send(b"x", [things["memfd"]], give=True)
+        thread.join()
+    assert heard == ["a descriptor of kind memfd came, where dir is admitted"]
+    assert not things["memfd"].closed
+
+
+@pytest.mark.parametrize("bad", [{"access": "x"}, {"access": "wr"}])
+def test_a_policy_that_makes_no_sense_is_refused(bad):
+    """A misspelt rule must not become one that admits nothing, or all."""
+    with pytest.raises(ValueError, match="access"):
+        Policy(**bad)
+    with pytest.raises(TypeError, match="write"):
+        Policy(kinds="file")
+
+
+def test_no_descriptors_expected_is_told_to_the_kernel(things):
+    """With max_fds=0 the sender is refused by the kernel (SO_PASSRIGHTS), or else we close what comes."""
+    one, other = Channel.pair(max_fds=0)
+    with one, other:
+        try:
+            one.send(b"x", [things["memfd"]])
+        except PeerRefused:
+            pass  # Linux 6.16
+        else:
+            with pytest.raises(OSError, match="max_fds"):
+                other.recv()
+        one.send(b"plain")
+        assert other.recv().data == b"plain"
