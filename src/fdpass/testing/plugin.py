@@ -1,0 +1,54 @@
+"""The pytest plugin: the fixture `no_leaks` fails a test that leaves descriptors or children behind.
+
+Ask for it in a ``conftest.py`` with ``pytest_plugins = ["fdpass.testing.plugin"]``; then use ``no_leaks`` in a
+test, with ``@pytest.mark.usefixtures("no_leaks")``, or from an autouse fixture of your own.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+from collections.abc import Iterator
+
+import pytest
+
+from fdpass.testing.leaks import children, interpreters_own, open_fds
+
+
+@pytest.fixture(scope="session")
+def _fdpass_process_wide() -> None:
+    # libuv opens a pipe for signals with the first loop of a process and keeps it: no test's leak.
+    if importlib.util.find_spec("uvloop") is not None:
+        import uvloop  # noqa: PLC0415 - only where it is installed
+
+        uvloop.new_event_loop().close()
+
+
+@pytest.fixture
+def no_leaks(_fdpass_process_wide: None) -> Iterator[None]:
+    """Fail the test if it leaves a descriptor open or a child process behind, naming each.
+
+    What only the garbage collector closes counts as closed: the `ResourceWarning` tells of it.
+    """
+    fds, pids = open_fds(), children()
+    yield
+    if open_fds() != fds:
+        gc.collect()
+    left = _leaks(fds, pids)
+    if left:
+        pytest.fail("\n".join(["the test left behind:", *left]), pytrace=False)
+
+
+def _leaks(fds: dict[int, str], pids: dict[int, str]) -> list[str]:
+    own_fds, own_pids = interpreters_own()
+    # A number that meant something else before was closed and opened again: that is a leak as well.
+    left = [
+        f"  descriptor {number}: {what}"
+        for number, what in sorted(open_fds().items())
+        if fds.get(number) != what and number not in own_fds
+    ]
+    return left + [
+        f"  child process {pid}: {what}"
+        for pid, what in sorted(children().items())
+        if pid not in pids and pid not in own_pids
+    ]
