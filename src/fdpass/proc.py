@@ -185,7 +185,7 @@ def descriptors(pid: int) -> list[Descriptor]:
     """
     with _explained(pid):
         numbers = sorted(int(place.name) for place in Path(f"/proc/{pid}/fd").iterdir())
-    found = [seen for number in numbers if (seen := _look(pid, number)) is not None]
+        found = [seen for number in numbers if (seen := _look(pid, number)) is not None]
     if not any(seen.kind == "socket" for seen in found):
         return found
     endpoints = dict(_endpoints(pid))
@@ -199,7 +199,7 @@ def _explained(pid: int) -> Iterator[None]:
     except (FileNotFoundError, ProcessLookupError) as error:
         raise NoSuchProcess(3, f"no process has the number {pid}") from error
     except OSError as error:
-        raise translated(error, f"cannot look at the descriptors of process {pid}") from error
+        raise translated(error, f"cannot look into process {pid} (be its user, or root)") from error
 
 
 def _text(path: str) -> str:

@@ -1,0 +1,124 @@
+"""``fdpass inspect``: this test process looked at from outside, as a table and as JSON."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+
+import pytest
+
+
+def inspect(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "fdpass", "inspect", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.fixture
+def held(tmp_path):
+    """A listener, a Unix socket with three descriptors in flight, a named one, and a file with a nasty name."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    socket.send_fds(sender, [b"x"], [0, 1, 2])
+    named = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    named.bind(str(tmp_path / "named socket"))
+    with listener, sender, receiver, named, open(tmp_path / "red\x1b[31m", "w") as file:
+        file.write("12345")
+        file.flush()
+        yield {"listener": listener, "sender": sender, "receiver": receiver, "named": named, "file": file}
+
+
+def rows(output):
+    """Number -> (mode, in flight, what), and the kinds in order of appearance."""
+    kinds, found = [], {}
+    for line in output.splitlines()[2:]:
+        kind, number, mode, waiting, what = re.fullmatch(
+            r"(\w*) +(\d+)  (r|w|rw|path|\?) +(\d*) +(\S.*)", line
+        ).groups()
+        if kind:
+            kinds.append(kind)
+        found[int(number)] = (kinds[-1], mode, waiting, what)
+    return kinds, found
+
+
+def test_table(held, tmp_path):
+    """By kind, sockets with addresses, what is in flight, and nothing that a terminal would obey."""
+    done = inspect(os.getpid())
+    assert (done.returncode, done.stderr) == (0, "")
+    title, heading = done.stdout.splitlines()[:2]
+    assert re.fullmatch(rf"process {os.getpid()} \(.+\): \d+ descriptors, 3 in flight", title)
+    assert heading.split() == ["KIND", "FD", "MODE", "IN", "FLIGHT", "WHAT"]
+    kinds, found = rows(done.stdout)
+    assert len(kinds) == len(set(kinds))
+    assert kinds[:3] == ["listener", "socket", "file"]
+    shown = {name: found[one.fileno()] for name, one in held.items()}
+    port = held["listener"].getsockname()[1]
+    assert shown == {
+        "listener": ("listener", "rw", "", f"tcp 127.0.0.1:{port} listening"),
+        "sender": ("socket", "rw", "0", "unix seqpacket (unnamed) connected"),
+        "receiver": ("socket", "rw", "3", "unix seqpacket (unnamed) connected"),
+        "named": ("socket", "rw", "0", f"unix dgram {tmp_path}/named socket unconnected"),
+        "file": ("file", "w", "", f"{tmp_path}/red\\x1b[31m  (at byte 5)"),
+    }
+
+
+def test_columns_are_aligned(held):
+    """What a descriptor is starts in one column, below its heading."""
+    lines = inspect(os.getpid()).stdout.splitlines()[1:]
+    column = lines[0].index("WHAT")
+    assert {line[column - 2 : column] for line in lines} == {"  "}
+    assert " " not in {line[column] for line in lines}
+
+
+def test_json(held, tmp_path):
+    """The same for programs."""
+    done = inspect(os.getpid(), "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    told = json.loads(done.stdout)
+    assert set(told) == {"pid", "name", "in_flight", "descriptors"}
+    assert (told["pid"], told["in_flight"]) == (os.getpid(), 3)
+    found = {one.pop("number"): one for one in told["descriptors"]}
+    assert found[held["receiver"].fileno()] == {
+        "kind": "socket",
+        "access": "rw",
+        "target": f"socket:[{os.fstat(held['receiver'].fileno()).st_ino}]",
+        "position": 0,
+        "close_on_exec": True,
+        "endpoint": {"protocol": "unix", "type": "seqpacket", "state": "connected", "local": None, "remote": None},
+        "in_flight": 3,
+    }
+    assert found[held["file"].fileno()] == {
+        "kind": "file",
+        "access": "w",
+        "target": f"{tmp_path}/red\x1b[31m",
+        "position": 5,
+        "close_on_exec": True,
+        "endpoint": None,
+        "in_flight": None,
+    }
+
+
+def test_a_connection(held):
+    """Both addresses of a TCP connection."""
+    with (
+        socket.create_connection(held["listener"].getsockname()) as client,
+        held["listener"].accept()[0] as server,
+    ):
+        _, found = rows(inspect(os.getpid()).stdout)
+        ours, theirs = (f"127.0.0.1:{one.getsockname()[1]}" for one in (client, server))
+        assert found[client.fileno()][3] == f"tcp {ours} -> {theirs} established"
+        assert found[server.fileno()][3] == f"tcp {theirs} -> {ours} established"
+
+
+def test_a_process_that_has_ended():
+    """One sentence that names it."""
+    child = subprocess.Popen(["true"])
+    child.wait()
+    done = inspect(child.pid)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"fdpass inspect: no process has the number {child.pid}\n"
