@@ -86,20 +86,23 @@ class Outbox:
         return Outgoing(number, self._frames(number, size, rights, Flag.MEMFD), memfd)
 
     def send_now(self, data: Any, items: Sequence[Any]) -> bool:
-        """Send a message at once, if it is one packet and nothing is in its way: the usual case, with less ado.
+        """Send a message at once, if it is one frame and nothing is in its way: the usual case, with less ado.
 
-        False leaves nothing behind, and the long way tells what is wrong. Not in acknowledged mode.
+        On a stream the end of it may be left, waiting for `push`. False leaves nothing behind, and the long
+        way tells what is wrong. Not in acknowledged mode.
         """
-        if self._stream or self._flags or self._waiting or type(data) is not bytes or len(data) > self._inline:
+        if self._flags or self._waiting or type(data) is not bytes or len(data) > self._inline:
             return False
         rights = numbers(items) if items else _NONE
         if len(rights) > _framing.FDS_MAX:
             return False
         head = _framing.header(0, 0, len(rights), len(data), 0)
         try:
-            send_parts(self._sock, (head, data), rights, _FLAGS)
+            sent = send_parts(self._sock, (head, data), rights, _FLAGS)
         except OSError:
             return False
+        if sent < len(head) + len(data):
+            self._waiting.append(_rest(Part((head, data), rights, 0), sent))
         return True
 
     def _frames(self, number: int, data: Any, rights: array.array[int], first: int = 0) -> list[Part]:

@@ -106,7 +106,9 @@ class Channel:
         if not self._sending.acquire(timeout=_left(deadline)):
             raise Timeout("another thread is sending")
         try:
-            if not self._talk.out.send_now(data, items):
+            if self._talk.out.send_now(data, items):
+                self._push(deadline)
+            else:
                 self._deliver(self._talk.out.prepare(data, items), deadline)
         finally:
             self._sending.release()
@@ -224,7 +226,7 @@ class Channel:
 
     def _push(self, deadline: float | None) -> None:
         pause = _PAUSE_MIN
-        while (state := self._talk.push()) != "sent":
+        while self._talk.out and (state := self._talk.push()) != "sent":
             if state == "room":
                 self._poll(select.POLLOUT, deadline)
                 continue

@@ -173,7 +173,7 @@ def test_credentials_come_before_descriptors_and_cost_none(pair, files):
 
 
 def test_a_pidfd_that_nobody_asked_for_is_closed(pair, files):
-    """SO_PASSPIDFD sends one more descriptor with each message: the leak check of the suite sees it, if it stays."""
+    """SO_PASSPIDFD sends one more descriptor with each message: if it stayed, the leak check would see it."""
     one, other = pair
     try:
         other.setsockopt(socket.SOL_SOCKET, 76, 1)

@@ -103,7 +103,8 @@ def test_open_makes_an_fd_of_a_path_and_a_file_of_an_fd(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("mode", "readable", "writable"), [("r", 1, 0), ("rw", 1, 1), ("r+", 1, 1), ("w", 0, 1), ("a", 0, 1), ("w+", 1, 1)]
+    ("mode", "readable", "writable"),
+    [("r", 1, 0), ("rw", 1, 1), ("r+", 1, 1), ("w", 0, 1), ("a", 0, 1), ("w+", 1, 1)],
 )
 def test_open_modes(tmp_path, mode, readable, writable):
     """Each mode gives the access that the built-in open gives."""
@@ -212,6 +213,9 @@ def test_travels_through_multiprocessing(tmp_path, method):
     script = tmp_path / "script.py"
     script.write_text(MULTIPROCESSING)
     done = subprocess.run(
-        [sys.executable, "-W", "error::ResourceWarning", script, method], capture_output=True, text=True, check=False
+        [sys.executable, "-W", "error::ResourceWarning", script, method],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.stdout, done.stderr) == ("by connection, by queue 0\n", "")

@@ -7,7 +7,7 @@ why a cancellation loses nothing.
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
@@ -83,9 +83,12 @@ class AsyncChannel:
         if give:
             check_givable(items)
         await self._breathe()
-        if self._sending.locked() or not self._talk.out.send_now(data, items):
+        if self._sending.locked() or self._talk.out or not self._talk.out.send_now(data, items):
             async with self._sending:
                 await self._deliver(self._talk.out.prepare(data, items))
+        elif self._talk.out:
+            async with self._sending:
+                await self._push()
         if give:
             close_given(items)
 
@@ -93,24 +96,24 @@ class AsyncChannel:
         """Receive one message: as `Channel.recv`, with cancellation in the place of timeouts."""
         await self._breathe()
         talk = self._talk
-        if not talk.inbox:
-            if talk.acknowledged:
-                talk.ask_again()
-                talk.flush()
+        if not talk.inbox and (self._reading or talk.acknowledged or not talk.pull(_DONTWAIT)):
+            talk.ask_again()
+            talk.flush()
             await self._until(talk.ready)
         try:
             return talk.take()
         finally:
             talk.flush()
 
-    async def __aiter__(self) -> AsyncIterator[Message]:
+    def __aiter__(self) -> Self:
         """Messages until the peer closes its end."""
-        while True:
-            try:
-                message = await self.recv()
-            except PeerClosed:
-                return
-            yield message
+        return self
+
+    async def __anext__(self) -> Message:
+        try:
+            return await self.recv()
+        except PeerClosed:
+            raise StopAsyncIteration from None
 
     def fileno(self) -> int:
         """The socket's number, lent. -1 once closed."""
@@ -154,9 +157,9 @@ class AsyncChannel:
 
     # Waiting
 
-    async def _breathe(self) -> None:
+    async def _breathe(self, *, now: bool = False) -> None:
         self._run += 1
-        if self._run >= _RUN:
+        if now or self._run >= _RUN:
             self._run = 0
             await checkpoint()
         self._check_open()
@@ -181,7 +184,7 @@ class AsyncChannel:
 
     async def _push(self) -> None:
         pause = _PAUSE_MIN
-        while (state := self._talk.push()) != "sent":
+        while self._talk.out and (state := self._talk.push()) != "sent":
             if state == "room":
                 await self._wait(anyio.wait_writable)
             else:
@@ -199,7 +202,10 @@ class AsyncChannel:
             self._reading = True
             try:
                 if not self._talk.pull(_DONTWAIT):
-                    await self._wait(anyio.wait_readable)
+                    # A turn of the loop costs less than falling asleep: under load the next one is there by then.
+                    await self._breathe(now=True)
+                    if not self._talk.pull(_DONTWAIT):
+                        await self._wait(anyio.wait_readable)
                 self._talk.flush()
             finally:
                 self._reading = False
