@@ -34,6 +34,7 @@ from fdpass.errors import (
 )
 from fdpass.fd import Fd
 from fdpass.memory import contents
+from fdpass.peer import Peer
 from fdpass.policy import Policy
 
 MAX_MESSAGE = 16 * 2**20
@@ -83,6 +84,7 @@ class Conversation:
         self._between = True  # nothing is half there
         self._answers: dict[int, int] = {}  # the number of a message that waits for its answer -> Kind, or -1
         self._missed: int | None = None
+        self._peer: Peer | None = None
         if max_fds == 0:
             with contextlib.suppress(OSError):  # ENOPROTOOPT: an older kernel, where we close what comes
                 sock.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
@@ -193,10 +195,19 @@ class Conversation:
         close_all(self._parser.held())
         close_all(self._assembler.held())
 
+    @property
+    def peer(self) -> Peer:
+        """Who is at the other end; asked once."""
+        if self._peer is None:
+            self._peer = Peer.of(self.sock)
+        return self._peer
+
     def close(self) -> None:
         """Close the socket, and everything that was not taken."""
         self.drop(Closed("this channel is closed"))
         self.sock.close()
+        if self._peer is not None:
+            self._peer.close()
         while self.inbox:
             _, item = self.inbox.popleft()
             if isinstance(item, Message):
@@ -269,7 +280,7 @@ class Conversation:
 
     def _answer(self, frame: Frame) -> None:
         if frame.kind == Kind.GONE:
-            self.inbox.append((None, FdsLost("unknown", b"")))
+            self.inbox.append((None, FdsLost("sender gave up", b"")))
         elif frame.number in self._answers:
             self._answers[frame.number] = frame.kind
         elif frame.kind == Kind.RETRY:

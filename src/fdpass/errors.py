@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from fdpass.fd import Fd
 
-LossReason = Literal["table full", "control data cut", "refused by policy", "surplus", "unknown"]
+LossReason = Literal["table full", "control data cut", "refused by policy", "surplus", "sender gave up", "unknown"]
 
 
 class FdpassError(Exception):
@@ -84,7 +84,8 @@ class FdsLost(FdpassError, OSError):
     Attributes:
         reason: Why, as exactly as can be known: ``"table full"`` (RLIMIT_NOFILE: close something, or raise
             it), ``"control data cut"``, ``"refused by policy"`` (a security module, or BPF),
-            ``"surplus"`` (more than you asked for; fdpass closed the rest) or ``"unknown"``.
+            ``"surplus"`` (more than you asked for; fdpass closed the rest), ``"sender gave up"`` (a message
+            that was to come again, in acknowledged mode, will not) or ``"unknown"``.
         data: The message's bytes.
         fds: The descriptors that did arrive. You own them.
         lost: How many are missing; None when nothing tells.

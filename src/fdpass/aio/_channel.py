@@ -121,9 +121,9 @@ class AsyncChannel:
 
     @property
     def peer(self) -> Peer:
-        """Who is at the other end, as it was when the connection was made. You own it: it may hold a pidfd."""
+        """Who is at the other end, as it was when the connection was made. Lent: it is closed with the channel."""
         self._check_open()
-        return Peer.of(self._talk.sock)
+        return self._talk.peer
 
     @property
     def closed(self) -> bool:
