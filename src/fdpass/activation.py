@@ -6,6 +6,7 @@ separated by colons, in LISTEN_FDNAMES.
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import MutableMapping
 from typing import NamedTuple
@@ -45,18 +46,24 @@ def inherited(environ: MutableMapping[str, str] = os.environ) -> list[Inherited]
     if _number("LISTEN_PID", pid) != os.getpid():
         return []  # meant for another process, which we are a child of
     total = _number("LISTEN_FDS", count)
+    _check_open(total)
     found = names.split(":") if names else ["unknown"] * total
     if len(found) != total:
         raise NotActivated(f"LISTEN_FDNAMES has {len(found)} name(s) for LISTEN_FDS={total} descriptor(s)")
     for number in range(_FIRST, _FIRST + total):
-        try:
-            os.set_inheritable(number, False)
-        except OSError as error:
-            raise NotActivated(f"LISTEN_FDS={total}, but descriptor {number} is not open") from error
+        os.set_inheritable(number, False)
     return [Inherited(name, Fd(number)) for number, name in enumerate(found, _FIRST)]
 
 
+def _check_open(total: int) -> None:
+    for number in range(_FIRST, _FIRST + total):
+        try:
+            fcntl.fcntl(number, fcntl.F_GETFD)
+        except OSError as error:
+            raise NotActivated(f"LISTEN_FDS={total}, but descriptor {number} is not open") from error
+
+
 def _number(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) <= 10):
         raise NotActivated(f"{name}={text!r} is not a number")
     return int(text)

@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import logging
-import os
 import socket
-import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from fdpass._pair import TYPES, SocketType
-from fdpass.channel import Channel
-from fdpass.errors import (
-    AddressInUse,
-    CallFailed,
-    Closed,
-    FdpassError,
-    InvalidMessage,
-    PeerClosed,
-    translated,
+from fdpass._pair import SocketType
+from fdpass._sockets import (
+    Address,
+    SocketFile,
+    accepted,
+    address_of,
+    bound_socket,
+    connected_socket,
+    explained,
+    identity_of,
+    readable,
+    unlink_own,
 )
+from fdpass.channel import Channel
+from fdpass.errors import InvalidMessage, Timeout
 from fdpass.peer import Peer, Rule, same_user
 
+__all__ = [
+    "Listener",
+    "address_of",
+    "admitted",
+    "bound_socket",
+    "check_options",
+    "connect",
+    "connected_socket",
+    "identity_of",
+    "listen",
+    "unlink_own",
+]
+
 log = logging.getLogger("fdpass")
-Address = str | os.PathLike[str]
 
 
 def listen(
@@ -53,10 +66,12 @@ def listen(
 
     Raises:
         AddressInUse: Somebody listens there already, or the path is something else than a socket.
-        InvalidMessage: The address is too long, or the type unknown.
+        InvalidMessage: The address is too long, or the type unknown, or the mode none.
         CallFailed: bind(2) or listen(2) failed (`NotPermitted`, `NotFound`, ...).
     """
-    return Listener(bound_socket(path, type, mode, backlog), allow=allow, **channel_options)
+    check_options(channel_options)
+    sock = bound_socket(path, type, mode, backlog)
+    return Listener(sock, allow=allow, unlink=True, **channel_options)
 
 
 def connect(
@@ -71,7 +86,8 @@ def connect(
     Args:
         path: As of `listen`.
         type: As the listener's.
-        timeout: Seconds to wait while the listener's backlog is full; None for ever.
+        timeout: Seconds to wait while the listener's backlog is full; None for ever. It is for connecting only:
+            the channel has a `settimeout` of its own.
         **channel_options: As of `Channel`.
 
     Raises:
@@ -79,14 +95,11 @@ def connect(
         NotListening: Nobody listens behind it.
         NotPermitted: Its mode does not admit you.
         Timeout: Its backlog stayed full.
+        InvalidMessage: The address is too long, or the type unknown.
         CallFailed: connect(2) failed for another reason: EPROTOTYPE, for instance, if the type is another.
     """
-    sock = new_socket(type)
+    sock = connected_socket(path, type, timeout)
     try:
-        sock.settimeout(timeout)
-        with explained(path, "cannot connect to"):
-            sock.connect(address_of(path))
-        sock.settimeout(None)
         return Channel(sock, **channel_options)
     except BaseException:
         sock.close()
@@ -97,16 +110,21 @@ class Listener:
     """Accepts channels from whoever the rule admits.
 
     Args:
-        sock: A listening Unix socket; the listener owns it now.
-        allow: As of `listen`.
+        sock: A listening Unix socket, one that `inherited` gave, for instance; the listener owns it now.
+        allow: As of `listen`. A rule that raises refuses the peer, and the traceback is logged.
+        unlink: Whether `close` removes the socket file, if it is still this socket's, and this process its
+            maker's. Leave it to who made it.
         **channel_options: As of `Channel`, for each accepted one.
     """
 
-    def __init__(self, sock: socket.socket, *, allow: Rule | None = None, **channel_options: Any) -> None:
+    def __init__(
+        self, sock: socket.socket, *, allow: Rule | None = None, unlink: bool = False, **channel_options: Any
+    ) -> None:
         self._sock = sock
         self._allow = allow or same_user
         self._options = channel_options
-        self._identity = identity_of(sock.getsockname())
+        self._timeout: float | None = None
+        self._file: SocketFile | None = identity_of(sock.getsockname()) if unlink else None
 
     def accept(self) -> Channel:
         """The next channel whose peer is admitted. Those that are not are closed, unread, and logged.
@@ -116,11 +134,25 @@ class Listener:
             Closed: The listener is closed.
             CallFailed: accept(2) failed: EMFILE, for instance. The listener stays usable.
         """
+        deadline = None if self._timeout is None else time.monotonic() + self._timeout
         while True:
             with explained(self.address, "cannot accept at"):
-                sock = accepted(self._sock)
+                sock = self._accepted(deadline)
             if sock is not None and admitted(sock, self._allow):
-                return Channel(sock, **self._options)
+                try:
+                    return Channel(sock, **self._options)
+                except BaseException:
+                    sock.close()
+                    raise
+            if deadline is not None and time.monotonic() >= deadline:
+                raise Timeout("in this time nobody connected who is admitted")
+
+    def _accepted(self, deadline: float | None) -> socket.socket | None:
+        self._sock.settimeout(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        try:
+            return accepted(self._sock)
+        except BlockingIOError as error:
+            raise Timeout("nobody connected in time") from error
 
     def __iter__(self) -> Iterator[Channel]:
         """Channels, until the listener is closed."""
@@ -128,8 +160,10 @@ class Listener:
             yield self.accept()
 
     def settimeout(self, seconds: float | None) -> None:
-        """Bound each later `accept`: seconds, or None for ever."""
-        self._sock.settimeout(seconds)
+        """Bound each later `accept`: seconds, 0 for "at once or not at all", None for ever."""
+        if seconds is not None and not seconds >= 0:
+            raise InvalidMessage("a timeout is 0 or more seconds, or None")
+        self._timeout = seconds
 
     @property
     def address(self) -> str:
@@ -140,10 +174,15 @@ class Listener:
         """The socket's number, lent: for poll(2). -1 once closed."""
         return self._sock.fileno()
 
+    @property
+    def closed(self) -> bool:
+        """True once `close` was called."""
+        return self.fileno() < 0
+
     def close(self) -> None:
         """Stop listening, and remove the socket file if it is still ours. Twice does nothing."""
-        if self.fileno() >= 0:
-            unlink_own(self._sock, self._identity)
+        if not self.closed:
+            unlink_own(self._sock, self._file)
             self._sock.close()
 
     def __enter__(self) -> Self:
@@ -154,121 +193,23 @@ class Listener:
     ) -> None:
         self.close()
 
-
-# What the blocking and the async listener share
-
-
-def new_socket(type: str) -> socket.socket:  # noqa: A002
-    """A Unix socket, close-on-exec. Raises InvalidMessage for an unknown type."""
-    if type not in TYPES:
-        raise InvalidMessage(f"the type of a socket is 'seqpacket' or 'stream', not {type!r}")
-    return socket.socket(socket.AF_UNIX, TYPES[type])
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.address or 'closed'}>"
 
 
-def bound_socket(path: Address, type: str, mode: int, backlog: int) -> socket.socket:  # noqa: A002
-    """A listening socket: see `listen`, whose errors it raises."""
-    address = address_of(path)
-    sock = new_socket(type)
-    try:
-        with explained(path, "cannot listen at"):
-            if address.startswith(b"\0"):
-                sock.bind(address)
-            else:
-                _bind_file(sock, os.fsdecode(address), mode)
-            sock.listen(backlog)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _bind_file(sock: socket.socket, path: str, mode: int) -> None:
-    # The directory's lock keeps two starting servers from removing each other's fresh socket as stale.
-    directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(directory, fcntl.LOCK_EX)
-        _remove_stale(sock, path)
-        os.fchmod(sock.fileno(), mode)  # before bind: the file is never more open than this
-        sock.bind(path)
-        os.chmod(path, mode)  # and now without the umask
-    finally:
-        os.close(directory)
-
-
-def _remove_stale(sock: socket.socket, path: str) -> None:
-    try:
-        found = os.lstat(path)
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(found.st_mode):
-        raise AddressInUse(
-            98, f"cannot listen at {path}: it is there, and no socket; remove it, or take another path"
-        )
-    with socket.socket(socket.AF_UNIX, sock.type) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-            return
-        except OSError as error:
-            if error.errno not in {11, 91}:  # EAGAIN: a full backlog. EPROTOTYPE: of another type. Both are alive
-                raise
-    raise AddressInUse(98, f"cannot listen at {path}: somebody listens there already")
-
-
-def address_of(path: Address) -> bytes:
-    """The address as bind(2) takes it. Raises InvalidMessage for what cannot be one."""
-    raw = os.fsencode(path)
-    if raw.startswith(b"@"):
-        raw = b"\0" + raw[1:]
-    if len(raw) > 107 or raw in {b"", b"\0"} or b"\0" in raw[1:]:  # sun_path of unix(7), less the final zero
-        raise InvalidMessage(f"{os.fspath(path)!r} is no address of a Unix socket: 1 to 107 bytes, without zeros")
-    return raw
-
-
-def readable(name: str | bytes) -> str:
-    """A socket's name as people write it, abstract ones with ``@``."""
-    text = os.fsdecode(name)
-    return "@" + text[1:] if text.startswith("\0") else text
-
-
-@contextlib.contextmanager
-def explained(path: Address, doing: str) -> Iterator[None]:
-    """Turn what the system says into errors of fdpass that name the address."""
-    try:
-        yield
-    except FdpassError:
-        raise
-    except OSError as error:
-        where = f"{doing} {readable(os.fspath(path))}"
-        if error.errno == 9:  # EBADF
-            raise Closed("this listener is closed") from error
-        if error.errno == 91:  # EPROTOTYPE
-            raise CallFailed(
-                91, f"{where}: the socket there is of another type; pass the listener's type"
-            ) from error
-        raise translated(error, where) from error
-
-
-def accepted(sock: socket.socket) -> socket.socket | None:
-    """One accept(2): None if the client went away first. Raises OSError."""
-    try:
-        found, _ = sock.accept()
-    except ConnectionAbortedError:
-        return None
-    return found
+def check_options(channel_options: Mapping[str, Any]) -> None:
+    """Let a mistake in the options of channels show now, and not at the first connection."""
+    for end in Channel.pair(**channel_options):
+        end.close()
 
 
 def admitted(sock: socket.socket, allow: Rule) -> bool:
-    """Ask the rule about a fresh connection; one that it does not admit is closed, unread."""
+    """Ask the rule about a fresh connection; one that it does not admit is closed, unread, and logged."""
     try:
         with Peer.of(sock) as peer:
-            if allow(peer):
+            if _asked(allow, peer):
                 return True
-            log.info("refused a connection from pid %d, uid %d, gid %d", peer.pid, peer.uid, peer.gid)
-    except PeerClosed:
-        pass
+            log.warning("refused a connection from pid %d, uid %d, gid %d", peer.pid, peer.uid, peer.gid)
     except BaseException:
         sock.close()
         raise
@@ -276,19 +217,10 @@ def admitted(sock: socket.socket, allow: Rule) -> bool:
     return False
 
 
-def unlink_own(sock: socket.socket, identity: tuple[int, int] | None) -> None:
-    """Remove the socket file, unless it is another's by now."""
-    name = sock.getsockname()
-    if identity is not None and identity_of(name) == identity:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-
-
-def identity_of(name: str | bytes) -> tuple[int, int] | None:
-    if isinstance(name, bytes) or not name:
-        return None
+def _asked(allow: Rule, peer: Peer) -> bool:
     try:
-        found = os.lstat(name)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+        return allow(peer)
+    except Exception:
+        # No stranger may end a server by being what its rule did not expect (an unknown uid, say).
+        log.exception("the allow rule failed for pid %d, uid %d, gid %d", peer.pid, peer.uid, peer.gid)
+        return False

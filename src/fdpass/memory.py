@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import sys
+from pickle import PickleBuffer
 from typing import Any
 
 from fdpass.errors import NotSealed, ProtocolError, translated
@@ -13,30 +15,33 @@ from fdpass.fd import Fd
 _NOEXEC_SEAL = 0x0008  # MFD_NOEXEC_SEAL, Linux 6.3; CPython 3.11 has no name for it
 _NEEDED = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _ALL = _NEEDED | fcntl.F_SEAL_SEAL
+_UNTRACKED: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 
 
 def share(buffer: Any, *, name: str = "") -> Fd:
     """A sealed memfd that holds these bytes: nobody, not even you, can change, grow or shrink it any more.
 
     Args:
-        buffer: Bytes-like and contiguous, of any size.
+        buffer: Bytes-like and contiguous, of any size, shape and element type: its bytes as they lie in memory.
         name: Up to 249 bytes, for people: it stands in /proc/PID/fd.
 
     Returns:
         The descriptor; you own it. Pass it on, and `view` it at the other end.
 
     Raises:
-        CallFailed: memfd_create(2) failed, or there is no memory.
+        TypeError: It is not bytes-like.
+        BufferError: It is not contiguous.
+        CallFailed: memfd_create(2) failed (EINVAL: the name is too long), or there is no memory.
     """
+    whole = PickleBuffer(buffer).raw()  # memoryview.cast() refuses foreign byte orders, structures, empty tables
     try:
         fd = Fd(_create(name))
     except OSError as error:
         raise translated(error, "cannot create a memfd") from error
     try:
-        with memoryview(buffer) as original, original.cast("B") as rest:
-            done = 0
-            while done < len(rest):
-                done += os.write(fd.fileno(), rest[done:])
+        done = 0
+        while done < len(whole):  # one write(2) takes at most 2 GiB less a page
+            done += os.write(fd.fileno(), whole[done:])
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _ALL)
     except OSError as error:
         fd.close()
@@ -60,8 +65,8 @@ def _create(name: str) -> int:
 def view(fd: Fd | int) -> memoryview:
     """The bytes of a sealed memfd, read-only and without a copy.
 
-    The mapping lives as long as the view and what was made from it; CPython's mmap keeps a duplicate of the
-    descriptor for so long.
+    The mapping lives as long as the view and what was made from it; before Python 3.13 it keeps a duplicate of
+    the descriptor for so long.
 
     Args:
         fd: Lent: it stays yours.
@@ -79,7 +84,7 @@ def view(fd: Fd | int) -> memoryview:
         return memoryview(b"")
     try:
         # MAP_PRIVATE: before Linux 6.7 a shared mapping of a write-sealed memfd is refused.
-        return memoryview(mmap.mmap(number, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ))
+        return memoryview(mmap.mmap(number, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ, **_UNTRACKED))
     except OSError as error:
         raise translated(error, "cannot map the memfd") from error
 

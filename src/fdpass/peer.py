@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from fdpass.errors import translated
+from fdpass.errors import CallFailed, translated
 from fdpass.fd import Fd
 
 _UCRED = struct.Struct("iII")
-_SO_PEERPIDFD = 77  # Linux 6.5; CPython has no name for it
+_SO_PEERPIDFD = 77  # Linux 6.5; CPython has no name for it, nor for the next
+_SO_PEERGROUPS = 59  # Linux 4.13
+_NOBODY = 0xFFFFFFFF
+_NO_ROOM = {23, 24}  # ENFILE, EMFILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,25 +31,31 @@ class Peer:
         gid: Its effective group.
         pidfd: Stands for the process itself, without that race (SO_PEERPIDFD, Linux 6.5), or None. The `Peer`
             owns it: `close` it, or use the `Peer` as a context manager.
+        groups: Its supplementary groups, unless they are more than 256 (SO_PEERGROUPS, Linux 4.13).
     """
 
     pid: int
     uid: int
     gid: int
     pidfd: Fd | None = field(default=None, compare=False)
+    groups: tuple[int, ...] = field(default=(), compare=False)
 
     @classmethod
     def of(cls, sock: socket.socket) -> Self:
         """Ask the kernel who is behind a connected Unix socket.
 
         Raises:
-            CallFailed: It is not connected, or no Unix socket.
+            CallFailed: It has no peer (ENOTCONN: not connected, or no Unix socket), or no descriptor slot is
+                free for the pidfd (EMFILE).
         """
         try:
             pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+            pidfd = None if uid == _NOBODY else _pidfd(sock)
         except OSError as error:
             raise translated(error, "cannot tell who the peer is") from error
-        return cls(pid, uid, gid, _pidfd(sock))
+        if uid == _NOBODY:  # what the kernel says of a socket without peer, as if it were an answer
+            raise CallFailed(107, "cannot tell who the peer is: no Unix socket, or not connected")
+        return cls(pid, uid, gid, pidfd, _groups(sock))
 
     def close(self) -> None:
         """Close the pidfd, if there is one. Twice does nothing."""
@@ -65,17 +74,25 @@ class Peer:
 def _pidfd(sock: socket.socket) -> Fd | None:
     try:
         return Fd(sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD))
-    except (
-        OSError
-    ):  # ENOPROTOOPT: an older kernel. ESRCH, EINVAL: the process has ended. ENODATA: a pair's own end
-        return None
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise
+        return None  # ENOPROTOOPT: an older kernel. ESRCH, EINVAL: the process has ended
+
+
+def _groups(sock: socket.socket) -> tuple[int, ...]:
+    try:
+        raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 1024)
+    except OSError:  # ERANGE: more than CPython's getsockopt has room for
+        return ()
+    return tuple(group for (group,) in struct.iter_unpack("=I", raw))
 
 
 @dataclass(frozen=True, slots=True)
 class Allow:
-    """A rule: the peer's user is one of ``uids``, or its group one of ``gids``.
+    """A rule: the peer's user is one of ``uids``, or one of its groups, effective or supplementary, of ``gids``.
 
-    Only the effective group counts, not the supplementary ones: the kernel does not vouch for those here.
+    Nobody else is admitted: neither your own user nor root, unless they are among these.
     """
 
     uids: Collection[int] = ()
@@ -83,7 +100,7 @@ class Allow:
 
     def __call__(self, peer: Peer) -> bool:
         """Whether this peer may connect."""
-        return peer.uid in self.uids or peer.gid in self.gids
+        return peer.uid in self.uids or any(group in self.gids for group in (peer.gid, *peer.groups))
 
 
 Rule = Callable[[Peer], bool]

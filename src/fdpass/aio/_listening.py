@@ -11,13 +11,11 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from fdpass._pair import SocketType
-from fdpass.aio._channel import AsyncChannel
-from fdpass.errors import Closed
-from fdpass.listening import (
+from fdpass._sockets import (
     Address,
+    SocketFile,
     accepted,
     address_of,
-    admitted,
     bound_socket,
     explained,
     identity_of,
@@ -25,6 +23,9 @@ from fdpass.listening import (
     readable,
     unlink_own,
 )
+from fdpass.aio._channel import AsyncChannel
+from fdpass.errors import Closed
+from fdpass.listening import admitted, check_options
 from fdpass.peer import Rule, same_user
 
 _PAUSE_MIN, _PAUSE_MAX = 0.005, 0.1  # seconds: a full backlog of a Unix socket makes no event when it drains
@@ -41,7 +42,9 @@ async def listen(
 ) -> AsyncListener:
     """Listen for channels: as `fdpass.listen`."""
     await checkpoint()
-    return AsyncListener(bound_socket(path, type, mode, backlog), allow=allow, **channel_options)
+    check_options(channel_options)
+    sock = bound_socket(path, type, mode, backlog)
+    return AsyncListener(sock, allow=allow, unlink=True, **channel_options)
 
 
 async def connect(
@@ -76,14 +79,24 @@ async def _connected(sock: socket.socket, address: bytes) -> None:
 
 
 class AsyncListener:
-    """Accepts channels from whoever the rule admits: as `fdpass.Listener`."""
+    """Accepts channels from whoever the rule admits: as `fdpass.Listener`. Tasks that accept take turns.
 
-    def __init__(self, sock: socket.socket, *, allow: Rule | None = None, **channel_options: Any) -> None:
+    Args:
+        sock: As of `fdpass.Listener`. It is set to not block, for all who hold it.
+        allow: As of `fdpass.Listener`; it is called in the event loop, and should not block.
+        unlink: As of `fdpass.Listener`.
+        **channel_options: As of `AsyncChannel`, for each accepted one.
+    """
+
+    def __init__(
+        self, sock: socket.socket, *, allow: Rule | None = None, unlink: bool = False, **channel_options: Any
+    ) -> None:
         sock.setblocking(False)
         self._sock = sock
         self._allow = allow or same_user
         self._options = channel_options
-        self._identity = identity_of(sock.getsockname())
+        self._turn: anyio.Lock | None = None
+        self._file: SocketFile | None = identity_of(sock.getsockname()) if unlink else None
 
     async def accept(self) -> AsyncChannel:
         """The next channel whose peer is admitted. Those that are not are closed, unread, and logged.
@@ -92,18 +105,26 @@ class AsyncListener:
             Closed: The listener is closed.
             CallFailed: accept(2) failed: EMFILE, for instance. The listener stays usable.
         """
-        await checkpoint()
-        while True:
-            if self.fileno() < 0:
-                raise Closed("this listener is closed")
-            try:
-                with explained(self.address, "cannot accept at"):
-                    sock = accepted(self._sock)
-            except BlockingIOError:
-                await self._readable()
-                continue
-            if sock is not None and admitted(sock, self._allow):
-                return AsyncChannel(sock, **self._options)
+        if self._turn is None:
+            self._turn = anyio.Lock()  # acquiring it is the checkpoint: after accept(2) comes none
+        async with self._turn:
+            while True:
+                try:
+                    with explained(self.address, "cannot accept at"):
+                        sock = accepted(self._sock)
+                except BlockingIOError:
+                    await self._readable()
+                    continue
+                if sock is not None and admitted(sock, self._allow):
+                    return self._channel(sock)
+                await checkpoint()  # a flood of peers to refuse leaves the other tasks their time
+
+    def _channel(self, sock: socket.socket) -> AsyncChannel:
+        try:
+            return AsyncChannel(sock, **self._options)
+        except BaseException:
+            sock.close()
+            raise
 
     async def _readable(self) -> None:
         try:
@@ -113,7 +134,7 @@ class AsyncListener:
 
     async def __aiter__(self) -> AsyncIterator[AsyncChannel]:
         """Channels, until the listener is closed."""
-        while self.fileno() >= 0:
+        while not self.closed:
             try:
                 yield await self.accept()
             except Closed:
@@ -128,10 +149,15 @@ class AsyncListener:
         """The socket's number, lent. -1 once closed."""
         return self._sock.fileno()
 
+    @property
+    def closed(self) -> bool:
+        """True once `close` was called."""
+        return self.fileno() < 0
+
     def close(self) -> None:
         """Stop listening, and remove the socket file if it is still ours. Who waits in it gets `Closed`."""
-        if self.fileno() >= 0:
-            unlink_own(self._sock, self._identity)
+        if not self.closed:
+            unlink_own(self._sock, self._file)
             anyio.notify_closing(self._sock)
             self._sock.close()
 
@@ -147,3 +173,6 @@ class AsyncListener:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        return f"<AsyncListener {self.address or 'closed'}>"
