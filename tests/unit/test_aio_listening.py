@@ -1,0 +1,270 @@
+"""`AsyncListener`, async `listen` and `connect`: as the blocking ones, and what only tasks can do to them."""
+
+import errno
+import logging
+import os
+import resource
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+
+import fdpass
+from fdpass import (
+    AddressInUse,
+    AsyncListener,
+    CallFailed,
+    Closed,
+    InvalidMessage,
+    NotFound,
+    PeerClosed,
+    aio,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(
+    params=[("asyncio", {}), ("asyncio", {"use_uvloop": True}), ("trio", {})], ids=["asyncio", "uvloop", "trio"]
+)
+def anyio_backend(request):
+    return request.param
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "socket")
+
+
+@pytest.mark.parametrize("type_", ["seqpacket", "stream"])
+@pytest.mark.parametrize("abstract", [False, True])
+async def test_channels_meet(path, type_, abstract):
+    address = f"@fdpass-aio-{os.getpid()}" if abstract else path
+    async with await aio.listen(address, type=type_) as listener:
+        assert listener.address == address
+        async with await aio.connect(address, type=type_) as client, await listener.accept() as server:
+            await client.send(b"question")
+            assert (await server.recv()).data == b"question"
+
+
+async def test_a_blocking_client_is_as_good(path):
+    async with await aio.listen(path) as listener:
+        with fdpass.connect(path) as client:
+            client.send(b"question")
+            async with await listener.accept() as server:
+                assert (await server.recv()).data == b"question"
+
+
+async def test_the_file_comes_and_goes_with_the_listener(path):
+    async with await aio.listen(path, mode=0o660) as listener:
+        assert os.stat(path).st_mode & 0o777 == 0o660
+        with pytest.raises(AddressInUse):
+            await aio.listen(path)
+        await listener.aclose()
+        assert not os.path.exists(path)
+    assert listener.closed
+    assert repr(listener) == "<AsyncListener closed>"
+
+
+async def test_a_listener_made_of_anothers_socket_leaves_the_file(path):
+    with fdpass.listen(path) as owner:
+        async with AsyncListener(fdpass.Fd(os.dup(owner.fileno())).socket()) as listener:
+            async with await aio.connect(path), await listener.accept():
+                pass
+        assert os.path.exists(path)
+
+
+async def test_accept_waits_for_who_comes(path):
+    async with await aio.listen(path) as listener, anyio.create_task_group() as tasks:
+
+        async def accept():
+            async with await listener.accept() as server:
+                await server.send(b"welcome")
+
+        tasks.start_soon(accept)
+        await checkpoint()
+        async with await aio.connect(path) as client:
+            assert (await client.recv()).data == b"welcome"
+
+
+async def test_several_tasks_can_accept(path):
+    served = []
+    async with await aio.listen(path) as listener, anyio.create_task_group() as tasks:
+
+        async def accept(number):
+            (await listener.accept()).close()
+            served.append(number)
+
+        for number in range(3):
+            tasks.start_soon(accept, number)
+        for _ in range(3):
+            async with await aio.connect(path) as client:
+                with pytest.raises(PeerClosed):
+                    await client.recv()
+    assert sorted(served) == [0, 1, 2]
+
+
+async def test_closing_wakes_who_waits_and_ends_iteration(path):
+    ends = []
+    async with await aio.listen(path) as listener, anyio.create_task_group() as tasks:
+
+        async def accept():
+            with pytest.raises(Closed):
+                await listener.accept()
+            ends.append("accept")
+
+        async def iterate():
+            async for _ in listener:
+                pytest.fail("nobody connected")
+            ends.append("iteration")
+
+        tasks.start_soon(accept)
+        tasks.start_soon(iterate)
+        await anyio.wait_all_tasks_blocked()
+        listener.close()
+        listener.close()
+    assert sorted(ends) == ["accept", "iteration"]
+
+
+async def test_a_cancelled_accept_has_taken_nothing(path):
+    async with await aio.listen(path) as listener:
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(listener.accept)
+                await anyio.wait_all_tasks_blocked()
+                scope.cancel()
+        async with await aio.connect(path) as client:
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await listener.accept()
+            assert scope.cancelled_caught
+            await client.send(b"patient")
+            async with await listener.accept() as server:
+                assert (await server.recv()).data == b"patient"
+
+
+async def test_who_is_refused_is_closed_and_logged(path, caplog):
+    asked = []
+
+    def second_only(peer):
+        asked.append(peer)
+        return len(asked) == 2
+
+    async with (
+        await aio.listen(path, allow=second_only) as listener,
+        await aio.connect(path) as refused,
+        await aio.connect(path) as admitted,
+    ):
+        await refused.send(b"hello")
+        await admitted.send(b"it is me")
+        with caplog.at_level(logging.INFO, "fdpass"):
+            async with await listener.accept() as server:
+                assert (await server.recv()).data == b"it is me"
+        with pytest.raises(PeerClosed):
+            await refused.recv()
+    assert f"refused a connection from pid {os.getpid()}" in caplog.text
+    assert all(peer.pidfd is None or peer.pidfd.closed for peer in asked)
+
+
+async def test_peers_to_refuse_leave_other_tasks_their_time(path):
+    """Each refused connection is at once followed by the next: only a checkpoint between lets us cancel."""
+    clients = []
+
+    def rule(_peer):
+        assert len(clients) < 100
+        clients.append(fdpass.connect(path))
+        if len(clients) == 10:
+            scope.cancel()
+        return False
+
+    async with await aio.listen(path, allow=rule) as listener:
+        clients.append(fdpass.connect(path))
+        with anyio.CancelScope() as scope:
+            await listener.accept()
+    for client in clients:
+        client.close()
+    assert scope.cancelled_caught
+
+
+async def test_a_client_that_is_gone_does_not_end_the_loop(path):
+    async with await aio.listen(path) as listener:
+        (await aio.connect(path)).close()
+        async with await aio.connect(path) as client:
+            await client.send(b"here")
+            found = []
+            async for server in listener:
+                async with server:
+                    found.append([message.data async for message in server] if not found else await server.recv())
+                if len(found) == 2:
+                    listener.close()
+    assert found[0] == []
+    assert found[1].data == b"here"
+
+
+async def test_a_full_table_is_told_and_the_connection_waits(path):
+    async with await aio.listen(path) as listener, await aio.connect(path) as client:
+        await client.send(b"patient")
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        lowest = os.dup(0)
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+        try:
+            with pytest.raises(CallFailed) as caught:
+                await listener.accept()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert caught.value.errno == errno.EMFILE
+        async with await listener.accept() as server:
+            assert (await server.recv()).data == b"patient"
+
+
+async def test_a_mistake_in_the_options_shows_at_once(path):
+    with pytest.raises(TypeError):
+        await aio.listen(path, max_mesage=1)
+    assert not os.path.exists(path)
+    async with await aio.listen(path):
+        with pytest.raises(InvalidMessage):
+            await aio.connect(path, max_fds=-1)
+
+
+async def test_a_mistake_that_shows_late_closes_the_connection(path):
+    with fdpass.listen(path) as owner:
+        sock = fdpass.Fd(os.dup(owner.fileno())).socket()
+        async with AsyncListener(sock, max_fds=-1) as listener, await aio.connect(path) as client:
+            with pytest.raises(InvalidMessage):
+                await listener.accept()
+            with pytest.raises(PeerClosed):
+                await client.recv()
+
+
+async def test_who_connects_is_told_what_is_wrong(path, tmp_path):
+    with pytest.raises(NotFound):
+        await aio.connect(tmp_path / "missing")
+    with pytest.raises(InvalidMessage):
+        await aio.connect("")
+    async with await aio.listen(path, type="stream"):
+        with pytest.raises(CallFailed, match="of another type"):
+            await aio.connect(path)
+
+
+async def test_a_full_backlog_is_waited_for(path):
+    """asyncio's own sock_connect takes EAGAIN for "in progress", and the socket for connected."""
+
+    async def late():
+        async with await aio.connect(path) as client:
+            await client.send(b"in")
+
+    async with await aio.listen(path, backlog=0) as listener, await aio.connect(path):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(late)
+            await anyio.wait_all_tasks_blocked()
+            (await listener.accept()).close()
+            async with await listener.accept() as server:
+                assert (await server.recv()).data == b"in"
+
+
+async def test_waiting_for_room_can_be_cancelled(path):
+    async with await aio.listen(path, backlog=0), await aio.connect(path):
+        with anyio.move_on_after(0.02) as scope:
+            await aio.connect(path)
+        assert scope.cancelled_caught
