@@ -170,9 +170,7 @@ def unlink_own(sock: socket.socket, file: SocketFile | None) -> None:
     An open socket holds its inode, so that no other file can have the inode's number; and while it is open no
     `bound_socket` takes the file for stale.
     """
-    if file is None or sock.fileno() < 0 or file.maker != os.getpid():
-        return
-    if identity_of(file.path) == file:
+    if file is not None and sock.fileno() >= 0 and identity_of(file.path) == file:
         with contextlib.suppress(OSError):
             os.unlink(file.path)
 

@@ -58,8 +58,8 @@ def listen(
     Args:
         path: A path of at most 107 bytes, or ``"@name"`` for an abstract address.
         mode: Permissions of the socket file, whatever the umask: who may connect needs ``w``.
-        allow: Who may, asked before anything is read from the peer: a function of `Peer`, or `Allow`. By
-            default our own user and root.
+        allow: Who may, asked before anything is read from the peer: a function of `Peer` that returns True or
+            False, or `Allow`. By default our own user and root.
         type: ``"seqpacket"`` or ``"stream"``.
         backlog: How many connections may wait to be accepted.
         **channel_options: As of `Channel`, for each accepted one.
@@ -219,8 +219,11 @@ def admitted(sock: socket.socket, allow: Rule) -> bool:
 
 def _asked(allow: Rule, peer: Peer) -> bool:
     try:
-        return allow(peer)
+        verdict = allow(peer)
+        if verdict is not True and verdict is not False:  # a coroutine, say, would be true
+            raise TypeError(f"an allow rule returns True or False, not {verdict!r}")  # noqa: TRY301 - logged below
     except Exception:
         # No stranger may end a server by being what its rule did not expect (an unknown uid, say).
         log.exception("the allow rule failed for pid %d, uid %d, gid %d", peer.pid, peer.uid, peer.gid)
         return False
+    return verdict

@@ -1,0 +1,232 @@
+"""The file of a listening socket: its mode, who may replace it, who removes it."""
+
+import errno
+import os
+import re
+import select
+import socket
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from fdpass import (
+    AddressInUse,
+    InvalidMessage,
+    Listener,
+    NotFound,
+    NotPermitted,
+    connect,
+    listen,
+)
+from fdpass import _sockets as sockets
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "socket")
+
+
+@pytest.fixture
+def stale(path):
+    """A socket file that nobody listens behind any more."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        sock.bind(path)
+        sock.listen()
+    return path
+
+
+def exchanged(listener, **options):
+    with connect(listener.address, **options) as client, listener.accept() as server:
+        client.send(b"question")
+        assert server.recv().data == b"question"
+        server.send(b"answer")
+        return client.recv().data
+
+
+@pytest.mark.parametrize("umask", [0, 0o077, 0o777])
+@pytest.mark.parametrize("mode", [0o600, 0o660, 0o666])
+def test_the_mode_is_exact_whatever_the_umask(path, mode, umask):
+    before = os.umask(umask)
+    try:
+        with listen(path, mode=mode):
+            assert stat.S_IMODE(os.stat(path).st_mode) == mode
+    finally:
+        os.umask(before)
+
+
+def test_the_file_is_never_more_open_than_asked(path, monkeypatch):
+    seen = []
+    real = sockets._set_mode
+
+    def watched(path, mode):
+        seen.append(stat.S_IMODE(os.stat(path).st_mode))
+        real(path, mode)
+
+    monkeypatch.setattr(sockets, "_set_mode", watched)
+    before = os.umask(0)
+    try:
+        listen(path, mode=0o600).close()
+    finally:
+        os.umask(before)
+    assert seen == [0o600]
+
+
+def test_a_mode_that_forgot_to_be_octal_is_told(path):
+    with pytest.raises(InvalidMessage, match="octal"):
+        listen(path, mode=600)
+
+
+def test_a_stale_file_is_replaced(stale):
+    before = os.stat(stale).st_ctime_ns
+    with listen(stale) as listener:
+        assert os.stat(stale).st_ctime_ns != before
+        assert exchanged(listener) == b"answer"
+
+
+@pytest.mark.parametrize("other", ["seqpacket", "stream"])
+def test_a_live_one_is_not_and_does_not_notice(path, other):
+    with listen(path) as listener:
+        with pytest.raises(AddressInUse, match="somebody listens"):
+            listen(path, type=other)
+        assert select.select([listener], [], [], 0)[0] == []
+        assert exchanged(listener) == b"answer"
+
+
+def test_a_server_between_bind_and_listen_is_alive(path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        sock.bind(path)
+        with pytest.raises(AddressInUse):
+            listen(path)
+        assert os.path.exists(path)
+
+
+@pytest.mark.parametrize("connected", [False, True])
+def test_a_datagram_server_is_alive(path, tmp_path, connected):
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as far,
+    ):
+        sock.bind(path)
+        far.bind(str(tmp_path / "far"))
+        if connected:
+            sock.connect(str(tmp_path / "far"))
+        with pytest.raises(AddressInUse):
+            listen(path)
+
+
+def test_a_full_backlog_is_alive(path):
+    with listen(path, backlog=0), connect(path), pytest.raises(AddressInUse):
+        listen(path)
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "symlink to a socket", "dangling symlink"])
+def test_what_is_no_socket_is_never_removed(tmp_path, path, kind):
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "real"))
+    if kind == "file":
+        (tmp_path / "socket").write_text("precious")
+    elif kind == "directory":
+        os.mkdir(path)
+    else:
+        os.symlink("real" if kind == "symlink to a socket" else "nowhere", path)
+    before = os.lstat(path)
+    with pytest.raises(AddressInUse, match="no socket"):
+        listen(path)
+    assert os.lstat(path).st_ino == before.st_ino
+    assert stat.S_IFMT(os.lstat(path).st_mode) == stat.S_IFMT(before.st_mode)
+
+
+def test_a_missing_directory_is_told(tmp_path):
+    with pytest.raises(NotFound, match=re.escape(str(tmp_path))):
+        listen(tmp_path / "missing" / "socket")
+
+
+def test_a_failure_after_bind_removes_the_file(path, monkeypatch):
+    def failing(_path, _mode):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(sockets, "_set_mode", failing)
+    with pytest.raises(NotPermitted):
+        listen(path)
+    assert not os.path.exists(path)
+
+
+def test_of_many_servers_that_start_at_once_one_wins(stale):
+    """Each of the processes waits for the signal, tries, and says what came; a winner listens until the end."""
+    program = (
+        "import sys, fdpass\n"
+        "sys.stdin.read(1)\n"
+        "try: listener = fdpass.listen(sys.argv[1])\n"
+        "except fdpass.AddressInUse: print('lost', flush=True)\n"
+        "else: print('won', flush=True)\n"
+        "sys.stdin.read()\n"
+        "if 'listener' in globals(): listener.close()\n"
+    )
+    servers = [
+        subprocess.Popen([sys.executable, "-c", program, stale], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for _ in range(6)
+    ]
+    try:
+        for server in servers:
+            server.stdin.write(b"x")
+            server.stdin.flush()
+        assert sorted(server.stdout.readline() for server in servers) == [b"lost\n"] * 5 + [b"won\n"]
+    finally:
+        for server in servers:
+            server.communicate()
+    assert not os.path.exists(stale)
+
+
+def test_the_directory_is_locked_while_a_stale_file_is_replaced(stale, monkeypatch):
+    seen = []
+    real = sockets._remove_stale
+
+    def watched(path):
+        program = "import fcntl, os, sys; fcntl.flock(os.open(sys.argv[1], 0), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+        done = subprocess.run([sys.executable, "-c", program, os.path.dirname(path)], stderr=subprocess.PIPE)
+        seen.append(b"BlockingIOError" in done.stderr)
+        real(path)
+
+    monkeypatch.setattr(sockets, "_remove_stale", watched)
+    listen(stale).close()
+    assert seen == [True]
+
+
+def test_closing_removes_the_file_and_twice_does_nothing(path):
+    listener = listen(path)
+    listener.close()
+    assert not os.path.exists(path)
+    assert listener.closed
+    assert listener.fileno() == -1
+    with listen(path):
+        listener.close()
+        assert os.path.exists(path)
+
+
+def test_a_file_that_is_anothers_by_now_stays(path):
+    listener = listen(path)
+    os.unlink(path)
+    with listen(path) as other:
+        listener.close()
+        assert exchanged(other) == b"answer"
+
+
+def test_a_fork_closes_its_copy_and_leaves_the_file(path):
+    with listen(path) as listener:
+        pid = os.fork()
+        if pid == 0:
+            listener.close()
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert exchanged(listener) == b"answer"
+
+
+def test_a_listener_made_of_anothers_socket_leaves_the_file(path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        sock.bind(path)
+        sock.listen()
+        with Listener(sock.dup()) as listener:
+            assert exchanged(listener) == b"answer"
+        assert os.path.exists(path)
