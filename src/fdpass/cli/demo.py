@@ -55,18 +55,28 @@ def demo(file: str | None, kind: str, shared_offset: bool) -> None:
     """
     with contextlib.ExitStack() as held:
         path = file or _made(held.enter_context(tempfile.TemporaryDirectory(prefix="fdpass-")))
-        ours, childs = socket.socketpair(socket.AF_UNIX, _TYPES[kind])
-        child = os.fork()
-        if child == 0:
-            # What closes here decides the numbers: each side's next descriptor takes the place of the end
-            # that it does not need, so the two sides get different ones.
-            ours.close()
-            _be_child(childs, path, shared_offset)
-        childs.close()
-        held.enter_context(ours)
-        held.enter_context(_reaped(child))
+        ours, child = _started(path, kind, shared_offset, held)
         message = held.enter_context(_answer(ours, child))
         _tell(json.loads(message.data), message.fds[0], child, kind, path)
+
+
+def _started(path: str, kind: str, shared_offset: bool, held: contextlib.ExitStack) -> tuple[socket.socket, int]:
+    """A child that sends the file, and our end of the pair: both are seen to at the end of ``held``."""
+    ours, childs = socket.socketpair(socket.AF_UNIX, _TYPES[kind])
+    # An interrupt during fork(2) would be lost, for it could be raised only in what modules do after a
+    # fork, where exceptions are ignored. So it waits until somebody looks after the child.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    child = os.fork()
+    if child == 0:
+        # What closes here decides the numbers: each side's next descriptor takes the place of the end
+        # that it does not need, so the two sides get different ones.
+        ours.close()
+        _be_child(childs, path, shared_offset, mask)
+    childs.close()
+    held.enter_context(ours)
+    held.enter_context(_reaped(child))
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    return ours, child
 
 
 def _made(folder: str) -> str:
@@ -76,9 +86,10 @@ def _made(folder: str) -> str:
     return path
 
 
-def _be_child(sock: socket.socket, path: str, shared_offset: bool) -> NoReturn:
+def _be_child(sock: socket.socket, path: str, shared_offset: bool, mask: set[signal.Signals | int]) -> NoReturn:
     status = 1
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         with Fd.open(path) as fd:
             read = os.read(fd.fileno(), 5) if shared_offset else b""
             told = {**_facts(fd), "read": os.fsdecode(read)}
