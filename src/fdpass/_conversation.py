@@ -232,11 +232,12 @@ class Conversation:
                 self._answer(frame)
 
     def _message(self, frame: Frame, message: Message, reason: LossReason) -> None:
-        if bool(frame.flags & Flag.ACKNOWLEDGED) != self.acknowledged or len(self.inbox) > 2 * HELD_BACK:
+        if bool(frame.flags & Flag.ACKNOWLEDGED) != self.acknowledged:
             close_all(frame.fds)
-            if len(self.inbox) > 2 * HELD_BACK:
-                raise ProtocolError("the peer sends on without waiting for its messages to be acknowledged")
             raise ProtocolError("acknowledged=True is set at one end of the channel only")
+        if self.acknowledged and len(self.inbox) > 2 * HELD_BACK:
+            close_all(frame.fds)
+            raise ProtocolError("the peer sends on without waiting for its messages to be acknowledged")
         arrived = self._assembler.add(frame)
         close_all(self._assembler.unwanted)
         self._assembler.unwanted.clear()

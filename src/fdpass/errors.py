@@ -180,7 +180,7 @@ def translated(error: OSError, doing: str = "") -> FdpassError:
     if isinstance(error, TimeoutError) and error.errno is None:
         return Timeout("timed out")
     number = error.errno or 0
-    words = error.strerror or os.strerror(number)
+    words = error.strerror or str(error) or os.strerror(number)
     kind = _BY_ERRNO.get(number, CallFailed)
     made: FdpassError = kind(number, f"{doing}: {words}" if doing else words)
     return made

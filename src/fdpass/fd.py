@@ -227,7 +227,9 @@ class Fd:
 
 
 def _from_multiprocessing(carried: Any) -> Fd:
-    return Fd(carried.detach())
+    fd = Fd(carried.detach())
+    os.set_inheritable(fd.fileno(), False)  # multiprocessing receives without MSG_CMSG_CLOEXEC
+    return fd
 
 
 def _for_multiprocessing(fd: Fd) -> tuple[Any, tuple[Any]]:

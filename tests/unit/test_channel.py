@@ -1,0 +1,139 @@
+"""Channel: what the conformance suite, which any implementation passes, does not ask."""
+
+import os
+import threading
+
+import pytest
+
+import fdpass
+from fdpass import Channel, PeerClosed, ProtocolError, Timeout
+
+
+def test_many_small_messages_wait_on_a_stream():
+    """The kernel merges them into one read: each is a message of its own, however many there are."""
+    one, other = Channel.pair("stream")
+    with one, other:
+        for i in range(200):
+            one.send(b"%d" % i)
+        one.close()
+        assert [int(message.data) for message in other] == list(range(200))
+
+
+@pytest.mark.parametrize("type", ["seqpacket", "stream"])
+def test_what_a_dead_peer_sent_is_still_received(type):
+    """The kernel says ECONNRESET ahead of what is queued, if the peer left something unread."""
+    one, other = Channel.pair(type)
+    with other:
+        other.send(b"never read")
+        one.send(b"last words", [0])
+        one.close()
+        with other.recv() as message:
+            assert (message.data, len(message)) == (b"last words", 1)
+        for _ in range(2):
+            with pytest.raises(PeerClosed):
+                other.recv()
+
+
+def test_a_message_above_a_small_send_buffer_goes_in_a_memfd():
+    """A packet may be at most SO_SNDBUF less 32 long, which can be less than a frame."""
+    import socket
+
+    pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    pair[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    one, other = map(Channel, pair)
+    with one, other:
+        for size in 4000, 20_000, 60_000:
+            one.send(b"x" * size)
+            assert len(other.recv().data) == size
+
+
+def test_acknowledged_at_one_end_only_is_told():
+    """Otherwise the sender would wait for ever, or the receiver answer to nobody."""
+    import socket
+
+    pair = socket.socketpair()
+    one, other = Channel(pair[0], acknowledged=True), Channel(pair[1])
+    with one, other:
+        one.settimeout(0)
+        with pytest.raises(Timeout):
+            one.send(b"x", [0])
+        with pytest.raises(ProtocolError, match="one end"):
+            other.recv()
+
+
+@pytest.mark.parametrize("type", ["seqpacket", "stream"])
+def test_both_ends_may_send_at_once_in_acknowledged_mode(type):
+    """A sender that waits for its answer takes what comes meanwhile."""
+    one, other = Channel.pair(type, acknowledged=True)
+    got = {}
+
+    def talk(name, channel):
+        for i in range(10):
+            channel.send(b"%d" % i, [0])
+        got[name] = []
+        for _ in range(10):
+            with channel.recv() as message:
+                got[name].append((int(message.data), len(message)))
+
+    with one, other:
+        threads = [threading.Thread(target=talk, args=item) for item in {"one": one, "other": other}.items()]
+        for channel in one, other:
+            channel.settimeout(30)
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert got == dict.fromkeys(("one", "other"), [(i, 1) for i in range(10)])
+
+
+def test_a_timeout_leaves_the_channel_usable():
+    """What was called off is not heard of again; what is sent afterwards arrives."""
+    one, other = Channel.pair("stream", max_fds=1000)
+    with one, other:
+        one.settimeout(0)
+        sent = 0
+        with pytest.raises(Timeout):
+            while True:
+                one.send(b"%d" % sent + b"x" * 50_000)
+                sent += 1
+        with pytest.raises(Timeout):
+            one.send(b"x" * 500_000, [0] * 600)
+        numbers = []
+        other.settimeout(0)
+        with pytest.raises(Timeout):
+            while True:
+                numbers.append(int(other.recv().data[:6].rstrip(b"x")))
+        one.send(b"after", [0])
+        while (message := other.recv()).data != b"after":
+            numbers.append(int(message.data[:6].rstrip(b"x")))
+        assert len(message) == 1
+        message.close()
+        # The one whose end was missing may arrive, since half a frame cannot be called back.
+        assert numbers in (list(range(sent)), list(range(sent + 1)))
+
+
+def test_the_peer_is_asked_once_and_closed_with_the_channel():
+    """Its pidfd needs no care of the user's."""
+    one, other = Channel.pair()
+    with one, other:
+        assert one.peer is one.peer
+        assert one.peer.pid == os.getpid()
+        pidfd = one.peer.pidfd
+    assert pidfd is None or pidfd.closed
+    with pytest.raises(fdpass.Closed):
+        _ = one.peer
+
+
+def test_a_channel_is_made_of_what_can_carry_it():
+    """Other sockets are refused, and stay the caller's."""
+    import socket
+
+    for kind in socket.SOCK_DGRAM, None:
+        pair = socket.socketpair(socket.AF_UNIX, kind) if kind else (socket.socket(), socket.socket())
+        for sock in pair:
+            with sock, pytest.raises(fdpass.InvalidMessage, match="stream or seqpacket"):
+                Channel(sock)
+    with pytest.raises(fdpass.InvalidMessage, match="dgram"):
+        Channel.pair("dgram")
+    with pytest.raises(fdpass.InvalidMessage, match="0 or more"):
+        Channel.pair(max_fds=-1)
