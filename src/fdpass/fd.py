@@ -30,6 +30,7 @@ _BY_MODE = {
     stat.S_IFCHR: "char",
     stat.S_IFBLK: "block",
     stat.S_IFLNK: "symlink",
+    stat.S_IFSOCK: "socket",
 }
 _BY_LINK = {
     "anon_inode:[eventfd]": "eventfd",
@@ -41,20 +42,24 @@ _BY_LINK = {
 }
 
 
-def kind_of(fd: int) -> str:
-    """What a descriptor of this process refers to: see `Fd.kind`."""
-    mode = stat.S_IFMT(os.fstat(fd).st_mode)
-    link = os.readlink(f"/proc/self/fd/{fd}")
-    if mode == stat.S_IFSOCK:
-        with _socket.socket(fileno=os.dup(fd)) as sock:
-            return "listener" if sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN) else "socket"
+def kind_from(mode: int, link: str) -> str:
+    """The kind of a descriptor by its file mode and its link in /proc/PID/fd; a listener is a socket here."""
     if link in _BY_LINK:
         return _BY_LINK[link]
     if link.startswith("pidfd:"):  # pidfds have a file system of their own since Linux 6.9
         return "pidfd"
-    if mode == stat.S_IFREG:
-        return "memfd" if link.startswith("/memfd:") else "file"
-    return _BY_MODE.get(mode, "other")
+    if stat.S_ISREG(mode):
+        return "other" if link.startswith("anon_inode:") else "memfd" if link.startswith("/memfd:") else "file"
+    return _BY_MODE.get(stat.S_IFMT(mode), "other")
+
+
+def kind_of(fd: int) -> str:
+    """What a descriptor of this process refers to: see `Fd.kind`."""
+    kind = kind_from(os.fstat(fd).st_mode, os.readlink(f"/proc/self/fd/{fd}"))
+    if kind == "socket":
+        with _socket.socket(fileno=os.dup(fd)) as sock:
+            return "listener" if sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN) else "socket"
+    return kind
 
 
 def _open_path(path: str | os.PathLike[str], mode: str = "r", *, perm: int = 0o666) -> Fd:

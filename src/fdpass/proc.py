@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import socket
-import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fdpass.errors import NoSuchProcess, translated
+from fdpass.fd import kind_from
 
 _TCP_STATES = {
     "01": "established",
@@ -36,21 +36,6 @@ _UDP_STATES = {"01": "connected", "07": "unconnected"}
 _UNIX_STATES = {"01": "unconnected", "02": "connecting", "03": "connected", "04": "disconnecting"}
 _UNIX_TYPES = {"0001": "stream", "0002": "dgram", "0005": "seqpacket"}
 _UNIX_LISTENS = 0x10000  # __SO_ACCEPTCON in the Flags column
-_ANONYMOUS = {
-    "[eventfd]": "eventfd",
-    "[eventpoll]": "epoll",
-    "[pidfd]": "pidfd",
-    "[timerfd]": "timerfd",
-    "[signalfd]": "signalfd",
-    "inotify": "inotify",
-}
-_FILE_TYPES = {
-    stat.S_IFDIR: "dir",
-    stat.S_IFIFO: "pipe",
-    stat.S_IFCHR: "char",
-    stat.S_IFBLK: "block",
-    stat.S_IFLNK: "symlink",
-}
 _ACCESS = {os.O_RDONLY: "r", os.O_WRONLY: "w", os.O_RDWR: "rw"}
 
 
@@ -96,20 +81,6 @@ class Descriptor:
     close_on_exec: bool
     endpoint: Endpoint | None
     in_flight: int | None
-
-
-def kind_of(mode: int, target: str) -> str:
-    """The word of `fdpass.Fd.kind` for a file mode and a link of /proc/PID/fd; a listener is a socket."""
-    sort = stat.S_IFMT(mode)
-    if sort == stat.S_IFSOCK:
-        return "socket"
-    if target.startswith("anon_inode:"):
-        return _ANONYMOUS.get(target.removeprefix("anon_inode:"), "other")
-    if target.startswith("pidfd:"):  # pidfds have a file system of their own since Linux 6.9
-        return "pidfd"
-    if sort == stat.S_IFREG:
-        return "memfd" if target.startswith("/memfd:") else "file"
-    return _FILE_TYPES.get(sort, "other")
 
 
 def fdinfo(text: str) -> dict[str, str]:
@@ -218,7 +189,7 @@ def _look(pid: int, number: int) -> Descriptor | None:
     waiting = fields.get("scm_fds")
     return Descriptor(
         number=number,
-        kind=kind_of(mode, target),
+        kind=kind_from(mode, target),
         access="path" if flags & os.O_PATH else _ACCESS.get(flags & os.O_ACCMODE, "?"),
         target=target,
         position=int(fields.get("pos", "0")),

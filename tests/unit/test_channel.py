@@ -83,7 +83,7 @@ def test_both_ends_may_send_at_once_in_acknowledged_mode(type):
             thread.start()
         for thread in threads:
             thread.join()
-    assert got == dict.fromkeys(("one", "other"), [(i, 1) for i in range(10)])
+    assert got == {name: [(i, 1) for i in range(10)] for name in ("one", "other")}
 
 
 def test_a_timeout_leaves_the_channel_usable():

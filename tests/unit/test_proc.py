@@ -104,7 +104,7 @@ def test_fdinfo():
 )
 def test_kind(mode, target, kind):
     """What the link and the file mode say together."""
-    assert proc.kind_of(mode, target) == kind
+    assert proc.kind_from(mode, target) == kind
 
 
 @pytest.fixture
