@@ -175,7 +175,8 @@ class Conversation:
     def take(self) -> Message:
         """The next message. Raises what stands in a message's place, or why nothing more will come."""
         if not self.inbox:
-            raise self.ended or PeerClosed("the peer closed the channel")
+            assert self.ended is not None, "take() without ready()"
+            raise self.ended
         owed, item = self.inbox.popleft()
         if owed is not None:
             self.out.control(Kind.ACK, owed)

@@ -96,7 +96,9 @@ class AsyncChannel:
         """Receive one message: as `Channel.recv`, with cancellation in the place of timeouts."""
         await self._breathe()
         talk = self._talk
-        if not talk.inbox and (self._reading or talk.acknowledged or not talk.pull(_DONTWAIT)):
+        if not (talk.inbox or talk.acknowledged or self._reading):
+            talk.pull(_DONTWAIT)  # the usual case: it is there, and whole
+        if not talk.inbox:
             talk.ask_again()
             talk.flush()
             await self._until(talk.ready)
