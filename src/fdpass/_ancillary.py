@@ -133,7 +133,7 @@ def recv_fds(sock: socket.socket, bufsize: int = 65536, *, max_fds: int = MAX_FD
         message = receive(sock, bufsize, flags)
     except OSError as error:
         _explain(sock, error, "cannot receive")
-    if message.flags & _CUT or len(message) > max_fds:
+    if message.flags & _CUT or (max_fds < MAX_FDS and len(message) > max_fds):
         _refuse(message, max_fds)
     return message
 
@@ -188,5 +188,3 @@ def _explain(sock: socket.socket, error: OSError, doing: str) -> NoReturn:
     if sock.fileno() < 0:
         raise Closed("this socket is closed") from error
     raise translated(error, doing) from error
-
-

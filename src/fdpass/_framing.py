@@ -71,15 +71,14 @@ def header(kind: int, flags: int, count: int, length: int, number: int) -> bytes
     return HEADER.pack(MAGIC, VERSION, kind, flags, count, length, number)
 
 
-_PLAIN = struct.Struct("<HI")
+_PLAIN = struct.Struct("<6sHI")
 _PLAIN_START = HEADER.pack(MAGIC, VERSION, 0, 0, 0, 0, 0)[:6]
 
 
 def plain(data: bytes, count: int) -> bool:
     """Whether ``data`` and ``count`` descriptors are exactly one frame that is a whole message: the usual case."""
-    if len(data) < HEADER.size or not data.startswith(_PLAIN_START):
-        return False
-    return bool(_PLAIN.unpack_from(data, 6) == (count, len(data) - HEADER.size))
+    length = len(data) - HEADER.size
+    return length >= 0 and _PLAIN.unpack_from(data) == (_PLAIN_START, count, length)
 
 
 class Piece(NamedTuple):

@@ -10,17 +10,20 @@ from typing import Any
 from fdpass.errors import Closed, NotADescriptor
 
 
-def numbers(fds: Iterable[Any]) -> array.array[int]:
+def numbers(fds: Sequence[Any]) -> array.array[int]:
     """The descriptors' numbers, lent, whatever form they have.
 
     Raises:
         NotADescriptor: One is neither int nor `Fd` nor has ``fileno()``.
         Closed: One is closed.
     """
-    found = array.array("i")
-    for item in fds:
-        found.append(item if type(item) is int else _number(item))
-    return found
+    try:
+        for item in fds:
+            if type(item) is not int:
+                return array.array("i", list(map(_number, fds)))
+        return array.array("i", fds)
+    except OverflowError as error:
+        raise NotADescriptor("a number among the descriptors is too large to be one") from error
 
 
 def _number(item: Any) -> int:

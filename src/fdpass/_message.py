@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -37,7 +37,7 @@ class Message:
     def __init__(
         self,
         data: bytes,
-        raw: Iterable[int] = (),
+        raw: Sequence[int] = (),
         credentials: Credentials | None = None,
         flags: int = 0,
         address: Any = None,
@@ -58,7 +58,7 @@ class Message:
         return self._fds
 
     def __len__(self) -> int:
-        return len(self._raw) if self._fds is None else len(self._fds)  # type: ignore[arg-type]
+        return len(self._raw) if self._fds is None else len(self._fds)
 
     def __bool__(self) -> bool:
         return bool(self.data) or len(self) > 0
@@ -68,8 +68,9 @@ class Message:
         raw, self._raw = self._raw, ()
         if raw:
             close_all(raw)
-        for fd in self._fds or ():
-            fd.close()
+        elif self._fds:
+            for fd in self._fds:
+                fd.close()
 
     def __enter__(self) -> Self:
         return self
@@ -99,8 +100,11 @@ def release(message: Message) -> list[int]:
     return raw
 
 
-def close_all(raw: Iterable[int]) -> None:
+def close_all(raw: Sequence[int]) -> None:
     """Close owned numbers: neighbours with one close_range(2), since the kernel hands out the lowest free."""
+    if len(raw) == 1:
+        os.close(raw[0])
+        return
     start = end = -1
     for fd in raw:
         if fd == end:

@@ -101,13 +101,15 @@ class Channel:
         items = listed(fds)
         if give:
             check_givable(items)
-        self._check_open()
-        deadline = self._deadline()
-        if not self._sending.acquire(timeout=_left(deadline)):
+        deadline = None
+        if self._timeout is None:
+            self._sending.acquire()
+        elif not self._sending.acquire(timeout=_left(deadline := self._deadline())):
             raise Timeout("another thread is sending")
         try:
             if self._talk.out.send_now(data, items):
-                self._push(deadline)
+                if self._talk.out:
+                    self._push(deadline)
             else:
                 self._deliver(self._talk.out.prepare(data, items), deadline)
         finally:
@@ -128,12 +130,13 @@ class Channel:
             Closed: The channel is closed.
             Timeout: Time ran out.
         """
-        self._check_open()
         talk = self._talk
         if talk.acknowledged:
             return self._recv_acknowledged()
-        deadline = self._deadline()
-        if not self._receiving.acquire(timeout=_left(deadline)):
+        deadline = None
+        if self._timeout is None:
+            self._receiving.acquire()
+        elif not self._receiving.acquire(timeout=_left(deadline := self._deadline())):
             raise Timeout("another thread is receiving")
         try:
             while not talk.inbox and not talk.ended:

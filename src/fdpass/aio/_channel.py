@@ -82,7 +82,9 @@ class AsyncChannel:
         items = listed(fds)
         if give:
             check_givable(items)
-        await self._breathe()
+        self._run += 1
+        if self._run >= _RUN:
+            await self._breathe()
         if self._sending.locked() or self._talk.out or not self._talk.out.send_now(data, items):
             async with self._sending:
                 await self._deliver(self._talk.out.prepare(data, items))
@@ -94,7 +96,9 @@ class AsyncChannel:
 
     async def recv(self) -> Message:
         """Receive one message: as `Channel.recv`, with cancellation in the place of timeouts."""
-        await self._breathe()
+        self._run += 1
+        if self._run >= _RUN:
+            await self._breathe()
         talk = self._talk
         if not (talk.inbox or talk.acknowledged or self._reading):
             talk.pull(_DONTWAIT)  # the usual case: it is there, and whole
@@ -105,7 +109,8 @@ class AsyncChannel:
         try:
             return talk.take()
         finally:
-            talk.flush()
+            if talk.out:
+                talk.flush()
 
     def __aiter__(self) -> Self:
         """Messages until the peer closes its end."""
@@ -159,11 +164,9 @@ class AsyncChannel:
 
     # Waiting
 
-    async def _breathe(self, *, now: bool = False) -> None:
-        self._run += 1
-        if now or self._run >= _RUN:
-            self._run = 0
-            await checkpoint()
+    async def _breathe(self) -> None:
+        self._run = 0
+        await checkpoint()
         self._check_open()
 
     async def _deliver(self, message: Outgoing) -> None:
@@ -205,7 +208,7 @@ class AsyncChannel:
             try:
                 if not self._talk.pull(_DONTWAIT):
                     # A turn of the loop costs less than falling asleep: under load the next one is there by then.
-                    await self._breathe(now=True)
+                    await self._breathe()
                     if not self._talk.pull(_DONTWAIT):
                         await self._wait(anyio.wait_readable)
                 self._talk.flush()

@@ -80,12 +80,13 @@ def before(act: Callable[[], object]) -> Fault:
 
 
 def after(act: Callable[[], object]) -> Fault:
-    """The call goes to the kernel, and then comes ``act``, before the caller sees the result."""
+    """The call goes to the kernel, and whatever came of it, ``act`` follows, before the caller sees the result."""
 
     def fault(call: Call) -> Any:
-        result = call.make()
-        act()
-        return result
+        try:
+            return call.make()
+        finally:
+            act()
 
     return fault
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from anyio.from_thread import BlockingPortal
 
-from fdpass import AsyncChannel, Channel, Message
+from fdpass import Channel, Message
 from fdpass._pair import SocketType, socket_pair
 from fdpass.testing.faults import FaultySocket
+
+if TYPE_CHECKING:
+    from fdpass import AsyncChannel
 
 
 class BlockingChannel(Protocol):
