@@ -177,11 +177,13 @@ def _refuse(message: Message, max_fds: int) -> NoReturn:
         keep, surplus = message.fds[:max_fds], message.fds[max_fds:]
         for fd in surplus:
             fd.close()
-        raise FdsLost("surplus", message.data, keep, lost=len(surplus))
+        raise FdsLost("surplus", message.data, keep, lost=len(surplus), address=message.address)
     if message.flags & socket.MSG_CTRUNC:
         reason = why_lost(len(message))
-        raise FdsLost(reason, message.data, message.fds)
-    raise Truncated("the datagram is longer than bufsize: its end is lost", message.data, message.fds)
+        raise FdsLost(reason, message.data, message.fds, address=message.address)
+    raise Truncated(
+        "the datagram is longer than bufsize: its end is lost", message.data, message.fds, message.address
+    )
 
 
 def _explain(sock: socket.socket, error: OSError, doing: str) -> NoReturn:

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Sequence
+from pickle import PickleBuffer
 from typing import Any, NamedTuple
 
 from fdpass import _framing
@@ -73,7 +74,7 @@ class Outbox:
         """Cut a message into frames. Raises (InvalidMessage, NotADescriptor, Closed) before anything is sent."""
         rights = numbers(items) if items else _NONE
         if type(data) is not bytes:
-            data = memoryview(data).cast("B")
+            data = PickleBuffer(data).raw()  # memoryview.cast() refuses foreign byte orders and structures
         self._number = number = (self._number + 1) & 0xFFFFFFFF
         if len(data) <= self._inline and len(rights) <= _framing.FDS_MAX:
             head = _framing.header(0, self._flags, len(rights), len(data), number)

@@ -70,12 +70,16 @@ class MessageTooLarge(FdpassError, OSError):
 
 
 class Truncated(FdpassError, OSError):
-    """The datagram was longer than ``bufsize``: its end is gone. ``data`` and ``fds`` have what came."""
+    """The datagram was longer than ``bufsize``: its end is gone.
 
-    def __init__(self, reason: str, data: bytes, fds: Sequence[Fd]) -> None:
+    ``data``, ``fds`` (you own them) and ``address`` have what came.
+    """
+
+    def __init__(self, reason: str, data: bytes, fds: Sequence[Fd], address: Any = None) -> None:
         super().__init__(reason)
         self.data = data
         self.fds = fds
+        self.address = address
 
 
 class FdsLost(FdpassError, OSError):
@@ -90,6 +94,7 @@ class FdsLost(FdpassError, OSError):
         fds: The descriptors that did arrive. You own them.
         lost: How many are missing; None when nothing tells.
         again: True if the message was refused and the next ``recv`` asks for it again, whole.
+        address: The sender's, of a datagram from a bound socket; else None.
     """
 
     def __init__(
@@ -100,6 +105,7 @@ class FdsLost(FdpassError, OSError):
         *,
         lost: int | None = None,
         again: bool = False,
+        address: Any = None,
     ) -> None:
         many = "an unknown number of" if lost is None else str(lost)
         tail = "; the message was refused: make room and receive again" if again else f"; {len(fds)} arrived"
@@ -110,6 +116,7 @@ class FdsLost(FdpassError, OSError):
         self.fds = fds
         self.lost = lost
         self.again = again
+        self.address = address
 
 
 class Timeout(FdpassError, TimeoutError):
