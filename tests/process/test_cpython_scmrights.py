@@ -3,8 +3,7 @@
 They are imported from the interpreter's `test` package. CPython runs them over a stream, and so do we; the same
 cases run over seqpacket and datagrams as well, which CPython's own list leaves out.
 
-No case is left out. Two cannot be *sent* by ``send_fds`` (`PARTIAL`), and are sent by Python for us to receive;
-nine fail over datagrams for a reason of ours (`SENDER_UNKNOWN`), and say so when they no longer do.
+No case is left out. Two cannot be *sent* by ``send_fds`` (`PARTIAL`), and are sent by Python for us to receive.
 """
 
 from __future__ import annotations
@@ -24,29 +23,14 @@ PARTIAL = {
     "testFDPassPartialInt": "three bytes of a number are no descriptor: send_fds takes whole ones",
     "testFDPassPartialIntInMiddle": "the first of two arrays ends within a number: send_fds takes whole ones",
 }
-SENDER_UNKNOWN = {
-    "testCmsgTrunc0",
-    "testCmsgTrunc1",
-    "testCmsgTrunc2Int",
-    "testCmsgTruncLen0",
-    "testCmsgTruncLen0Minus1",
-    "testCmsgTruncLen0Plus1",
-    "testCmsgTruncLen1",
-    "testCmsgTruncLen2Minus1",
-    "testCmsgTruncNoBufSize",
-}
-"""Cases that lose descriptors of a datagram and ask who sent it: FdsLost does not carry the address."""
 
 ALL_CASES = {name for name in dir(cpython.SCMRightsTest) if name.startswith("test")}
 RIGHTS = (socket.SOL_SOCKET, socket.SCM_RIGHTS)
 
 
 @pytest.fixture(autouse=True)
-def _as_the_cases_expect(request, tmp_path, monkeypatch):
+def _as_the_cases_expect(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where CPython binds its sockets
-    if getattr(request.cls, "kind", None) == socket.SOCK_DGRAM and request.node.name in SENDER_UNKNOWN:
-        reason = "FdsLost does not carry the sender's address"
-        request.applymarker(pytest.mark.xfail(reason=reason, raises=AssertionError, strict=True))
 
 
 class AdaptedSocket(socket.socket):
@@ -84,7 +68,7 @@ def receive(sock, bufsize, max_fds, flags=0):
     try:
         message = fdpass.recv_fds(sock, bufsize, max_fds=max_fds, flags=flags)
     except fdpass.FdsLost as lost:
-        return lost.data, [fd.take() for fd in lost.fds], socket.MSG_CTRUNC, getattr(lost, "address", None)
+        return lost.data, [fd.take() for fd in lost.fds], socket.MSG_CTRUNC, lost.address
     # The kernel reports back that close-on-exec was asked for, which plain recvmsg() does not ask.
     came = message.flags & ~socket.MSG_CMSG_CLOEXEC
     return message.data, [fd.take() for fd in message.fds], came, message.address
@@ -190,6 +174,6 @@ def test_every_class_of_cpython_is_here():
     ours = [kind for name, kind in globals().items() if name.startswith("Test")]
     assert wanted <= {base for kind in ours for base in kind.__mro__}
     assert len(ALL_CASES) >= 18
-    assert set(PARTIAL) | SENDER_UNKNOWN < ALL_CASES
+    assert set(PARTIAL) < ALL_CASES
     assert all(ALL_CASES <= set(dir(kind)) for kind in ours if issubclass(kind, OurCalls))
     assert all(issubclass(kind, unittest.TestCase) for kind in ours)
