@@ -72,7 +72,7 @@ def test_receiver_killed(kind, acknowledged, place, at):
             error = caught
         # The kernel takes a message for a peer that dies before reading it: only an acknowledgement tells.
         assert {fd.closed for fd in files} == {error is None}
-        if acknowledged or place is before:
+        if place is before:  # after it, an acknowledgement may have been on its way already
             assert isinstance(error, PeerClosed)
         with pytest.raises(PeerClosed):
             channel.send(b"after")
