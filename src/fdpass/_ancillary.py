@@ -173,17 +173,16 @@ def why_lost(held: int) -> LossReason:
 
 
 def _refuse(message: Message, max_fds: int) -> NoReturn:
-    if len(message) > max_fds:
-        keep, surplus = message.fds[:max_fds], message.fds[max_fds:]
-        for fd in surplus:
-            fd.close()
-        raise FdsLost("surplus", message.data, keep, lost=len(surplus), address=message.address)
+    data, came, address = message.data, message.fds, message.address
+    truncated = bool(message.flags & socket.MSG_TRUNC)
+    keep, surplus = came[:max_fds], came[max_fds:]
+    for fd in surplus:
+        fd.close()
+    if surplus:
+        raise FdsLost("surplus", data, keep, lost=len(surplus), address=address, truncated=truncated)
     if message.flags & socket.MSG_CTRUNC:
-        reason = why_lost(len(message))
-        raise FdsLost(reason, message.data, message.fds, address=message.address)
-    raise Truncated(
-        "the datagram is longer than bufsize: its end is lost", message.data, message.fds, message.address
-    )
+        raise FdsLost(why_lost(len(came)), data, keep, address=address, truncated=truncated)
+    raise Truncated("the datagram is longer than bufsize: its end is lost", data, keep, address)
 
 
 def _explain(sock: socket.socket, error: OSError, doing: str) -> NoReturn:

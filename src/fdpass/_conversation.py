@@ -20,6 +20,7 @@ from fdpass._framing import FRAME_MAX, HEADER, Arrived, Flag, Frame, Kind
 from fdpass._message import Message, close_all, release
 from fdpass._outbox import Outbox, Outgoing
 from fdpass.errors import (
+    CallFailed,
     Closed,
     FdpassError,
     FdsLost,
@@ -83,8 +84,10 @@ class Conversation:
         self._assembler = _framing.Assembler(max_message, max_fds)
         self._between = True  # nothing is half there
         self._answers: dict[int, int] = {}  # the number of a message that waits for its answer -> Kind, or -1
-        self._missed: int | None = None
+        self._missed: int | None = None  # the number of a message that lost descriptors: to be asked for again
+        self._asked: int | None = None  # the number of one that was asked for
         self._peer: Peer | None = None
+        self._reason: LossReason = "unknown"  # of the newest loss: its message may still be on its way
         if max_fds == 0:
             with contextlib.suppress(OSError):  # ENOPROTOOPT: an older kernel, where we close what comes
                 sock.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
@@ -162,8 +165,9 @@ class Conversation:
             return True
         try:
             self._digest(message)
-        except FdpassError as error:
-            self.drop(error)
+        except BaseException as error:
+            broken = CallFailed(0, "a message was lost in the middle of its arrival")
+            self.drop(error if isinstance(error, FdpassError) else broken)
             raise
         self._between = self._parser.idle and self._assembler.idle
         return True
@@ -176,7 +180,7 @@ class Conversation:
         """The next message. Raises what stands in a message's place, or why nothing more will come."""
         if not self.inbox:
             assert self.ended is not None, "take() without ready()"
-            raise self.ended
+            raise self.ended.with_traceback(None)  # which would grow with each recv
         owed, item = self.inbox.popleft()
         if owed is not None:
             self.out.control(Kind.ACK, owed)
@@ -188,7 +192,7 @@ class Conversation:
         """`recv` was called: what was missed for want of room is wanted now."""
         if self._missed is not None:
             self.out.control(Kind.RETRY, self._missed)
-            self._missed = None
+            self._asked, self._missed = self._missed, None
 
     def drop(self, why: FdpassError) -> None:
         """Nothing more will come: close what was half there. Messages that arrived whole can still be taken."""
@@ -222,17 +226,18 @@ class Conversation:
         if not message.data and not raw:
             self.drop(PeerClosed("the peer closed the channel"))
             return
-        reason: LossReason = why_lost(len(raw)) if dropped else "unknown"
+        if dropped:
+            self._reason = why_lost(len(raw))
         for frame in self._parser.feed(message.data, raw, dropped=dropped):
             if message.flags & socket.MSG_TRUNC:
                 close_all(frame.fds)
                 raise ProtocolError("a packet is longer than a frame can be")
             if frame.kind == Kind.MESSAGE:
-                self._message(frame, message, reason)
+                self._message(frame, message)
             else:
                 self._answer(frame)
 
-    def _message(self, frame: Frame, message: Message, reason: LossReason) -> None:
+    def _message(self, frame: Frame, message: Message) -> None:
         if bool(frame.flags & Flag.ACKNOWLEDGED) != self.acknowledged:
             close_all(frame.fds)
             raise ProtocolError("acknowledged=True is set at one end of the channel only")
@@ -244,49 +249,58 @@ class Conversation:
         self._assembler.unwanted.clear()
         if arrived is None:
             return
-        item = self._judged(arrived, message, reason)
+        item = self._judged(arrived, message)
         owed = None
         if self.acknowledged and not isinstance(item, FdsLost):
             if isinstance(item, FdpassError):
-                self.out.control(Kind.REFUSE, arrived.number)
+                self._owe(Kind.REFUSE, arrived.number)
             elif len(self.inbox) < HELD_BACK:
-                self.out.control(Kind.ACK, arrived.number)
+                self._owe(Kind.ACK, arrived.number)
             else:
                 owed = arrived.number
         self.inbox.append((owed, item))
 
-    def _judged(self, arrived: Arrived, message: Message, reason: LossReason) -> Message | FdpassError:
+    def _judged(self, arrived: Arrived, message: Message) -> Message | FdpassError:
         """A message as its receiver shall see it: what this returns owns the descriptors that are still open."""
         if arrived.refused:
             return MessageTooLarge(90, arrived.refused)
         if arrived.lost and self.acknowledged:
             close_all(arrived.fds)
             self._missed = arrived.number
-            return FdsLost(reason, b"", lost=arrived.lost, again=True)
+            return FdsLost(self._reason, b"", lost=arrived.lost, again=True)
         data = arrived.data
         if arrived.memfd is not None:
             memfd, *fds = arrived.fds
             try:
                 with Fd(memfd) as held:
                     data = contents(held, arrived.memfd)
-            except FdpassError:
+            except BaseException:
                 close_all(fds)
                 raise
             arrived = arrived._replace(fds=fds)
         if arrived.lost:
-            return FdsLost(reason, data, tuple(map(Fd, arrived.fds)), lost=arrived.lost)
+            return FdsLost(self._reason, data, tuple(map(Fd, arrived.fds)), lost=arrived.lost)
         if self._policy is not None and (objection := self._policy.objection(arrived.fds)):
             close_all(arrived.fds)
             return PolicyError(objection, data)
         return Message(data, arrived.fds, message.credentials, message.flags)
 
     def _answer(self, frame: Frame) -> None:
+        if not self.acknowledged:
+            raise ProtocolError("an answer came to a message that wanted none")
         if frame.kind == Kind.GONE:
-            self.inbox.append((None, FdsLost("sender gave up", b"")))
+            if frame.number == self._asked:
+                self._asked = None
+                self.inbox.append((None, FdsLost("sender gave up", b"")))
         elif frame.number in self._answers:
             self._answers[frame.number] = frame.kind
         elif frame.kind == Kind.RETRY:
-            self.out.control(Kind.GONE, frame.number)
+            self._owe(Kind.GONE, frame.number)
+
+    def _owe(self, kind: Kind, number: int) -> None:
+        if self.out.owed > 2 * HELD_BACK:
+            raise ProtocolError("the peer does not read the answers to what it sends")
+        self.out.control(kind, number)
 
     def _explained(self, error: OSError, doing: str) -> FdpassError:
         if self.sock.fileno() < 0:

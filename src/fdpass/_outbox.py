@@ -123,6 +123,11 @@ class Outbox:
         """Owe the peer a control frame; the next `push` sends it."""
         self._waiting.append(Part((_framing.header(kind, 0, 0, 0, number),), _NONE, -1))
 
+    @property
+    def owed(self) -> int:
+        """How many control frames wait."""
+        return sum(part.number == -1 for part in self._waiting)
+
     def push(self) -> str:
         """Send what waits: "sent" if nothing is left, else what to wait for: "room" (POLLOUT), or "later".
 

@@ -19,7 +19,7 @@ from fdpass._lending import check_givable, close_given, listed
 from fdpass._message import Message
 from fdpass._outbox import Outgoing
 from fdpass._pair import SocketType, socket_pair
-from fdpass.errors import Closed, InvalidMessage, PeerClosed, Timeout
+from fdpass.errors import Closed, InvalidMessage, PeerClosed, Timeout, translated
 from fdpass.peer import Peer
 from fdpass.policy import Policy
 
@@ -267,7 +267,11 @@ class Channel:
         poll = select.poll()
         poll.register(self._talk.sock, event)
         left = _left(deadline)
-        if not poll.poll(None if left < 0 else left * 1000):
+        try:
+            found = poll.poll(None if left < 0 else left * 1000)
+        except OSError as error:
+            raise translated(error, "cannot wait for the channel") from error
+        if not found:
             raise Timeout("timed out")
 
     def _deadline(self) -> float | None:

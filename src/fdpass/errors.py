@@ -95,6 +95,7 @@ class FdsLost(FdpassError, OSError):
         lost: How many are missing; None when nothing tells.
         again: True if the message was refused and the next ``recv`` asks for it again, whole.
         address: The sender's, of a datagram from a bound socket; else None.
+        truncated: True if the datagram was longer than ``bufsize``, too: its end is gone.
     """
 
     def __init__(
@@ -106,10 +107,12 @@ class FdsLost(FdpassError, OSError):
         lost: int | None = None,
         again: bool = False,
         address: Any = None,
+        truncated: bool = False,
     ) -> None:
         many = "an unknown number of" if lost is None else str(lost)
         tail = "; the message was refused: make room and receive again" if again else f"; {len(fds)} arrived"
-        super().__init__(f"{many} descriptor(s) lost: {reason}{tail}")
+        cut = "; the data was cut, too" if truncated else ""
+        super().__init__(f"{many} descriptor(s) lost: {reason}{tail}{cut}")
         self.errno = 24 if reason == "table full" else None  # EMFILE
         self.reason: LossReason = reason
         self.data = data
@@ -117,6 +120,7 @@ class FdsLost(FdpassError, OSError):
         self.lost = lost
         self.again = again
         self.address = address
+        self.truncated = truncated
 
 
 class Timeout(FdpassError, TimeoutError):

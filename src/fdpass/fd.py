@@ -57,8 +57,11 @@ def kind_of(fd: int) -> str:
     """What a descriptor of this process refers to: see `Fd.kind`."""
     kind = kind_from(os.fstat(fd).st_mode, os.readlink(f"/proc/self/fd/{fd}"))
     if kind == "socket":
-        with _socket.socket(fileno=os.dup(fd)) as sock:
+        sock = _socket.socket(fileno=fd)
+        try:
             return "listener" if sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN) else "socket"
+        finally:
+            sock.detach()  # it was only lent
     return kind
 
 

@@ -94,18 +94,21 @@ def contents(fd: Fd, size: int) -> bytes:
 
     Raises:
         ProtocolError: It is no sealed memfd, or has another size.
+        CallFailed: It could not be read.
     """
     try:
         _check_sealed(fd.fileno())
+        if os.fstat(fd.fileno()).st_size != size:
+            raise ProtocolError("a message came in a memfd of another size than announced")
+        buffer = bytearray(size)
+        with memoryview(buffer) as rest:
+            done = 0
+            while done < size:
+                done += os.preadv(fd.fileno(), [rest[done:]], done)
     except NotSealed as error:
         raise ProtocolError("a message came in a descriptor that is no sealed memfd") from error
-    if os.fstat(fd.fileno()).st_size != size:
-        raise ProtocolError("a message came in a memfd of another size than announced")
-    buffer = bytearray(size)
-    with memoryview(buffer) as rest:
-        done = 0
-        while done < size:
-            done += os.preadv(fd.fileno(), [rest[done:]], done)
+    except OSError as error:
+        raise translated(error, "cannot read the memfd of a message") from error
     return bytes(buffer)
 
 

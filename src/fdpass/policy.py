@@ -39,7 +39,10 @@ class Policy:
         """Why these descriptors are not admitted; None if they are."""
         if self.count is not None and len(fds) != self.count:
             return f"{len(fds)} descriptor(s) came, where {self.count} are admitted"
-        return next((text for fd in fds if (text := self._objection(fd))), None)
+        try:
+            return next((text for fd in fds if (text := self._objection(fd))), None)
+        except OSError as error:
+            return f"a descriptor came that cannot be examined: {error.strerror}"
 
     def _objection(self, fd: int) -> str | None:
         if self.kinds is not None and (kind := kind_of(fd)) not in self.kinds:

@@ -249,3 +249,15 @@ def test_any_buffer_can_be_sent(pair):
     for data in b"ab", bytearray(b"ab"), memoryview(b"ab"), array.array("b", b"ab"):
         send_fds(one, data, [])
         assert recv_fds(other).data == b"ab"
+
+
+def test_what_lost_both_says_both(files):
+    """Descriptors and data can be lost at once, and neither hides the other."""
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with one, other:
+        send_fds(one, b"0123456789", files)
+        with pytest.raises(FdsLost, match="the data was cut, too") as caught:
+            recv_fds(other, 4, max_fds=1)
+        assert caught.value.truncated
+        assert caught.value.data == b"0123"
+        caught.value.fds[0].close()

@@ -100,7 +100,7 @@ class AsyncChannel:
         if self._run >= _RUN:
             await self._breathe()
         talk = self._talk
-        if not (talk.inbox or talk.acknowledged or self._reading):
+        if not (talk.inbox or talk.ended or talk.acknowledged or self._reading):
             talk.pull(_DONTWAIT)  # the usual case: it is there, and whole
         if not talk.inbox:
             talk.ask_again()
