@@ -14,20 +14,19 @@ from types import TracebackType
 from typing import Any, Self
 
 from fdpass._ancillary import MAX_FDS
-from fdpass._conversation import MAX_MESSAGE, Conversation
+from fdpass._conversation import MAX_MESSAGE
+from fdpass._end import End
 from fdpass._lending import check_givable, close_given, listed
 from fdpass._message import Message
 from fdpass._outbox import Outgoing
-from fdpass._pair import SocketType, socket_pair
-from fdpass.errors import Closed, InvalidMessage, PeerClosed, Timeout, translated
-from fdpass.peer import Peer
+from fdpass.errors import InvalidMessage, PeerClosed, Timeout, translated
 from fdpass.policy import Policy
 
 _DONTWAIT = int(socket.MSG_DONTWAIT)
 _PAUSE_MIN, _PAUSE_MAX = 0.0005, 0.05  # seconds: no event tells when descriptors in flight have landed
 
 
-class Channel:
+class Channel(End):
     """A connected Unix socket with messages: bytes and descriptors.
 
     Any thread may send while another receives; several that send, or receive, take turns.
@@ -54,30 +53,11 @@ class Channel:
         max_fds: int = MAX_FDS,
         policy: Policy | None = None,
     ) -> None:
-        self._talk = Conversation(
-            sock, acknowledged=acknowledged, max_message=max_message, max_fds=max_fds, policy=policy
-        )
+        super().__init__(sock, acknowledged=acknowledged, max_message=max_message, max_fds=max_fds, policy=policy)
         self._timeout: float | None = None
         self._sending = threading.Lock()
         self._receiving = threading.Lock()
         self._turn = threading.Condition(threading.Lock())
-        self._reading = False
-
-    @classmethod
-    def pair(cls, type: SocketType = "seqpacket", **options: Any) -> tuple[Self, Self]:  # noqa: A002
-        """Two channels, connected to each other.
-
-        Args:
-            type: ``"seqpacket"`` or ``"stream"``.
-            **options: As of the constructor, for both.
-        """
-        one, other = socket_pair(type)
-        try:
-            return cls(one, **options), cls(other, **options)
-        except BaseException:
-            one.close()
-            other.close()
-            raise
 
     def send(self, data: Any, fds: Iterable[Any] = (), *, give: bool = False) -> None:
         """Send one message.
@@ -175,21 +155,6 @@ class Channel:
         """The bound that `settimeout` set, in seconds."""
         return self._timeout
 
-    def fileno(self) -> int:
-        """The socket's number, lent: for poll(2). -1 once closed."""
-        return self._talk.sock.fileno()
-
-    @property
-    def peer(self) -> Peer:
-        """Who is at the other end, as it was when the connection was made. Lent: it is closed with the channel."""
-        self._check_open()
-        return self._talk.peer
-
-    @property
-    def closed(self) -> bool:
-        """True once `close` was called."""
-        return self._talk.sock.fileno() < 0
-
     def close(self) -> None:
         """Close the channel, and the descriptors of messages that were not received. Twice does nothing."""
         if not self.closed:
@@ -203,9 +168,6 @@ class Channel:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         self.close()
-
-    def __repr__(self) -> str:
-        return "<Channel closed>" if self.closed else f"<Channel {self.fileno()}>"
 
     # Waiting
 
@@ -276,10 +238,6 @@ class Channel:
 
     def _deadline(self) -> float | None:
         return None if self._timeout is None else time.monotonic() + self._timeout
-
-    def _check_open(self) -> None:
-        if self._talk.sock.fileno() < 0:
-            raise Closed("this channel is closed")
 
 
 def _left(deadline: float | None) -> float:

@@ -20,7 +20,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 MOST_LINES = 320
 
 FACADE = "fdpass"  # `from fdpass import Channel`: the public names
-_CORE = {"_ancillary", "_conversation", "_framing", "_lending", "_message", "_outbox", "_pair"}
+_CORE = {"_ancillary", "_conversation", "_end", "_framing", "_lending", "_message", "_outbox", "_pair"}
 _CHANNEL = _CORE | {"errors", "fd", "memory", "peer", "policy"}
 PUBLIC = {FACADE, "activation", "aio", "channel", "errors", "fd", "grab", "listening", "memory", "peer", "policy"}
 
@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "activation": {"errors", "fd"},
     "_outbox": {"_ancillary", "_framing", "_lending", "errors", "fd", "memory"},
     "_conversation": {"_ancillary", "_framing", "_message", "_outbox", "errors", "fd", "memory", "peer", "policy"},
+    "_end": {"_ancillary", "_conversation", "_pair", "errors", "peer", "policy"},
     "channel": _CHANNEL,
     "listening": {"_pair", "_sockets", "channel", "errors", "fd", "peer"},
     "aio._channel": _CHANNEL,

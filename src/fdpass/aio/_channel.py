@@ -15,13 +15,12 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from fdpass._ancillary import MAX_FDS
-from fdpass._conversation import MAX_MESSAGE, Conversation
+from fdpass._conversation import MAX_MESSAGE
+from fdpass._end import End
 from fdpass._lending import check_givable, close_given, listed
 from fdpass._message import Message
 from fdpass._outbox import Outgoing
-from fdpass._pair import SocketType, socket_pair
-from fdpass.errors import Closed, PeerClosed
-from fdpass.peer import Peer
+from fdpass.errors import PeerClosed
 from fdpass.policy import Policy
 
 _DONTWAIT = int(socket.MSG_DONTWAIT)
@@ -29,7 +28,7 @@ _PAUSE_MIN, _PAUSE_MAX = 0.0005, 0.05  # seconds: no event tells when descriptor
 _RUN = 16  # so many calls that need not wait may pass before one lets other tasks run
 
 
-class AsyncChannel:
+class AsyncChannel(End):
     """A connected Unix socket with messages: bytes and descriptors. See `Channel` for what is the same.
 
     Any task may send while another receives; several that send, or receive, take turns. A call that has to
@@ -58,24 +57,10 @@ class AsyncChannel:
         max_fds: int = MAX_FDS,
         policy: Policy | None = None,
     ) -> None:
-        self._talk = Conversation(
-            sock, acknowledged=acknowledged, max_message=max_message, max_fds=max_fds, policy=policy
-        )
+        super().__init__(sock, acknowledged=acknowledged, max_message=max_message, max_fds=max_fds, policy=policy)
         self._sending = anyio.Lock(fast_acquire=True)
         self._changed: anyio.Event | None = None
-        self._reading = False
         self._run = 0
-
-    @classmethod
-    def pair(cls, type: SocketType = "seqpacket", **options: Any) -> tuple[Self, Self]:  # noqa: A002
-        """Two channels, connected to each other; ``options`` as of the constructor, for both."""
-        one, other = socket_pair(type)
-        try:
-            return cls(one, **options), cls(other, **options)
-        except BaseException:
-            one.close()
-            other.close()
-            raise
 
     async def send(self, data: Any, fds: Iterable[Any] = (), *, give: bool = False) -> None:
         """Send one message: as `Channel.send`, with cancellation in the place of timeouts."""
@@ -122,21 +107,6 @@ class AsyncChannel:
         except PeerClosed:
             raise StopAsyncIteration from None
 
-    def fileno(self) -> int:
-        """The socket's number, lent. -1 once closed."""
-        return self._talk.sock.fileno()
-
-    @property
-    def peer(self) -> Peer:
-        """Who is at the other end, as it was when the connection was made. Lent: it is closed with the channel."""
-        self._check_open()
-        return self._talk.peer
-
-    @property
-    def closed(self) -> bool:
-        """True once `close` was called."""
-        return self._talk.sock.fileno() < 0
-
     def close(self) -> None:
         """Close the channel, and the descriptors of messages not received. Who waits in it gets `Closed`."""
         if not self.closed:
@@ -158,9 +128,6 @@ class AsyncChannel:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         self.close()
-
-    def __repr__(self) -> str:
-        return "<AsyncChannel closed>" if self.closed else f"<AsyncChannel {self.fileno()}>"
 
     # Waiting
 
@@ -228,7 +195,3 @@ class AsyncChannel:
         if self._changed is not None:
             self._changed.set()
             self._changed = None
-
-    def _check_open(self) -> None:
-        if self._talk.sock.fileno() < 0:
-            raise Closed("this channel is closed")
