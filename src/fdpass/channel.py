@@ -111,26 +111,26 @@ class Channel(End):
             Timeout: Time ran out.
         """
         talk = self._talk
-        if talk.acknowledged:
-            return self._recv_acknowledged()
         deadline = None
         if self._timeout is None:
             self._receiving.acquire()
         elif not self._receiving.acquire(timeout=_left(deadline := self._deadline())):
             raise Timeout("another thread is receiving")
         try:
+            if talk.acknowledged:
+                return self._recv_acknowledged(deadline)
             while not talk.inbox and not talk.ended:
                 self._read(deadline)
             return talk.take()
         finally:
             self._receiving.release()
 
-    def _recv_acknowledged(self) -> Message:
+    def _recv_acknowledged(self, deadline: float | None) -> Message:
         talk = self._talk
         if not talk.inbox:
             talk.ask_again()
             talk.flush()
-        self._until(talk.ready, self._deadline())
+        self._until(talk.ready, deadline)
         try:
             return talk.take()
         finally:

@@ -137,3 +137,37 @@ def test_a_channel_is_made_of_what_can_carry_it():
         Channel.pair("dgram")
     with pytest.raises(fdpass.InvalidMessage, match="0 or more"):
         Channel.pair(max_fds=-1)
+
+
+@pytest.mark.parametrize("acknowledged", [False, True])
+def test_threads_that_receive_take_turns(acknowledged, monkeypatch):
+    """Each message goes to one of them, and none is woken for nothing, however slowly one takes it."""
+    one, other = Channel.pair(acknowledged=acknowledged)
+    got, failed = [], []
+    take = other._talk.take
+
+    def slow_take():
+        for _ in range(50):
+            os.sched_yield()  # lets the other threads run, if nothing holds them
+        return take()
+
+    monkeypatch.setattr(other._talk, "take", slow_take)
+
+    def receive():
+        try:
+            for message in other:
+                got.append(int(message.data))
+        except BaseException as error:
+            failed.append(error)
+
+    with one, other:
+        threads = [threading.Thread(target=receive) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for i in range(300):
+            one.send(b"%d" % i)
+        one.close()
+        for thread in threads:
+            thread.join()
+    assert failed == []
+    assert sorted(got) == list(range(300))
