@@ -8,12 +8,13 @@ whose doing               exceptions                  what to do
 ========================  ==========================  =====================================
 yours, before any effect  NotADescriptor, Closed,     correct the call
                           InvalidMessage, NotSealed,
-                          NotActivated
+                          NotActivated, ConfigError
 the peer's                PeerClosed, PeerRefused,    drop the peer, or tell its owner
                           ProtocolError, PolicyError,
                           MessageTooLarge
 the machine's             FdsLost, Truncated,         make room, wait, or ask for rights
                           Busy, Timeout, CallFailed
+the application's         StartFailed, RequestFailed  mend the application, or the request
 ========================  ==========================  =====================================
 """
 
@@ -137,6 +138,18 @@ class NotSealed(FdpassError, ValueError):
 
 class NotActivated(FdpassError, ValueError):
     """``LISTEN_FDS`` is not what the socket-activation convention says."""
+
+
+class ConfigError(FdpassError, ValueError):
+    """A setting of the server is not what it can be. Nothing was started."""
+
+
+class StartFailed(FdpassError, RuntimeError):
+    """No worker became ready: the application cannot be found, or fails when it is imported or started."""
+
+
+class RequestFailed(FdpassError, RuntimeError):
+    """A running server could not do what it was asked; it goes on as before."""
 
 
 class CallFailed(FdpassError, OSError):

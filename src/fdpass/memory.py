@@ -52,6 +52,44 @@ def share(buffer: Any, *, name: str = "") -> Fd:
     return fd
 
 
+def common(size: int, *, name: str) -> Fd:
+    """A memfd of zeros that all its holders may write, and none can shrink: nobody gets SIGBUS from it.
+
+    Args:
+        size: Bytes, 1 or more. Pages are taken when they are first written.
+        name: As of `share`.
+
+    Returns:
+        The descriptor; you own it. `mapped` is how to use it.
+
+    Raises:
+        CallFailed: memfd_create(2) or ftruncate(2) failed.
+    """
+    try:
+        fd = Fd(_create(name))
+    except OSError as error:
+        raise translated(error, "cannot create a memfd") from error
+    try:
+        os.ftruncate(fd.fileno(), size)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _ALL & ~fcntl.F_SEAL_WRITE)
+    except OSError as error:
+        fd.close()
+        raise translated(error, "cannot size a memfd") from error
+    return fd
+
+
+def mapped(fd: Fd) -> mmap.mmap:
+    """The bytes of what `common` made, shared with all its holders. ``fd`` is lent.
+
+    Raises:
+        CallFailed: mmap(2) failed.
+    """
+    try:
+        return mmap.mmap(fd.fileno(), os.fstat(fd.fileno()).st_size, **_UNTRACKED)
+    except OSError as error:
+        raise translated(error, "cannot map the memfd") from error
+
+
 def _create(name: str) -> int:
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     try:

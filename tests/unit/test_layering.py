@@ -51,6 +51,85 @@ MAY_IMPORT = {
 }
 """A module, and what of fdpass it may import. The façade, `cli` and `testing` have rules of their own below."""
 
+_SERVE = """
+# pure: tables, sums, words; no descriptor, clock or loop
+.accounts:
+.balance:
+.ledger:
+.slots:
+.recovery: .slots
+.requests:
+.messages: errors
+.application: errors fdpass
+.proxy:
+# of both processes
+.config: errors .ledger
+.passed:
+.logs:
+.process: errors fd
+.tls: errors .config
+.access: errors fd
+# the dispatcher's; serve.dispatcher is where they meet
+.loop:
+.listener: _sockets activation errors fd
+.host: errors fd .config .ledger .slots
+.notify: errors
+.control: _conversation _sockets channel errors listening peer .loop
+.custody: _message memory .loop .recovery .slots
+.member: _ancillary _conversation _message _pair errors fd memory .ledger .process
+.accepting: .accounts .balance .ledger .listener .loop .member
+.passing: _ancillary _message errors .accepting .balance .custody .member .messages .recovery
+.turning: _message errors .accepting .member .messages
+.backoff: .loop
+.pool: errors fd .backoff .config .ledger .loop .member .messages .process
+.upkeep: .config .ledger .loop .member .pool .process
+.dispatcher: errors fd memory .accepting .accounts .balance .config .custody .host .ledger .listener .loop
+    .member .messages .passing .pool .setup .slots .turning .upkeep
+.operations: errors fdpass .config .control .dispatcher .host .ledger .listener .logs .loop .member .notify
+    .process .recovery .tls
+.server: activation errors fdpass .config .control .dispatcher .host .listener .logs .loop .notify .operations
+    .tls
+# a worker's; `python -m fdpass.serve.worker` runs it, and nobody imports it
+.setup: _message fd memory .access .buffers .config .ledger .listener .messages
+.buffers: .slots
+.fronts:
+.intake: .buffers .slots
+.tally:
+.keeper: .buffers .tally
+.outlet: .slots
+.kept: .fronts .intake .keeper .outlet .passed .requests .slots
+.connection: .intake .keeper .outlet .passed .slots
+.proxied: .passed .proxy .slots
+.engines: .application .passed .setup .tally
+.engines.asgi: .access .application .engines .kept .passed .slots .tally .tls
+.engines.stream: .engines .passed .tls
+.engines.connection: .buffers .connection .engines .passed .slots .tls
+.engines.blocking: .engines .passed .tls
+.engines.listener: errors .application .engines .passed
+.worker: _ancillary _conversation _message errors .application .config .engines .ledger .logs .messages .passed
+    .proxied .proxy .setup .slots .tally
+.welcome: fdpass
+# the public names
+serve: .config .connection .passed .server
+"""
+"""The server's rows: a module, a colon, and what it may import. What begins with a dot is within `serve`."""
+
+
+def rows_of(table):
+    """Such rows as MAY_IMPORT has them."""
+    rows, row = {}, set()
+    for line in table.strip().splitlines():
+        words = [f"serve{word}" if word.startswith(".") else word for word in line.split()]
+        if line.startswith("#"):
+            continue
+        if not line.startswith(" "):
+            row = rows[words.pop(0).removesuffix(":")] = set()
+        row.update(words)
+    return rows
+
+
+MAY_IMPORT |= rows_of(_SERVE)
+
 # testing.pairs makes its socket pairs as channels do: the one private thing that users' tests need too.
 TESTING_MAY_IMPORT = PUBLIC | {"_pair"}
 
@@ -95,7 +174,7 @@ def imports_of(path: Path) -> set[str]:
 def allowed(name: str) -> set[str]:
     room = name.split(".", maxsplit=1)[0]
     if name == FACADE:
-        return set(MAY_IMPORT) - {"__main__"}
+        return {module for module in MAY_IMPORT if module.split(".")[0] not in {"serve", "__main__"}}
     if room == "cli":
         return {module for module in MODULES if module.split(".")[0] != "testing"}
     if room == "testing":

@@ -1,5 +1,9 @@
-"""docs/reference.md and docs/errors.md name everything that is public, as it is, and nothing else."""
+"""docs/reference.md and docs/errors.md name everything that is public, as it is, and nothing else.
 
+And what docs/how-it-works.md draws or lists of the code is what the code has.
+"""
+
+import dataclasses
 import importlib
 import inspect
 import os
@@ -10,14 +14,21 @@ import click
 import pytest
 
 import fdpass
-from fdpass import aio, errors, testing
+from fdpass import aio, errors, serve, testing
 from fdpass.cli import main
+from fdpass.serve import messages
+from fdpass.serve.member import MOVES
 
 DOCS = Path(__file__).parents[2] / "docs"
+SOURCE = DOCS.parent / "src" / "fdpass"
 REFERENCE = (DOCS / "reference.md").read_text(encoding="utf-8")
 ERRORS = (DOCS / "errors.md").read_text(encoding="utf-8")
+REASONS = (DOCS / "how-it-works.md").read_text(encoding="utf-8")
 HEADINGS = re.findall(r"^### `([\w.]+)(\(.*\))?`$", REFERENCE, re.MULTILINE)
-COMMANDS = re.findall(r"^### `fdpass (\w+) .*`$", REFERENCE, re.MULTILINE)
+COMMANDS = {  # the words of each command, and its heading
+    re.match(r"[a-z]+( [a-z]+)*", usage)[0]: f"fdpass {usage}`"
+    for usage in re.findall(r"^### `fdpass (.*)`$", REFERENCE, re.MULTILINE)
+}
 ROWS = re.findall(r"^\| `([A-Z]\w+)` \| (.*?) ?\|", ERRORS, re.MULTILINE)
 PAGES = sorted([*DOCS.glob("*.md"), DOCS.parent / "README.md"])
 EXCEPTIONS = {
@@ -57,20 +68,37 @@ def members(kind):
     return {name for base in own for name in vars(base) if not name.startswith("_")}
 
 
+def attributes(kind):
+    """What the docstring of a class names as attributes: those that are set on instances are not in the class."""
+    found = re.search(r"^Attributes:\n((?: {4}.*\n?)+)", inspect.getdoc(kind), re.MULTILINE)
+    return set(re.findall(r"^ {4}(\w+):", found[1], re.MULTILINE)) if found else set()
+
+
 def listed(heading):
-    """Name and signature of each member that stands in the list under a heading."""
-    return re.findall(r"^- `(\w+)(\(.*?\))?`", section(heading), re.MULTILINE)
+    """Name and signature of each member that stands in the list, or the table, under a heading."""
+    return re.findall(r"^(?:-|\|) `(\w+)(\(.*?\))?`", section(heading), re.MULTILINE)
+
+
+def commands(command, context, *words):
+    """Each command that is no group, by its words."""
+    if not isinstance(command, click.Group):
+        return {" ".join(words): command}
+    found = {}
+    for name in command.list_commands(context):
+        found |= commands(command.get_command(context, name), context, *words, name)
+    return found
 
 
 CLASSES = [name for name in fdpass.__all__ if isinstance(thing(name), type) and name not in EXCEPTIONS]
+CLASSES += [f"serve.{name}" for name in serve.__all__ if isinstance(getattr(serve, name), type)]
 SIGNATURES = [(name, signature) for name, signature in HEADINGS if signature]
 
 
 def test_every_name_stands_there_and_no_other():
-    """The headings are `fdpass.__all__` without the errors, and what aio and testing have beyond it."""
+    """The headings are `fdpass.__all__` without the errors, and what aio, serve and testing have beyond it."""
     expected = set(fdpass.__all__) - EXCEPTIONS
     expected |= {f"aio.{name}" for name in aio.__all__ if getattr(aio, name) is not getattr(fdpass, name, None)}
-    expected |= {f"testing.{name}" for name in testing.__all__}
+    expected |= {f"{module.__name__[7:]}.{name}" for module in (serve, testing) for name in module.__all__}
     assert sorted(name for name, _ in HEADINGS) == sorted(expected)
 
 
@@ -106,25 +134,36 @@ def test_members_are_the_true_ones(name):
     found = listed(name)
     constructor = {parameter for parameter, _, _ in parameters(kind)}
     names = {member for member, _ in found}
-    assert members(kind) <= names, members(kind) - names
-    assert names <= members(kind) | constructor, names - members(kind) - constructor
+    expected = members(kind) | attributes(kind)
+    assert expected <= names, expected - names
+    assert names <= expected | constructor, names - expected - constructor
     for member, signature in found:
         if signature and (name, member) != ("Fd", "open"):  # two methods in one name
             assert written(signature) == parameters(getattr(kind, member)), member
 
 
+def test_every_setting_with_its_default():
+    """The table of `Config` has each setting in its place, with its default; that of workers is the machine's."""
+    rows = re.findall(r"^\| `(\w+)` \| (?:`(.*?)`|by processors) \|", section("serve.Config"), re.MULTILINE)
+    assert rows == [
+        (field.name, "" if field.default is dataclasses.MISSING else repr(field.default))
+        for field in dataclasses.fields(serve.Config)
+    ]
+
+
 def test_every_command_with_every_option():
     """Each command has a heading, and each of its options stands below."""
-    context = click.Context(main)
-    assert sorted(COMMANDS) == sorted(main.list_commands(context))
-    for name in COMMANDS:
+    found = commands(main, click.Context(main))
+    assert sorted(COMMANDS) == sorted(found)
+    for name, command in found.items():
         options = {
             option
-            for parameter in main.get_command(context, name).params
+            for parameter in command.params
             if isinstance(parameter, click.Option)
             for option in parameter.opts
+            if option.startswith("--")
         }
-        assert options == set(re.findall(r"`(--[\w-]+)`", section(f"fdpass {name} "))), name
+        assert options == set(re.findall(r"`(--[\w-]+)`", section(COMMANDS[name]))), name
 
 
 @pytest.mark.parametrize("document", PAGES, ids=lambda path: path.name)
@@ -142,11 +181,33 @@ def test_links_lead_somewhere(document):
 
 def test_files_that_are_named_exist():
     """How it works says where in the code each thing is; those files are there."""
-    text = (DOCS / "how-it-works.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"`([\w/]+\.py)`", text))
+    named = set(re.findall(r"`([\w/]+\.py)`", REASONS))
     assert named
     for name in named:
-        assert (DOCS.parent / "src" / "fdpass" / name).exists() or (DOCS.parent / name).exists(), name
+        assert (SOURCE / name).exists() or (DOCS.parent / name).exists(), name
+
+
+def test_every_file_of_the_server_has_its_job():
+    """The table of the server's parts has a row for each file, and one only."""
+    rows = re.findall(r"^\| `(serve/[\w/]+\.py)` \|", REASONS, re.MULTILINE)
+    assert sorted(rows) == sorted(path.relative_to(SOURCE).as_posix() for path in (SOURCE / "serve").rglob("*.py"))
+
+
+def test_states_are_drawn_from_their_table():
+    """The picture of a worker's states is `MOVES`."""
+    (picture,) = re.findall(r"^```text\n( starting.*?)^```", REASONS, re.MULTILINE | re.DOTALL)
+    drawn = {}
+    for line in picture.splitlines():
+        state, _, to = line.partition("-->")
+        drawn[state.strip()] = set(filter(None, re.split(r",\s*", to.strip())))
+    assert drawn == {state.value: {other.value for other in to} for state, to in MOVES.items()}
+
+
+def test_every_word_between_dispatcher_and_worker():
+    """The table of words is that of `messages`."""
+    rows = dict(re.findall(r"^\| `(\w)` \| ([A-Z]+) \|", REASONS, re.MULTILINE))
+    words = {name: word for name, word in vars(messages).items() if isinstance(word, bytes)}
+    assert {name: byte.encode() for byte, name in rows.items()} == words
 
 
 def slug(heading):

@@ -17,6 +17,12 @@ from fdpass.cli._common import Failure, sentence
 from fdpass.errors import FdpassError
 
 _VERBS = {  # each is a file in this package, with a function of the same name
+    "serve": "Serve an application with several workers.",
+    "status": "Show what a running server does.",
+    "reload": "Let a running server start its code anew.",
+    "scale": "Give a running server more workers, or fewer.",
+    "stop": "Let a running server finish, and end.",
+    "workers": "Handle single workers of a running server.",
     "demo": "Watch an open file go from one process to another.",
     "send": "Send open files to whoever listens at a socket.",
     "recv": "Listen at a socket, take what is sent: print it, or run a command with it.",
@@ -85,6 +91,6 @@ def _forget_output() -> None:
 @click.version_option(fdpass.__version__, prog_name="fdpass", message="%(prog)s %(version)s")
 @click.pass_context
 def main(ctx: click.Context) -> None:
-    """Pass open files, sockets and any descriptor between processes."""
+    """Pass open files, sockets and any descriptor between processes, and serve with several of them."""
     if os.environ.get("NO_COLOR"):  # https://no-color.org
         ctx.color = False

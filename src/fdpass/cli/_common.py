@@ -9,6 +9,7 @@ import time
 
 import click
 
+from fdpass.errors import RequestFailed, StartFailed
 from fdpass.fd import Fd
 
 _CHUNK = 1 << 20
@@ -25,6 +26,8 @@ def sentence(error: BaseException) -> str:
         said = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     else:
         said = str(error)
+    if isinstance(error, StartFailed | RequestFailed):  # the application's traceback may follow
+        return "\n".join(map(printable, said.splitlines()))
     return printable(said)
 
 

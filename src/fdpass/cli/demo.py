@@ -1,4 +1,4 @@
-"""``fdpass demo``: a child process opens a file, and the parent reads it through a passed descriptor."""
+"""``fdpass demo``: a child opens a file and its parent reads it. ``fdpass demo serve`` is in a file of its own."""
 
 from __future__ import annotations
 
@@ -26,14 +26,43 @@ its child did, and gave the open file away.
 """
 
 
-@click.command(
+class _Either(click.Group):
+    """``fdpass demo serve`` is one demonstration; any other word is the file of the other one."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0] not in {"serve", "file"} and args[0] not in ctx.help_option_names):
+            args = ["file", *args]
+        return super().parse_args(ctx, args)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == "serve":
+            from fdpass.cli._demo_serve import serve  # noqa: PLC0415 - the other one needs none of it
+
+            return serve
+        return super().get_command(ctx, cmd_name)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), "serve"]
+
+
+@click.group(
+    cls=_Either,
     epilog="""Examples:
 
 \b
   fdpass demo
   fdpass demo /etc/hostname --type seqpacket
-  fdpass demo --shared-offset"""
+  fdpass demo --shared-offset
+  fdpass demo serve""",
 )
+def demo() -> None:
+    """Watch an open file go from one process to another, or a server outlive its workers.
+
+    fdpass demo [FILE] is short for fdpass demo file [FILE].
+    """
+
+
+@demo.command("file")
 @click.argument("file", required=False)
 @click.option(
     "--type",
@@ -46,7 +75,7 @@ its child did, and gave the open file away.
 @click.option(
     "--shared-offset", is_flag=True, help="Let the child read 5 bytes first; the parent reads on from there."
 )
-def demo(file: str | None, kind: str, shared_offset: bool) -> None:
+def demo_file(file: str | None, kind: str, shared_offset: bool) -> None:
     """Watch an open file go from one process to another.
 
     A parent and a child are joined by a pair of Unix sockets. The child opens FILE (one that the demo makes,

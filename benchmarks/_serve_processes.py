@@ -1,0 +1,201 @@
+"""The servers that serve.py compares: their command lines, their start and stop, what /proc says of them.
+
+A server runs in a session of its own: whoever is in that session belongs to it, whatever it has forked.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).parent
+HOST = "127.0.0.1"
+PATIENCE = 5.0  # seconds that each server may take to end its connections, where it can be told
+LOOK_AGAIN = 0.02  # seconds; between two looks at what no descriptor tells
+ASK_PID = b"GET /pid HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+FDPASS = (
+    *("{python}", "-m", "fdpass", "serve", "serve_app:app", "--app-dir", str(HERE), "--workers", "{workers}"),
+    *("--bind", "127.0.0.1:{port}", "--control", "{folder}/ctl", "--graceful-timeout", "5"),
+    *("--loop", "uvloop", "--log-level", "error"),
+)
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "fdpass": FDPASS,
+    "fdpass-accept": (*FDPASS, "--accept", "worker"),
+    "uvicorn": (
+        *("{python}", "-m", "uvicorn", "serve_app:app", "--workers", "{workers}", "--port", "{port}"),
+        *("--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "error"),
+        *("--timeout-graceful-shutdown", "5"),
+    ),
+    "gunicorn": (
+        *(
+            "{python}",
+            "-m",
+            "gunicorn",
+            "serve_app:app",
+            "-k",
+            "asgi",
+            "-w",
+            "{workers}",
+            "-b",
+            "127.0.0.1:{port}",
+        ),
+        *("--asgi-loop", "uvloop", "--log-level", "error", "--graceful-timeout", "5"),
+    ),
+    "hypercorn": (
+        *("{python}", "-m", "hypercorn", "serve_app:app", "-k", "uvloop", "-w", "{workers}"),
+        *("-b", "127.0.0.1:{port}", "--log-level", "error", "--graceful-timeout", "5"),
+    ),
+    "granian": (
+        *("{python}", "-m", "granian", "serve_app:app", "--interface", "asgi", "--loop", "uvloop"),
+        *("--workers", "{workers}", "--port", "{port}", "--log-level", "error", "--workers-kill-timeout", "5"),
+    ),
+    "node": ("node", str(HERE / "cluster.js"), "{port}", "{workers}"),
+}
+
+
+def missing(name: str) -> str:
+    """Why this server cannot be measured here; empty if it can."""
+    if name == "node":
+        return "" if shutil.which("node") else "there is no node in PATH"
+    module = name.partition("-")[0]
+    if importlib.util.find_spec(module) is None:
+        return f"no module {module}"
+    if module == "fdpass":
+        asked = [sys.executable, "-m", "fdpass", "serve", "--help"]
+        if subprocess.run(asked, check=False, capture_output=True).returncode:
+            return "this fdpass has no `serve`"
+    return ""
+
+
+def processor_time(pid: int) -> float:
+    """Seconds that the threads of a process ran, ended ones too; a clock in ns: clock_getcpuclockid(3)."""
+    return time.clock_gettime((~pid) << 3 | 2)
+
+
+def pss(pid: int) -> int:
+    """Bytes of memory, with what is shared divided among those who share it (proc_pid_smaps(5))."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("Pss:")).split()[1])
+
+
+def _alive_in(session: int) -> Iterator[int]:
+    for entry in os.listdir("/proc"):
+        if entry.isdecimal():
+            with suppress(FileNotFoundError, ProcessLookupError):
+                state, _, _, of = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[:4]
+                if int(of) == session and state != "Z":
+                    yield int(entry)
+
+
+def ended(pids: Iterable[int], seconds: float) -> bool:
+    """Waits until all of them are gone."""
+    deadline = time.monotonic() + seconds
+    with ExitStack() as stack:
+        poll, waiting = select.poll(), set[int]()
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                waiting.add(pidfd := os.pidfd_open(pid))
+                stack.callback(os.close, pidfd)
+                poll.register(pidfd, select.POLLIN)
+        while waiting and (left := deadline - time.monotonic()) > 0:
+            for pidfd, _ in poll.poll(left * 1000):
+                waiting.discard(pidfd)
+                poll.unregister(pidfd)
+        return not waiting
+
+
+def free_port() -> int:
+    """Below the ports that clients get, so that none of them takes it between this look and the server's bind."""
+    for port in range(20000 + os.getpid() % 5000, 32000):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((HOST, port))
+            return port
+    raise RuntimeError("no free port")
+
+
+def answers(port: int, requests: int) -> set[int]:
+    """The pids that answer so many requests, all of them under way before the first answer is read."""
+    pids = set[int]()
+    with ExitStack() as stack:
+        asked = []
+        for _ in range(requests):
+            with suppress(OSError):
+                asked.append(stack.enter_context(socket.create_connection((HOST, port), timeout=2)))
+                asked[-1].sendall(ASK_PID)
+        for sock in asked:
+            with suppress(OSError, ValueError):
+                pids.add(int(sock.makefile("rb").read().partition(b"\r\n\r\n")[2]))
+    return pids
+
+
+@dataclass
+class Server:
+    """One that runs."""
+
+    name: str
+    port: int
+    workers: int
+    process: subprocess.Popen[bytes]
+    log: Path
+    pids: set[int] = field(default_factory=set)  # of the workers, as last seen
+
+    @property
+    def members(self) -> list[int]:
+        return list(_alive_in(self.process.pid))
+
+    def wait_ready(self, seconds: float, without: Iterable[int] = ()) -> None:
+        """Until every worker has answered, those of `without` not counted."""
+        deadline, seen, gone = time.monotonic() + seconds, set[int](), set(without)
+        while len(seen) < self.workers:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"the server exited with {self.process.returncode}{self.last_words()}")
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{len(seen)} of {self.workers} workers answered{self.last_words()}")
+            seen = ((seen | answers(self.port, 4 * self.workers)) - gone) & set(self.members)
+            time.sleep(LOOK_AGAIN)
+        self.pids = seen
+
+    def last_words(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()
+        return f": {lines[-1][:200]}" if lines else ""
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(PATIENCE + 2)
+        for pid in self.members:  # of its session, which nobody else is in
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@contextmanager
+def running(name: str, workers: int, *more: str) -> Iterator[Server]:
+    """The server of this name, every worker of which has answered; ended afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        port, log = free_port(), Path(folder, "log")
+        values = {"python": sys.executable, "port": port, "workers": workers, "folder": folder}
+        command = [part.format(**values) for part in (*COMMANDS[name], *more)]
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command, cwd=HERE, start_new_session=True, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
+        server = Server(name, port, workers, process, log)
+        try:
+            server.wait_ready(30 + workers)
+            yield server
+        finally:
+            server.stop()

@@ -1,0 +1,193 @@
+"""The servers under kill_storm.py, and what is done to them: a worker is killed, all are reloaded."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from _serve_processes import COMMANDS, HERE, Server, free_port
+
+from fdpass.serve.control import ask
+
+OURS = "fdpass"
+AGE = 0.7  # seconds that a worker of another server has to live before it can be killed
+LOOK = 0.005  # seconds between two questions for the status
+AGAIN = 0.01  # seconds until another look for a worker that can be killed
+KILLS = (0.15, 0.35)  # seconds between two of them
+RELOADS = (1.0, 1.0)
+SETTLED = 20.0  # seconds for what was done to come to its end
+TICKS = os.sysconf("SC_CLK_TCK")
+MORE = {"granian": ("--respawn-failed-workers", "--respawn-interval", "0.1")}  # else it ends with a worker
+
+
+def command(name: str) -> list[str]:
+    """As serve.py starts it, but for the application."""
+    parts = [part.replace("serve_app:", "_storm_app:") for part in COMMANDS[name]]
+    if name == "node":
+        parts[1:1] = ["-r", str(HERE / "_storm_answers.js")]
+    return parts
+
+
+def children(pid: int) -> dict[int, float]:
+    """Of a process, those that live, and the seconds since each was started."""
+    found, uptime = {}, float(Path("/proc/uptime").read_text().split()[0])
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                words = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+                if words[0] != "Z" and b"resource_tracker" not in Path(f"/proc/{child}/cmdline").read_bytes():
+                    found[child] = uptime - int(words[19]) / TICKS
+    return found
+
+
+@dataclass
+class Ward:
+    """A server that runs, and shall suffer."""
+
+    server: Server
+    control: str
+    file: Path  # where the application writes what it executes
+
+    @property
+    def name(self) -> str:
+        return self.server.name
+
+    @property
+    def pid(self) -> int:
+        return self.server.process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self.server.process.poll() is None
+
+    def status(self) -> dict[str, Any]:
+        return ask(self.control, "status")
+
+    def told(self) -> dict[str, Any]:
+        """The same as the command line has it."""
+        words = [sys.executable, "-m", "fdpass", "status", "--json", "--control", self.control]
+        told: dict[str, Any] = json.loads(subprocess.run(words, check=True, capture_output=True).stdout)
+        return told
+
+    def victims(self, left: int) -> list[int]:
+        """Workers that are ready; of ours those that have connections, if any has. None if fewer would be left."""
+        there = children(self.pid)
+        if self.name != OURS:
+            old = [pid for pid, age in there.items() if age > AGE]
+            return old if len(old) > left else []
+        ready = [each for each in self.status()["workers"] if each["state"] == "ready" and each["pid"] in there]
+        if len(ready) <= left:
+            return []
+        return [each["pid"] for each in ready if each["connections"]] or [each["pid"] for each in ready]
+
+    def kill_one(self, chance: random.Random, left: int = 1) -> float | None:
+        """When one was killed; None if none can be, or fewer than `left` ready ones would be there."""
+        if not (pids := self.victims(left)):
+            return None
+        with suppress(ProcessLookupError):
+            os.kill(chance.choice(pids), signal.SIGKILL)
+        return time.monotonic()
+
+    def reload(self) -> None:
+        self.server.process.send_signal(signal.SIGHUP)
+
+    def wait(self, condition: Callable[[dict[str, Any]], bool], what: str, seconds: float = SETTLED) -> float:
+        """Until the status of our server fulfils it: when."""
+        deadline = time.monotonic() + seconds
+        while not condition(told := self.status()):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{what}: not within {seconds:g} s: {told['connections']} {told['workers']}")
+            time.sleep(LOOK)
+        return time.monotonic()
+
+    def wait_settled(self) -> None:
+        """No connection is left, and all workers are ready, as many as there were in the beginning."""
+        self.wait(
+            lambda told: (
+                told["connections"]["live"] == 0
+                and [each["state"] for each in told["workers"]] == ["ready"] * self.server.workers
+            ),
+            "the server has come to rest",
+        )
+
+
+@contextmanager
+def suffering(name: str, workers: int, spare: int, *more: str) -> Iterator[Ward]:
+    """The server of this name, ready; ended afterwards. Others than ours have spare workers serve as well."""
+    with tempfile.TemporaryDirectory() as folder:
+        port, log, file = free_port(), Path(folder, "log"), Path(folder, "executed")
+        ours = name == OURS
+        values = {"python": sys.executable, "port": port, "folder": folder}
+        values["workers"] = workers if ours else workers + spare
+        words = [part.format(**values) for part in command(name)]
+        words += [*MORE.get(name, ()), *more, *(["--spare", str(spare)] if ours else [])]
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                words,
+                cwd=HERE,
+                env={**os.environ, "STORM_FILE": str(file)},
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        server = Server(name, port, workers + spare, process, log)
+        ward = Ward(server, f"{folder}/ctl", file)
+        try:
+            if not ours:
+                server.wait_ready(30 + workers)
+            else:
+                server.workers = workers
+                server.wait_ready(30 + workers)
+                server.workers = workers + spare
+                ward.wait_settled()
+            yield ward
+        finally:
+            server.stop()
+            if os.environ.get("STORM_LOG"):
+                print(log.read_text(errors="replace"), file=sys.stderr)
+
+
+@dataclass
+class Rage:
+    """What was done in a phase."""
+
+    kills: list[float] = field(default_factory=list)  # when, of the monotonic clock
+    reloads: int = 0
+    exits: float | None = None  # seconds after which the server was gone
+
+
+def rage(ward: Ward, seconds: float, kinds: str, chance: random.Random, left: int) -> Rage:
+    """Kill (if `kinds` has kill in it) and reload (likewise), for so long, or until the server is gone.
+
+    A kill that would leave fewer than `left` ready workers waits until it does not.
+    """
+    done, began = Rage(), time.monotonic()
+    never = began + 10 * seconds
+    kill = began + chance.uniform(*KILLS) if "kill" in kinds else never
+    again = began + chance.uniform(*RELOADS) if "reload" in kinds else never
+    while (now := time.monotonic()) < began + seconds:
+        if not ward.alive:
+            done.exits = now - began
+            break
+        if now >= kill:
+            when = ward.kill_one(chance, left)
+            done.kills += [when] if when else []
+            kill = now + (chance.uniform(*KILLS) if when else AGAIN)
+        if now >= again:
+            ward.reload()
+            done.reloads += 1
+            again = now + chance.uniform(*RELOADS)
+        time.sleep(max(0.0, min(kill, again, now + 0.1) - time.monotonic()))
+    return done

@@ -1,0 +1,213 @@
+"""What clients notice when workers of `fdpass serve` are killed and the server reloads, all the time.
+
+    python benchmarks/kill_storm.py storm [--seconds 20] [--servers fdpass,uvicorn] [--loop both] [--wrk]
+    python benchmarks/kill_storm.py post | idle | cost | soak [--minutes 60]
+
+Each takes `--json`, and exits with 1 if a goal is missed that is not one of speed. README.md says what is
+measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+from _serve_processes import Server, missing, running
+from _serve_report import load_table, ratio
+from _storm_idle import all_moved, most
+from _storm_phases import HEADER, PHASES, Plan, faults, have_wrk, lines, phase_of
+from _storm_servers import OURS, suffering
+from _storm_soak import faults as soak_faults
+from _storm_soak import line, soak
+from serve import loaded
+
+SERVERS = ("fdpass", "uvicorn", "gunicorn", "granian", "node")
+WITHOUT = "custody off"
+LOOPS = ("asyncio", "uvloop")
+PATIENT = ("--keep-alive", "600")  # seconds: nothing idle ends by itself
+REHOMED = 0.25  # seconds
+Row = dict[str, Any]
+
+
+class Storms:
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.rows: list[Row] = []
+        self.goals: list[Row] = []
+
+    def say(self, *lines: str) -> None:
+        print(*lines, sep="\n", file=sys.stderr if self.options.json else sys.stdout, flush=True)
+
+    def goal(self, name: str, reached: bool, told: str = "", *, speed: bool = False) -> None:
+        self.goals.append({"name": name, "reached": reached, "told": told, "speed": speed})
+
+    def none(self, name: str, found: Row) -> None:
+        """A goal: all of these are 0."""
+        wrong = ", ".join(f"{count} {what}" for what, count in found.items() if count)
+        self.goal(f"{name}: no {', no '.join(found)}", not wrong, wrong)
+
+    @property
+    def loops(self) -> tuple[str, ...]:
+        return LOOPS if self.options.loop == "both" else (self.options.loop,)
+
+    # Kills and reloads under load
+
+    def one_server(self, name: str, loop: str, phases: tuple[str, ...], *, post: bool = False) -> None:
+        """A fresh server for each phase: what one did to it is not the next one's affair."""
+        ours, options = name == OURS, self.options
+        plan = Plan(options.seconds, options.seed, int(not options.last), options.rest / 1000, post, options.wrk)
+        self.say(f"{name}{f', {loop}' if ours else ''}")
+        for phase in phases:
+            with suffering(name, options.workers, options.spare, *(("--loop", loop) if ours else ())) as ward:
+                row = phase_of(ward, phase, plan)
+            self.rows.append(row | {"loop": loop})
+            self.say(*lines(row))
+            if ours:
+                self.none(f"{'POST, ' if post else ''}{loop}, {phase}", faults(row))
+
+    def storm(self) -> None:
+        self.say(HEADER)
+        for name in self.options.servers.split(","):
+            if reason := missing(name):
+                self.say(f"{name} is skipped: {reason}")
+                continue
+            for loop in self.loops if name == OURS else ("",):
+                try:
+                    self.one_server(name, loop, tuple(self.options.phases.split(",")))
+                except (OSError, RuntimeError) as error:
+                    self.say(f"  FAILED: {error}")
+                    if name == OURS:
+                        self.goal(f"{name}, {loop}: runs to the end", False, str(error))
+
+    def post(self) -> None:
+        self.say(HEADER)
+        for loop in self.loops:
+            self.one_server(OURS, loop, tuple(self.options.phases.split(",")), post=True)
+
+    # Idle connections
+
+    def idle(self) -> None:
+        options, count = self.options, most(self.options.connections)
+        for loop in self.loops:
+            with suffering(OURS, options.workers, options.spare, "--loop", loop, *PATIENT) as ward:
+                for row in all_moved(ward, count):
+                    self.rows.append(row | {"loop": loop})
+                    self.of_idle(loop, count, row)
+
+    def of_idle(self, loop: str, count: int, row: Row) -> None:
+        name = f"{loop}, {row['event']} with {row['connections']} idle connections"
+        told = f"re-homed in {row['seconds'] * 1e3:.0f} ms"
+        if row["event"] == "reload":
+            told += f" ({row['since asked'] * 1e3:.0f} ms since it was asked for)"
+        self.say(f"{name}: {told}; {row['by others']} of {count} then answered by others; failed: {row['failed']}")
+        counts = {"failed": sum(row["failed"].values()), "answered by the old": row["answered"] - row["by others"]}
+        self.none(name, counts | {"reconnects": row["accepted"] - row["live"] - self.strangers()})
+        self.goal(f"{name}: re-homed within {REHOMED * 1e3:.0f} ms", row["seconds"] <= REHOMED, told, speed=True)
+
+    def strangers(self) -> int:
+        """Connections by which suffering() saw that the server is ready."""
+        first = next(one for one in self.rows if one["loop"] == self.rows[-1]["loop"])
+        return int(first["accepted"] - first["live"])
+
+    # What it costs
+
+    def cost(self) -> None:
+        options, found = self.options, dict[str, dict[str, list[Row]]]()
+        with ExitStack() as stack:
+            servers: dict[str, Server] = {}
+            for name, words in ((OURS, ()), (WITHOUT, ("--custody", "off"))):
+                servers[name] = stack.enter_context(running(OURS, options.workers, "--loop", "uvloop", *words))
+            servers["uvicorn"] = stack.enter_context(running("uvicorn", options.workers))
+            for kind in ("keep-alive", "connection per request"):
+                found[kind] = {name: [] for name in servers}
+                for turn in range(options.rounds):
+                    for name in list(servers)[:: -1 if turn % 2 else 1]:
+                        found[kind][name].append(loaded(servers[name], kind, options.round_seconds))
+                self.say("", *load_table(kind, found[kind]))
+        self.rows.append(found)
+        for kind, other, goal in (
+            ("keep-alive", WITHOUT, 1.05),
+            ("connection per request", WITHOUT, 1.05),
+            ("keep-alive", "uvicorn", 1.0),
+        ):
+            by = ratio(found[kind][OURS], found[kind][other], "cpu")
+            told = "{ratio:.3f} ({least:.2f} to {greatest:.2f})".format(**by)
+            self.goal(f"{kind}, CPU, {OURS} / {other}: at most {goal}", by["ratio"] <= goal, told, speed=True)
+        failed = sum(row["failed"] for rows in found.values() for name in (OURS, WITHOUT) for row in rows[name])
+        self.none("cost", {"errors": failed})
+
+    # For long
+
+    def soak(self) -> None:
+        options = self.options
+        with suffering(OURS, options.workers, options.spare, "--loop", self.loops[-1]) as ward:
+            for row in soak(ward, options.minutes, options.seed, options.workers):
+                self.rows.append(row)
+                self.say(line(row))
+        self.none("soak, all returned to where it began", soak_faults(self.rows[0], self.rows[-1]))
+        once = sum(row["once"] for row in self.rows)
+        self.none("soak", {"errors of requests that met fewer than two kills": once})
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("storm", "post", "idle", "cost", "soak"))
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each phase of storm and post")
+    parser.add_argument("--minutes", type=float, default=60.0, help="of soak")
+    parser.add_argument("--phases", default=",".join(PHASES), help="of storm and post")
+    parser.add_argument("--servers", default=OURS, help=f"for storm: {','.join(SERVERS)}")
+    parser.add_argument("--loop", choices=(*LOOPS, "both"), default="both", help="event loop of fdpass")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--spare", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rest", type=float, default=0.0, help="ms from an answer to the client's next request")
+    parser.add_argument("--last", action="store_true", help="kill the last ready worker as well")
+    parser.add_argument("--wrk", action="store_true", help="wrk as one more client of storm")
+    parser.add_argument("--connections", type=int, default=10_000, help="of idle")
+    parser.add_argument("--rounds", type=int, default=9, help="of cost")
+    parser.add_argument("--round-seconds", type=float, default=1.0, help="of load in a round of cost")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    if options.what == "idle":
+        options.workers = options.spare = 1  # so that one has them all
+    if unknown := set(options.servers.split(",")) - set(SERVERS):
+        parser.error(f"no such servers: {', '.join(sorted(unknown))}")
+    if unknown := set(options.phases.split(",")) - set(PHASES):
+        parser.error(f"no such phases: {', '.join(sorted(unknown))}")
+    if options.wrk and not have_wrk():
+        parser.error("there is no wrk in PATH")
+    if options.wrk and options.what != "storm":
+        parser.error("--wrk goes with storm")
+    return options
+
+
+def goal_lines(goals: list[Row]) -> Iterator[str]:
+    for goal in goals:
+        told = f" ({goal['told']})" if goal["told"] else ""
+        yield f"  {goal['name']}: {'yes' if goal['reached'] else 'NO'}{told}"
+
+
+def main() -> None:
+    options = arguments()
+    storms = Storms(options)
+    facts = (
+        f"Python {platform.python_version()}, Linux {platform.release()}; {len(os.sched_getaffinity(0))} CPUs"
+        f"; {options.workers} workers, {options.spare} spare; seed {options.seed}"
+    )
+    storms.say(facts)
+    act: Callable[[], None] = getattr(storms, options.what)
+    act()
+    storms.say("", "Goals:", *goal_lines(storms.goals))
+    if options.json:
+        print(json.dumps({"on": facts, "rows": storms.rows, "goals": storms.goals}, indent=1))
+    sys.exit(any(not goal["reached"] and not goal["speed"] for goal in storms.goals))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""The application that the servers of serve.py run: a plain ASGI function, with nothing between it and the server.
+
+`/` answers the same 14 bytes each time, `/pid` tells which process answers, `/sse` tells the same as the first
+event of a stream, then holds the stream until the client goes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+
+async def app(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    if scope["type"] == "lifespan":
+        await lifespan(receive, send)
+    elif scope["path"] == "/":
+        await answer(send, b"Hello, world!\n")
+    elif scope["path"] == "/pid":
+        await answer(send, b"%d" % os.getpid())
+    elif scope["path"] == "/sse":
+        await stream(receive, send)
+    else:
+        await answer(send, b"Not here\n", 404)
+
+
+async def lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        kind = (await receive())["type"]
+        await send({"type": f"{kind}.complete"})
+        if kind == "lifespan.shutdown":
+            return
+
+
+async def start(send: Send, status: int, headers: Headers) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+async def answer(send: Send, body: bytes, status: int = 200) -> None:
+    await start(send, status, [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))])
+    await send({"type": "http.response.body", "body": body})
+
+
+async def stream(receive: Receive, send: Send) -> None:
+    await start(send, 200, [(b"content-type", b"text/event-stream")])
+    await send({"type": "http.response.body", "body": b"data: %d\n\n" % os.getpid(), "more_body": True})
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,211 @@
+"""What both ways of accepting are alike in: who can take a connection, and when to watch the listeners.
+
+`passing` accepts and passes each connection; `turning` tells the chosen worker to accept. Both stop watching
+while no worker has credit, or as many connections live as may: then the kernel's backlog is the queue.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from fdpass.serve.accounts import Accounts
+from fdpass.serve.balance import NEVER, Balance
+from fdpass.serve.ledger import BEAT_SECONDS, Ledger
+from fdpass.serve.listener import Listening
+from fdpass.serve.loop import Loop, Timer
+from fdpass.serve.member import Member
+
+log = logging.getLogger("fdpass.serve")
+
+WINDOW = 128
+"""Credit: how many connections may wait untaken in one worker's channel."""
+
+STUCK_NS = int(3.5 * BEAT_SECONDS * 1e9)
+"""A worker whose last beat is older gets nothing new."""
+
+BURST = 64
+"""So many connections are accepted, or offered, before other events get their turn."""
+
+_DEAF_BEATS = 20
+_ROOM_SECONDS = 0.1  # nothing tells when a descriptor becomes free
+
+
+class Accepting:
+    """What both ways have in common: who can take a connection, and whether to watch the listeners.
+
+    Args:
+        loop: Where the listeners are watched.
+        listeners: Lent.
+        accounts: The books.
+        ledger: Of the workers.
+        balance: How to choose.
+        capacity: The most connections that one worker may have.
+
+    Attributes:
+        hear: Called before workers are chosen, to hear of connections that have ended.
+    """
+
+    def __init__(  # noqa: PLR0917 - each is one thing that it works with
+        self,
+        loop: Loop,
+        listeners: Sequence[Listening],
+        accounts: Accounts,
+        ledger: Ledger,
+        balance: Balance,
+        capacity: int,
+    ) -> None:
+        self._loop = loop
+        self._listeners = listeners
+        self._accounts = accounts
+        self._ledger = ledger
+        self._balance = balance
+        self._capacity = capacity
+        self._members: dict[int, Member] = {}
+        self._loads: list[int] = []
+        self._refused: set[int] = set()  # rows without credit, or stuck
+        self._watching: set[int] = set()  # indices of listeners
+        self._pause: Timer | None = None
+        self._full = 0.0  # when there was no room, the last time
+        self._closed = False
+        self.hear: Callable[[], None] = lambda: None
+
+    # Who can take one
+
+    def add(self, member: Member) -> None:
+        """A worker is ready."""
+        self._members[member.row] = member
+        self._loads.extend([NEVER] * (member.row + 1 - len(self._loads)))
+        self.refresh(member)
+
+    def remove(self, member: Member) -> None:
+        """A worker gets nothing more."""
+        if self._members.pop(member.row, None) is not None:
+            self._loads[member.row] = NEVER
+            self._refused.discard(member.row)
+            while self._loads and self._loads[-1] == NEVER and len(self._loads) - 1 not in self._members:
+                self._loads.pop()
+
+    def refresh(self, member: Member) -> None:
+        """Something about a worker has changed."""
+        if self._members.get(member.row) is member:
+            can = member.row not in self._refused and member.live < self._capacity
+            self._loads[member.row] = member.live if can else NEVER
+
+    def look(self) -> None:
+        """Look after those that were refused, and take back what stuck ones have not read. Ten times a second."""
+        self.hear()
+        now = time.monotonic_ns()
+        for row in list(self._refused):
+            member = self._members[row]
+            if self._moves(member, now) and member.untaken < WINDOW:
+                self._refused.discard(row)
+                self._ledger.starved[row] = 0
+                self.refresh(member)
+        for member in list(self._members.values()):
+            if self._is_deaf(member):
+                log.error("worker %d does not read its channel, though its loop runs: it is killed", member.pid)
+                member.kill()
+                member.deaf = 0
+            if not self._moves(member, now):
+                self.refuse(member)
+                if (member.untaken > 0 or member.turns) and self._anybody():
+                    self.take_back(member)
+        self.go_on()
+
+    def room(self, member: Member) -> None:
+        """A worker took something."""
+        if member.row in self._refused:
+            self.look()
+
+    def full(self, member: Member) -> None:
+        """A worker had no room for what it got: it gets nothing for a moment, for others may have."""
+        if self._members.get(member.row) is member:
+            self.refuse(member)
+
+    def go_on(self) -> None:
+        """Place what waits, and watch the listeners if more is welcome."""
+        raise NotImplementedError
+
+    def take_back(self, member: Member) -> None:
+        """Have what a worker has not read; if it lives, it gets back what is no connection."""
+        raise NotImplementedError
+
+    def gone(self, member: Member) -> str:
+        """A worker is dead: place what others can go on with. Returns what became of its connections."""
+        raise NotImplementedError
+
+    def _moves(self, member: Member, now: int) -> bool:
+        return now - self._ledger.beat[member.row] < STUCK_NS
+
+    def _is_deaf(self, member: Member) -> bool:
+        """Whether its loop ran for so many beats, and read nothing of what waits in its channel."""
+        beat = self._ledger.beat[member.row]
+        turn = member.turns[0] if member.turns else None
+        mark = (self._ledger.taken[member.row], id(turn))
+        if mark != member.mark or (member.untaken <= 0 and turn is None):
+            member.mark, member.deaf = mark, 0
+        elif beat != member.beat:
+            member.deaf += 1
+        member.beat = beat
+        return member.deaf >= _DEAF_BEATS
+
+    def _anybody(self) -> bool:
+        return min(self._loads, default=NEVER) != NEVER
+
+    def refuse(self, member: Member) -> None:
+        """A worker gets nothing until `look` finds that it can take something."""
+        self._refused.add(member.row)
+        self._ledger.starved[member.row] = 1  # it will say when it takes something
+        self._loads[member.row] = NEVER
+
+    def _credit(self, member: Member) -> int:
+        """How many connections a worker may get now; with 0 it is refused until it moves, or takes some."""
+        credit = WINDOW - member.untaken if self._moves(member, time.monotonic_ns()) else 0
+        if credit <= 0:
+            self.refuse(member)
+        return credit
+
+    # Whether to watch
+
+    def _wanted(self) -> bool:
+        return not self._closed and self._pause is None and self._accounts.room > 0 and self._anybody()
+
+    def _watch(self, wanted: Iterable[int]) -> None:
+        wanted = set(wanted)
+        for index in self._watching - wanted:
+            self._loop.unwatch(self._listeners[index].sock.fileno())
+        for index in wanted - self._watching:
+            self._loop.watch(self._listeners[index].sock.fileno(), lambda index=index: self._on_listener(index))  # type: ignore[misc]
+        self._watching = wanted
+
+    def _on_listener(self, index: int) -> None:
+        raise NotImplementedError
+
+    def _no_room(self, error: OSError) -> None:
+        now = time.monotonic()
+        if now - self._full > 10 * _ROOM_SECONDS:  # else it is still the same trouble
+            log.warning("cannot accept: %s; trying again as soon as there is room", error.strerror)
+        self._full = now
+        self._pause = self._loop.call_later(_ROOM_SECONDS, self._resume)
+        self._watch(())
+
+    def _resume(self) -> None:
+        self._pause = None
+        self.go_on()
+
+    def close(self) -> None:
+        """Accept nothing more."""
+        self._closed = True
+        if self._pause is not None:
+            self._pause.cancel()
+        self._watch(())
+
+    def drop(self) -> None:
+        """At the end: nothing is held here but by `Passing`."""
+
+
+def lost(count: int) -> str:
+    """What became of connections that nobody can go on with."""
+    return f"; {count} connection(s) lost" if count else ""

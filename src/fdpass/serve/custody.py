@@ -1,0 +1,266 @@
+"""Custody: the dispatcher's own duplicate of each connection, and what it does with those of a dead worker.
+
+What became of each is asked of the kernel and of its slot, and decided by `recovery`; this file asks and acts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import mmap
+import os
+import select
+import socket
+import struct
+import termios
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from fdpass._message import close_all
+from fdpass.memory import common, mapped
+from fdpass.serve.loop import Loop, Timer
+from fdpass.serve.recovery import Action, Decision, Facts, decide
+from fdpass.serve.slots import (
+    ATTEMPT,
+    BASE,
+    BUFFER,
+    BUFFER_SIZE,
+    FINAL_END,
+    FLAGS,
+    ORIGIN,
+    READ,
+    SLOT_SIZE,
+    WORDS,
+    WRITTEN,
+    WROTE,
+    Flag,
+)
+
+log = logging.getLogger("fdpass.serve")
+
+_INFO = struct.Struct("=B119xQQ")  # struct tcp_info (linux/tcp.h): state, bytes_acked, bytes_received
+_ESTABLISHED, _CLOSE_WAIT = 1, 8  # include/net/tcp_states.h
+_WORD = struct.Struct("=i")
+_READING, _WRITING = int(Flag.READING), int(Flag.WRITING)
+_REASON = b"The process that worked on this request ended.\n"
+_ANSWER = (
+    b"HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/plain\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
+    % (len(_REASON), _REASON)
+)
+_LINGER_SECONDS = 2.0  # for a client to read its 502 before the connection is closed
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER of 0 seconds: close(2) sends RST
+_TOLD = {
+    Action.REPLAY: (logging.INFO, "its worker died before it answered the request"),
+    Action.ANSWER: (logging.WARNING, "its worker died before it answered the request, which must not be repeated"),
+    Action.RESET: (logging.WARNING, "its worker died in the middle of a response"),
+    Action.CLOSE: (logging.WARNING, "its worker died, and had a state of it that nobody else has"),
+}
+_DONTWAIT = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+
+class Saved(NamedTuple):
+    """A connection that another worker shall have.
+
+    Attributes:
+        slot: Its slot.
+        number: Our descriptor.
+        read: Bytes of a request that were read already.
+    """
+
+    slot: int
+    number: int
+    read: bytes
+
+
+class Custody:
+    """All connections that workers have.
+
+    Args:
+        loop: Where the last ones of a client that gets a 502 are awaited.
+        most: How many there may be.
+        replay: As of ``--replay``.
+
+    Attributes:
+        memory: The slots; workers have it too. Owned.
+        counts: Of dead workers' connections, how many were treated so.
+    """
+
+    def __init__(self, loop: Loop, most: int, replay: str) -> None:
+        self.replay = replay
+        self.counts: Counter[Action] = Counter()
+        self._loop = loop
+        self._numbers: dict[int, int] = {}
+        self._lingering: dict[int, Timer] = {}
+        self.memory = common(SLOT_SIZE * most, name="fdpass-slots")
+        self._map = mapped(self.memory)
+        self._words = memoryview(self._map).cast("q")
+        self._zeros = memoryview(bytes(SLOT_SIZE)).cast("q")
+
+    def keep(self, slot: int, number: int) -> None:
+        """A new connection, in a slot: its descriptor is ours from now on."""
+        self._numbers[slot] = number
+        self._words[slot * WORDS : (slot + 1) * WORDS] = self._zeros
+
+    def number(self, slot: int) -> int:
+        """Our descriptor of a connection. Lent."""
+        return self._numbers[slot]
+
+    def end(self, slots: Iterable[int]) -> None:
+        """These have ended: close ours."""
+        take = self._numbers.pop
+        numbers = [take(slot) for slot in slots]
+        numbers.sort()
+        close_all(numbers)
+
+    def shut(self, slots: Iterable[int]) -> None:
+        """These have ended, but their worker could not shut them down: do, and close ours."""
+        slots = list(slots)
+        for slot in slots:
+            _shutdown(self._numbers[slot])
+        self.end(slots)
+
+    def recover(self, slot: int, buffers: mmap.mmap | None) -> tuple[Action, Saved | None]:
+        """A connection whose worker is dead: do with it what the table says.
+
+        Returns:
+            What was done; and if another worker shall have it, what to hand over.
+        """
+        number = self._numbers[slot]
+        words = self._words[slot * WORDS : (slot + 1) * WORDS]
+        decision = decide(words, self._facts(words, number), self.replay)
+        self.counts[decision.action] += 1
+        if decision.action in _TOLD:
+            log.log(
+                _TOLD[decision.action][0],
+                "connection %d: %s: %s",
+                slot,
+                decision.action.value,
+                *_TOLD[decision.action][1:],
+            )
+        if decision.action in {Action.IDLE, Action.REPLAY}:
+            return decision.action, Saved(slot, number, self._prepared(words, decision, buffers))
+        if decision.action is Action.ANSWER:
+            del self._numbers[slot]
+            self._answer(number)
+            return decision.action, None
+        if decision.action is Action.RESET:
+            with _borrowed(number) as sock, contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self.end([slot])
+        else:
+            self.shut([slot])
+        return decision.action, None
+
+    def _prepared(self, words: memoryview, decision: Decision, buffers: mmap.mmap | None) -> bytes:
+        read = b""
+        if decision.action is Action.REPLAY:
+            assert buffers is not None, "a request is in a buffer"
+            start = (words[BUFFER] - 1) * BUFFER_SIZE
+            read = buffers[start + decision.start : start + decision.stop]
+        words[BUFFER] = 0
+        words[ATTEMPT] = decision.attempt
+        words[FLAGS] &= Flag.STREAM
+        words[BASE] = words[ORIGIN] = decision.base
+        words[WRITTEN] = decision.written
+        words[FINAL_END] = 0
+        return read
+
+    def _facts(self, words: memoryview, number: int) -> Facts:
+        try:
+            info, unread, unacked = _counters(number)
+        except OSError:  # EOPNOTSUPP: a Unix socket, of which the kernel keeps no counters
+            flags = words[FLAGS]
+            read = None if flags & _READING else words[READ]
+            return Facts(_peer_is_there(number), read, None if flags & _WRITING else words[WROTE])
+        state, acked, received = info
+        if state not in {_ESTABLISHED, _CLOSE_WAIT}:
+            return Facts(False, None, None)
+        # The peer's FIN is counted as if it were a byte.
+        return Facts(True, received - unread - (state == _CLOSE_WAIT), acked + unacked)
+
+    def _answer(self, number: int) -> None:
+        """Send 502, and close it when the client has ended its side: unread bytes would make a reset of it."""
+        with _borrowed(number) as sock, contextlib.suppress(OSError):
+            sock.send(_ANSWER, _DONTWAIT)
+            sock.shutdown(socket.SHUT_WR)
+        self._lingering[number] = self._loop.call_later(_LINGER_SECONDS, lambda: self._let_go(number))
+        self._loop.watch(number, lambda: self._drain(number))
+
+    def _drain(self, number: int) -> None:
+        with _borrowed(number) as sock:
+            try:
+                while sock.recv(65536, _DONTWAIT):
+                    pass
+            except BlockingIOError:
+                return
+            except OSError:
+                pass
+        self._let_go(number)
+
+    def _let_go(self, number: int) -> None:
+        self._lingering.pop(number).cancel()
+        self._loop.unwatch(number)
+        os.close(number)
+
+    def close(self) -> None:
+        """Close every connection, and the slots."""
+        for number in list(self._lingering):
+            self._let_go(number)
+        self.end(list(self._numbers))
+        self._words.release()
+        self._map.close()
+        self.memory.close()
+
+
+@contextlib.contextmanager
+def _borrowed(number: int) -> Iterator[socket.socket]:
+    """A descriptor as a socket object that leaves it open."""
+    # What is told is not asked of the kernel; for what is done here it need not be true.
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=number)
+    try:
+        yield sock
+    finally:
+        sock.detach()
+
+
+def _shutdown(number: int) -> None:
+    with _borrowed(number) as sock, contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
+
+
+def _counters(number: int) -> tuple[tuple[int, int, int], int, int]:
+    """TCP's state, bytes acknowledged and received, and what is unread and unacknowledged: all of one moment.
+
+    Each is asked for by itself, and packets arrive in between: an acknowledgement would make of a response that is
+    out one that never was. So it is asked again until nothing has moved; every packet moves one of them.
+    """
+    with _borrowed(number) as sock:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
+        while True:
+            unread, unacked = _ioctl(number, termios.FIONREAD), _ioctl(number, termios.TIOCOUTQ)
+            before, info = info, sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
+            found = _INFO.unpack(info)
+            if found == _INFO.unpack(before):
+                return found, unread, unacked
+
+
+def _ioctl(number: int, request: int) -> int:
+    found: int = _WORD.unpack(fcntl.ioctl(number, request, bytes(_WORD.size)))[0]
+    return found
+
+
+def _peer_is_there(number: int) -> bool:
+    poller = select.poll()
+    poller.register(number, 0)
+    return not poller.poll(0)  # POLLHUP comes unasked
+
+
+def client_of(number: int) -> Any:
+    """The address at the other end of a connection; None if it has none any more."""
+    try:
+        with socket.socket(fileno=os.dup(number)) as sock:
+            return sock.getpeername()
+    except OSError:
+        return None

@@ -1,0 +1,247 @@
+"""ASGI and WSGI: uvicorn's server and protocol classes, fed with passed connections instead of a listener's.
+
+``uvicorn.Server`` runs the lifespan and its ticks, with no socket to listen on. Each connection is put on the
+loop with one of its protocol objects. What we rely on is pinned by tests/unit/test_uvicorn_contract.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import logging
+import ssl
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import uvicorn
+
+from fdpass.serve import tls
+from fdpass.serve.access import wrap
+from fdpass.serve.application import StartupFailed
+from fdpass.serve.engines import Job
+from fdpass.serve.kept import Kept
+from fdpass.serve.passed import PassedSocket
+from fdpass.serve.slots import BUFFER_SIZE, WORDS
+from fdpass.serve.tally import Tally
+
+log = logging.getLogger("fdpass.serve")
+_HEAD_SECONDS = 0.002  # that the head of a response waits for its body
+_DRAIN_SECONDS = 0.01  # until a response that waits in its transport is looked at again
+_LOOK_SECONDS = 0.05
+_LAST_SECONDS = 1.0  # for WebSockets to send their close frames, and cancelled requests to end
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, but for signals, which are the dispatcher's, and for telling when it has started."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets=sockets)
+        if self.started:  # else the lifespan failed: newer versions exit, older ones return
+            self.up.set()
+
+
+class Engine:
+    """See `fdpass.serve.engines.Engine`, and for connections in custody `fdpass.serve.keeper.HttpKeeper`."""
+
+    lifespan = ""  # as the settings say
+
+    def __init__(self, job: Job) -> None:
+        self.tally = job.tally
+        self.app = job.app
+        if job.setup.access_log is not None:
+            self.app = wrap(self.app, job.setup.access_log)
+        self._settings = job.setup.config
+        self.keep_alive = self._settings.keep_alive
+        self._ssl: ssl.SSLContext | None = tls.context(self._settings)
+        self._slots = job.setup.slots if self._ssl is None else None
+        self._kept: set[Kept] = set()
+        self.heads: list[Kept] = []
+        self._taking: set[asyncio.Task[Any]] = set()
+        self.keeps = self._slots is not None
+        if job.setup.buffers is not None:
+            self.buffers = job.setup.buffers
+            self.scratch = memoryview(bytearray(BUFFER_SIZE))
+
+    async def start(self) -> None:
+        """Run the lifespan's start."""
+        settings = self._settings
+        self.loop = asyncio.get_running_loop()
+        self._config = uvicorn.Config(
+            _counted(self.app, self.tally),
+            interface="asgi3",
+            lifespan=self.lifespan or settings.lifespan,  # type: ignore[arg-type]
+            timeout_keep_alive=settings.keep_alive,  # type: ignore[arg-type]
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+        )
+        self._server = _Server(self._config)
+        with _errors() as said:
+            self._serving = self.loop.create_task(self._serve())
+            up = self.loop.create_task(self._server.up.wait())
+            await asyncio.wait({self._serving, up}, return_when=asyncio.FIRST_COMPLETED)
+        if not up.done():
+            up.cancel()
+            raise StartupFailed("the application's lifespan startup failed", "\n".join(said))
+        self._http: Any = self._config.http_protocol_class
+        if settings.proxy_protocol:
+            self._http = _told_by_proxy(self._http)
+
+    async def _serve(self) -> None:
+        with contextlib.suppress(SystemExit):  # how uvicorn reports a failed start
+            await self._server.serve(sockets=[])
+
+    def take(self, passed: PassedSocket) -> None:
+        """Serve a connection."""
+        task = self.loop.create_task(self._connect(passed))
+        self._taking.add(task)
+        task.add_done_callback(self._taking.discard)
+
+    async def _connect(self, passed: PassedSocket) -> None:
+        protocol = self._protocol(passed)
+        try:
+            await self.loop.connect_accepted_socket(lambda: protocol, passed, ssl=self._ssl)
+        except OSError as error:  # a client that went away, or no TLS
+            log.debug("a connection failed: %s", error)
+            passed.close()
+        except BaseException:
+            passed.close()
+            raise
+        else:
+            if self._server.should_exit:  # uvicorn has told those that were there before
+                self._shut_down()
+
+    def _shut_down(self) -> None:
+        """Close connections that are idle now, others when their response is complete."""
+        for connection in list(self._server.server_state.connections):
+            if isinstance(connection, self._http):
+                connection.shutdown()
+
+    def _protocol(self, passed: PassedSocket) -> Any:
+        """Uvicorn's protocol for a connection; in custody, behind ours."""
+        config, kept = self._config, None
+        if self._slots is not None:
+            words = self._slots[passed.slot * WORDS : (passed.slot + 1) * WORDS]
+            kept = Kept(self, passed, words)
+            config = copy.copy(config)
+            config.loaded_app = kept  # the application, called for this connection
+        more = {"passed": passed} if passed.client is not None else {}
+        protocol = self._http(
+            config=config,
+            server_state=self._server.server_state,
+            app_state=self._server.lifespan.state,
+            **more,
+        )
+        if kept is None:
+            return protocol
+        self._kept.add(kept)
+        kept.wrap(protocol)
+        return kept
+
+    def flush_soon(self) -> None:
+        """See `fdpass.serve.keeper.HttpKeeper`. One timer for all: one for each would cost too much."""
+        self.loop.call_later(_HEAD_SECONDS, self._flush_heads)
+
+    def _flush_heads(self) -> None:
+        heads, self.heads = self.heads, []
+        for kept in heads:
+            kept.flush_head()
+
+    def undrained(self, kept: Kept) -> None:
+        """See `fdpass.serve.keeper.HttpKeeper`."""
+        self.loop.call_later(_DRAIN_SECONDS, kept.settle)
+
+    def ended(self, kept: Kept) -> None:
+        """See `fdpass.serve.keeper.HttpKeeper`."""
+        self._kept.discard(kept)
+
+    async def finish(self, seconds: float, *, streams: bool) -> None:
+        """See `fdpass.serve.engines.Engine.finish`."""
+        state = self._server.server_state
+        if streams:
+            deadline = self.loop.time() + seconds
+            for kept in list(self._kept):
+                kept.leave()
+            while (state.connections or self._kept) and self.loop.time() < deadline:
+                if not self.keeps:
+                    self._shut_down()
+                await asyncio.sleep(_LOOK_SECONDS)
+            seconds = _LAST_SECONDS
+        self._config.timeout_graceful_shutdown = seconds  # type: ignore[assignment]
+        self._server.should_exit = True
+        await asyncio.wait({self._serving})
+
+
+class Wsgi(Engine):
+    """A WSGI application: a2wsgi runs it in threads."""
+
+    lifespan = "off"
+
+    def __init__(self, job: Job) -> None:
+        from a2wsgi import WSGIMiddleware  # noqa: PLC0415 - only where it is wanted
+
+        super().__init__(replace(job, app=WSGIMiddleware(job.app)))
+
+
+def _counted(app: Any, tally: Tally) -> Any:
+    async def counted(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await app(scope, receive, send)
+            return
+        tally.begun += 1
+        try:
+            await app(scope, receive, send)
+        finally:
+            tally.over += 1
+
+    return counted
+
+
+def _told_by_proxy(http: Any) -> Any:
+    """The protocol class, with the client's address and scheme as the PROXY header gave them."""
+
+    class ToldByProxy(http):  # type: ignore[misc]
+        def __init__(self, *arguments: Any, passed: PassedSocket | None = None, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            self._passed = passed
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            if self._passed is not None:
+                if isinstance(self._passed.client, tuple):
+                    self.client = self._passed.client
+                if self._passed.tls_by_proxy:
+                    self.scheme = "https"
+
+    return ToldByProxy
+
+
+@contextlib.contextmanager
+def _errors() -> Iterator[list[str]]:
+    """What uvicorn logs as an error meanwhile, the application's traceback with it, in place of the log."""
+    said: list[str] = []
+
+    class Collect(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(self.format(record))
+
+    logger = logging.getLogger("uvicorn.error")
+    handler = Collect(logging.ERROR)
+    logger.addHandler(handler)
+    propagated, logger.propagate = logger.propagate, False
+    try:
+        yield said
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagated

@@ -1,0 +1,79 @@
+"""``async def handle(conn)``: raw handlers whose connections, with a small state, outlive their worker."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import mmap
+
+from fdpass.serve import tls
+from fdpass.serve.buffers import Buffers
+from fdpass.serve.connection import Connection, Link, Moved
+from fdpass.serve.engines import Job
+from fdpass.serve.passed import PassedSocket
+from fdpass.serve.slots import BUFFER_SIZE, WORDS
+
+log = logging.getLogger("fdpass.serve")
+_LAST_SECONDS = 1.0  # for a cancelled handler to clean up
+
+
+class Engine:
+    """See `fdpass.serve.engines.Engine`, and `fdpass.serve.keeper.Keeper`."""
+
+    def __init__(self, job: Job) -> None:
+        self.app = job.app
+        self.tally = job.tally
+        self.keep_alive = job.setup.config.keep_alive
+        self._ssl = tls.context(job.setup.config)
+        self._slots = job.setup.slots if self._ssl is None else None
+        self.keeps = self._slots is not None
+        self.buffers = job.setup.buffers or Buffers(mmap.mmap(-1, BUFFER_SIZE * 64))
+        self.scratch = memoryview(bytearray(BUFFER_SIZE))
+        self._links: dict[asyncio.Task[None], Link] = {}
+
+    async def start(self) -> None:
+        """Nothing has to be started."""
+        self.loop = asyncio.get_running_loop()
+
+    def take(self, passed: PassedSocket) -> None:
+        """Serve a connection."""
+        words = None
+        if self._slots is not None:
+            words = self._slots[passed.slot * WORDS : (passed.slot + 1) * WORDS]
+        link = Link(self, passed, words)
+        task = self.loop.create_task(self._serve(passed, link))
+        self._links[task] = link
+        task.add_done_callback(self._links.pop)
+
+    async def _serve(self, passed: PassedSocket, link: Link) -> None:
+        self.tally.begun += 1
+        try:
+            await self.loop.connect_accepted_socket(lambda: link, passed, ssl=self._ssl)
+            await self.app(Connection(link))
+            link.close()
+        except Moved:
+            link.let_go()
+        except (ConnectionError, asyncio.IncompleteReadError) as error:
+            log.debug("a connection ended early: %s", error)
+            link.close()
+            passed.close()
+        except Exception:
+            log.exception("the application failed on a connection")
+            link.abort()
+        except BaseException:
+            link.close()
+            raise
+        finally:
+            self.tally.over += 1
+
+    async def finish(self, seconds: float, *, streams: bool) -> None:
+        """Let connections move if they can; wait for the handlers of others; after ``seconds`` cancel them."""
+        if streams and self.keeps:
+            for link in self._links.values():
+                link.leave()
+        if self._links:
+            _, late = await asyncio.wait(self._links, timeout=seconds)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=_LAST_SECONDS)

@@ -1,0 +1,86 @@
+"""``async def handle(reader, writer)``: asyncio streams, a task for each connection."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from fdpass.serve import tls
+from fdpass.serve.engines import Job
+from fdpass.serve.passed import PassedSocket
+
+log = logging.getLogger("fdpass.serve")
+_LAST_SECONDS = 1.0  # for a cancelled handler to clean up
+
+
+class _Writer(asyncio.StreamWriter):
+    """Says who the client is as its PROXY header did."""
+
+    client: Any = None
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "peername" and self.client is not None:
+            return self.client
+        return super().get_extra_info(name, default)
+
+
+class Engine:
+    """See `fdpass.serve.engines.Engine`."""
+
+    keeps = False
+
+    def __init__(self, job: Job) -> None:
+        self._handle = job.app
+        self._tally = job.tally
+        self._ssl = tls.context(job.setup.config)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Nothing has to be started."""
+        self._loop = asyncio.get_running_loop()
+
+    def take(self, passed: PassedSocket) -> None:
+        """Serve a connection."""
+        task = self._loop.create_task(self._serve(passed))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, passed: PassedSocket) -> None:
+        self._tally.begun += 1
+        try:
+            reader, writer = await self._opened(passed)
+            try:
+                await self._handle(reader, writer)
+            except (ConnectionError, asyncio.IncompleteReadError) as error:
+                log.debug("a connection ended early: %s", error)
+            except Exception:
+                log.exception("the application failed on a connection")
+                writer.transport.abort()  # a cut answer must not pass for a whole one
+            finally:
+                writer.close()
+        except OSError as error:
+            log.debug("a connection failed: %s", error)
+            passed.close()
+        except BaseException:
+            passed.close()
+            raise
+        finally:
+            self._tally.over += 1
+
+    async def _opened(self, passed: PassedSocket) -> tuple[asyncio.StreamReader, _Writer]:
+        reader = asyncio.StreamReader(loop=self._loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=self._loop)
+        transport, _ = await self._loop.connect_accepted_socket(lambda: protocol, passed, ssl=self._ssl)
+        writer = _Writer(transport, protocol, reader, self._loop)
+        writer.client = passed.client
+        return reader, writer
+
+    async def finish(self, seconds: float, *, streams: bool) -> None:  # noqa: ARG002 - idle is not to be told here
+        """Wait for the handlers; after ``seconds`` cancel them."""
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=seconds)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=_LAST_SECONDS)

@@ -1,0 +1,82 @@
+"""What is written to a connection in custody: together what belongs together, and counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fdpass.serve.slots import FLAGS, POSITION, WRITTEN, WROTE, Flag
+
+_WRITING = int(Flag.WRITING)
+
+
+class Outlet:
+    """The writing side of one connection.
+
+    Args:
+        words: Its slot.
+        marks: The kernel keeps no counters of it: see WROTE in `slots`.
+
+    Attributes:
+        transport: The loop's.
+        wrote: The position up to which the transport was given bytes.
+        holding: What is written waits for more that shall go out with it.
+        out: What waits.
+    """
+
+    __slots__ = ("_marks", "_words", "holding", "out", "transport", "wrote")
+
+    def __init__(self, words: memoryview, *, marks: bool) -> None:
+        self.transport: Any = None
+        self.wrote = words[WRITTEN] & POSITION
+        self.holding = False
+        self._words = words
+        self._marks = marks
+        self.out: list[bytes] = []
+
+    def write(self, data: Any) -> None:
+        """Some of a response, or all of it."""
+        if self.holding:
+            self.out.append(data)
+        else:
+            self.send(data)
+
+    def flush(self) -> None:
+        """Send what was held to go together."""
+        self.holding = False
+        if self.out:
+            self.send(self.held())
+
+    def flush_head(self) -> None:
+        """The same, unless it has gone: then what is held now, or will be, has an end of its own."""
+        if self.out:
+            self.flush()
+
+    def held(self) -> bytes:
+        """What was held, taken out."""
+        out, self.out = self.out, []
+        self.holding = False
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    def send(self, data: Any) -> None:
+        """Write it now."""
+        if self._marks:
+            self._words[FLAGS] |= _WRITING
+        self.wrote += len(data)
+        self.transport.write(data)
+        if self._marks and self.drained:
+            self.mark()
+
+    @property
+    def drained(self) -> bool:
+        """The kernel has it all."""
+        return not self.transport.get_write_buffer_size()
+
+    def mark(self) -> None:
+        """Of a Unix socket only this side knows that the kernel has it all."""
+        if self._marks:
+            self._words[WROTE] = self.wrote
+            self._words[FLAGS] &= ~_WRITING
+
+    def forget(self, words: memoryview) -> None:
+        """The slot is another connection's from now on: this is one of none."""
+        self._words = words

@@ -1,0 +1,315 @@
+"""The workers as a whole: as many as are wanted, of the right generation, replaced when they end, new before old.
+
+One rule serves starting, replacing, recycling, scaling and reloading (`Pool.reconcile`): start what is missing;
+once as many as are wanted are ready and stay, retire the rest.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from fdpass.errors import FdpassError
+from fdpass.fd import Fd
+from fdpass.serve import messages
+from fdpass.serve.backoff import Backoff
+from fdpass.serve.config import Config
+from fdpass.serve.ledger import MOST_WORKERS, Ledger
+from fdpass.serve.loop import Loop
+from fdpass.serve.member import Member, State
+from fdpass.serve.process import ending
+
+log = logging.getLogger("fdpass.serve")
+
+_GRACE = 3.0  # seconds beyond --graceful-timeout that a worker has to cut the rest and go
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """All workers started from one state of the code.
+
+    Attributes:
+        number: From 1.
+        config: Their settings.
+        target: How many of them shall serve; ``spare`` more shall be ready.
+    """
+
+    number: int
+    config: Config
+    target: int
+
+
+class Owner(Protocol):
+    """What the pool asks of its dispatcher, and tells it."""
+
+    def buffers(self) -> Fd | None:
+        """Memory for the receive buffers of a worker, if it needs any. Given."""
+
+    def set_up(self, member: Member, generation: Generation) -> None:
+        """A worker was started, and has to be told everything."""
+
+    def ready(self, member: Member) -> None:
+        """A worker can take connections."""
+
+    def leaving(self, member: Member) -> None:
+        """A worker gets no more connections."""
+
+    def gone(self, member: Member) -> str:
+        """A worker has ended. Returns what became of its connections: "" if it had none."""
+
+    def settled(self) -> None:
+        """Something has ended that somebody may wait for: see `Pool.reloading`, `Pool.complete`."""
+
+
+class Pool:
+    """The workers.
+
+    Args:
+        loop: Where their ends are watched.
+        ledger: Where their beats are seen.
+        owner: Who is told.
+        first: The first generation.
+
+    Attributes:
+        members: All workers that have not ended.
+        height: All rows in use are below this.
+        current: The generation that serves.
+        candidate: The one that shall take over, while a reload goes on.
+        refusal: Why the newest reload failed; "" if it did not.
+        stopping: Nobody is started any more.
+        started: Some worker was ready once.
+        trouble: Why the newest start of a worker failed; "" once one has succeeded.
+        hopeless: Why it makes no sense to go on trying to start the first ones.
+    """
+
+    def __init__(self, loop: Loop, ledger: Ledger, owner: Owner, first: Config) -> None:
+        self._loop = loop
+        self._ledger = ledger
+        self._owner = owner
+        self._rows: dict[int, Member] = {}
+        self._backoff = Backoff(loop, self.reconcile)
+        self.trouble = ""
+        self._began = time.monotonic()
+        self.height = 0
+        self.current = Generation(1, first, first.workers)
+        self.candidate: Generation | None = None
+        self.refusal = ""
+        self.stopping = False
+        self.started = False
+        self.hopeless = ""
+
+    @property
+    def target(self) -> int:
+        """How many workers shall serve."""
+        return self.current.target
+
+    @property
+    def members(self) -> list[Member]:
+        """In the order in which they were started."""
+        return sorted(self._rows.values(), key=lambda member: member.began)
+
+    def at(self, row: int) -> Member | None:
+        """The worker in a row of the ledger, if there is one."""
+        return self._rows.get(row)
+
+    def reconcile(self) -> None:
+        """Bring what there is nearer to what is wanted."""
+        if self.stopping or self.hopeless:
+            return
+        for generation in filter(None, (self.current, self.candidate)):
+            self._fill(generation)
+        if self.candidate is not None and self._ready(self.candidate) >= self._total(self.candidate):
+            self._switch(self.candidate)
+        self._activate()
+        if self._ready(self.current) >= self._total(self.current):
+            for member in self.members:
+                if member.state is not State.RETIRING and self._passes(member):
+                    self.retire(member)
+        self._owner.settled()
+
+    @property
+    def complete(self) -> bool:
+        """As many as are wanted are ready, and nobody else is left who has not been told to go."""
+        staying = list(self._staying(self.current))
+        return (
+            self.candidate is None
+            and len(staying) == self._total(self.current)
+            and all(member.state is State.READY for member in staying)
+            and not any(self._passes(member) and member.state is State.READY for member in self.members)
+        )
+
+    def _total(self, generation: Generation) -> int:
+        return generation.target + generation.config.spare
+
+    def _activate(self) -> None:
+        """Let as many ready workers as are wanted get connections; spare ones, and the next generation, rest."""
+        staying = [member for member in self._staying(self.current) if member.state is State.READY]
+        missing = self.target - sum(member.active for member in staying)
+        for member in [member for member in staying if not member.active][: max(0, missing)]:
+            member.active = True
+            self._owner.ready(member)
+
+    def _staying(self, generation: Generation) -> Iterator[Member]:
+        for member in self.members:
+            if member.generation == generation.number and not member.outgoing:
+                yield member
+
+    def _passes(self, member: Member) -> bool:
+        newest = self.candidate or self.current
+        return member.outgoing or member.generation not in {self.current.number, newest.number}
+
+    def _ready(self, generation: Generation) -> int:
+        return sum(member.state is State.READY for member in self._staying(generation))
+
+    def _fill(self, generation: Generation) -> None:
+        staying = list(self._staying(generation))
+        missing = self._total(generation) - len(staying)
+        if not self._backoff.waiting:
+            for _ in range(missing):
+                if not self._start(generation):
+                    return
+        # Too many: rather those that have not begun, or rest, then those that have least to finish.
+        staying.sort(key=lambda member: (member.state is State.READY, member.active, member.live, -member.began))
+        for member in staying[: max(0, -missing)]:
+            self.retire(member)
+
+    def _start(self, generation: Generation) -> bool:
+        row = next(row for row in range(MOST_WORKERS) if row not in self._rows)
+        try:
+            member = Member(row, generation.number, self._ledger, self._owner.buffers())
+        except FdpassError as error:
+            self._failed(getattr(error, "strerror", None) or str(error))
+            return False
+        self._rows[row] = member
+        self.height = max(self._rows) + 1
+        self._loop.watch(member.child.pidfd.fileno(), lambda: self._on_end(member))
+        self._owner.set_up(member, generation)
+        return True
+
+    # What happens to them
+
+    def on_ready(self, member: Member) -> None:
+        """A worker says that it can serve."""
+        if member.state is not State.STARTING:
+            return
+        member.move(State.READY)
+        member.served = True
+        self.started = True
+        self._backoff.succeeded()
+        self.trouble = ""
+        seconds = time.monotonic() - member.began
+        log.info("worker %d is ready (generation %d, %.1f s)", member.pid, member.generation, seconds)
+        self.reconcile()
+
+    def on_leaving(self, member: Member) -> None:
+        """A worker was asked to go, or is to be replaced: new before old."""
+        member.outgoing = True
+        self.reconcile()
+
+    def retire(self, member: Member, word: bytes = messages.RETIRE) -> None:
+        """Let a worker finish, and go."""
+        if member.state is State.STARTING:
+            member.kill()
+        member.outgoing = True
+        if member.state is not State.RETIRING:
+            self._owner.leaving(member)
+            member.move(State.RETIRING)
+        member.tell(word)
+        config = self.current.config
+        member.deadline = time.monotonic() + config.graceful_timeout + _GRACE
+
+    def bury(self, member: Member) -> None:
+        """Wait for the end of a worker that was killed, and draw the consequences."""
+        self._on_end(member)
+
+    def _on_end(self, member: Member) -> None:
+        self._loop.unwatch(member.child.pidfd.fileno())
+        before, member.outgoing = member.state, True
+        if before is not State.RETIRING:
+            self._owner.leaving(member)
+        if not self.stopping:
+            self._activate()  # a spare one, so that what this one had need not wait
+        became = self._owner.gone(member)
+        status = member.close()
+        member.move(State.GONE)
+        del self._rows[member.row]
+        self.height = max(self._rows, default=-1) + 1
+        if before is State.STARTING:
+            self._on_failed_start(member, ending(status))
+        elif before is State.READY:
+            log.error("worker %d ended (%s); another is started%s", member.pid, ending(status), became)
+        elif status == 0 or not member.served:
+            log.info("worker %d has retired", member.pid)
+        else:
+            log.warning("worker %d ended while it retired (%s)%s", member.pid, ending(status), became)
+        self.reconcile()
+        self._owner.settled()
+
+    def _on_failed_start(self, member: Member, how: str) -> None:
+        if self.hopeless:
+            return  # this one was killed for it
+        sentence = member.failure.get("sentence") or f"a worker ended before it was ready ({how})"
+        details = member.failure.get("details", "")
+        if self.candidate is not None and member.generation == self.candidate.number:
+            self.abandon(sentence + ("\n" + details.rstrip() if details else ""))
+            return
+        self._failed(sentence, details, final=bool(member.failure.get("final")))
+
+    def _failed(self, sentence: str, details: str = "", *, final: bool = False) -> None:
+        late = time.monotonic() - self._began > self.current.config.start_timeout
+        if not self.started and (final or late):
+            self.hopeless = sentence + ("\n" + details.rstrip() if details and sentence != self.trouble else "")
+            return
+        if sentence != self.trouble:  # the application's own traceback once, not at each try
+            self.trouble = sentence
+            log.error("%s%s", sentence, "\n" + details.rstrip() if details else "")
+        log.warning("a worker could not be started: trying again in %.1f s", self._backoff.failed())
+
+    # Generations
+
+    def reload(self, config: Config) -> None:
+        """Start the next generation. The current one serves until it is ready."""
+        self.refusal = ""
+        same = config.workers == self.current.config.workers
+        target = self.target if same else config.workers  # what `scale` said stands
+        self.candidate = Generation(self.current.number + 1, config, target)
+        log.info("reload: generation %d is started", self.candidate.number)
+        self.reconcile()
+
+    def _switch(self, candidate: Generation) -> None:
+        self.current, self.candidate = candidate, None
+        log.info("reload: generation %d serves", candidate.number)
+
+    def abandon(self, why: str) -> None:
+        """The next generation does not start: the current one goes on."""
+        candidate, self.candidate = self.candidate, None
+        self.refusal = why
+        log.error("reload: generation %d goes on, for the next did not start: %s", self.current.number, why)
+        for member in self.members:
+            if candidate is not None and member.generation == candidate.number and not member.outgoing:
+                self.retire(member)
+                member.kill()
+        self.reconcile()
+
+    def scale(self, target: int) -> None:
+        """Have so many workers."""
+        self.current = replace(self.current, target=target)
+        if self.candidate is not None:
+            self.candidate = replace(self.candidate, target=target)
+        self.reconcile()
+
+    def stop(self) -> None:
+        """Let all of them finish, and go."""
+        self.stopping = True
+        self.candidate = None
+        self._backoff.cancel()
+        for member in self.members:
+            self.retire(member, messages.END)
+
+    def kill(self) -> None:
+        """End all of them at once."""
+        for member in self.members:
+            member.kill()

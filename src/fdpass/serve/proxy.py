@@ -1,0 +1,173 @@
+"""The PROXY header: who the client of a connection is, as told by the proxy before the first byte of its own.
+
+Versions 1 (a line of text) and 2 (binary) of haproxy's doc/proxy-protocol.txt, whose sections the comments
+cite. Sans-IO: bytes in, a record out; of `socket` there is only the spelling of addresses. Whether a connection
+begins with a header must be configured: guessing would let any client say that it is another (section 5).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from dataclasses import dataclass
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+
+Address = tuple[str, int] | str
+
+LENGTH_MAX = 4096
+"""The longest version 2 header, in bytes after its first 16: addresses take up to 216, the rest is optional."""
+
+_V1_START, _V1_MIN, _V1_MAX = b"PROXY ", 15, 107  # section 2.1
+_V1_FAMILIES = {b"TCP4": AF_INET, b"TCP6": AF_INET6}
+_LINE_END = re.compile(rb"\r\n?|\n")
+_PORT = re.compile(rb"0|[1-9][0-9]{0,4}")
+
+_V2_START = b"\r\n\r\n\0\r\nQUIT\n"
+_V2 = struct.Struct(">12sBBH")  # signature, version and command, family and transport, length
+_LOCAL, _PROXY = 0x20, 0x21
+_UNSPEC, _INET, _INET6, _UNIX = range(4)
+_SIZES = {_UNSPEC: 0, _INET: 12, _INET6: 36, _UNIX: 216}
+_TYPE_SSL, _CLIENT_SSL = 0x20, 0x01
+
+
+class ProxyError(ValueError):
+    """The peer sent what is no PROXY header: close the connection, its client is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a PROXY header says.
+
+    Attributes:
+        length: How many bytes it takes; what follows is the client's own.
+        client: Who connected to the proxy: host and port, or the path of a Unix socket (empty if it has none,
+            with a leading NUL if abstract). None if the proxy speaks for itself (a health check) or does not
+            know: then the addresses of the connection are the true ones.
+        server: To whom the client connected, alike.
+        tls: True if the client spoke TLS to the proxy (version 2 only).
+    """
+
+    length: int
+    client: Address | None
+    server: Address | None
+    tls: bool
+
+
+def parse(data: bytes) -> Header | int:
+    """Read the header at the start of a connection.
+
+    Args:
+        data: All that has arrived so far. More than the header may be there.
+
+    Returns:
+        The header, or, as long as it is not complete, a number of bytes, more than there are, before which it
+        cannot be. Whoever reads no more than that takes nothing of what follows the header.
+
+    Raises:
+        ProxyError: This is no header, or a broken one, whatever may still come.
+    """
+    if data.startswith(_V1_START[: len(data)]):
+        return _parse_v1(data)
+    if data.startswith(_V2_START[: len(data)]):
+        return _parse_v2(data)
+    raise ProxyError(f"no PROXY header begins with {data[: len(_V2_START)]!r}")
+
+
+def _parse_v1(data: bytes) -> Header | int:
+    end = _LINE_END.search(data, 0, _V1_MAX)
+    if end is not None and end.group() == b"\r\n":
+        return _read_line(data[: end.start()], end.end())
+    if end is not None and (end.group() == b"\n" or end.end() < len(data)):
+        raise ProxyError("the PROXY line has a CR or an LF alone")
+    least = len(data) + (2 if end is None else 1)
+    if least > _V1_MAX:
+        raise ProxyError(f"the PROXY line is longer than {_V1_MAX} bytes")
+    return max(least, _V1_MIN)
+
+
+def _read_line(line: bytes, length: int) -> Header:
+    words = line.split(b" ")
+    if words[1] == b"UNKNOWN":  # what follows it "must be ignored"
+        return Header(length, None, None, tls=False)
+    if words[1] not in _V1_FAMILIES:
+        raise ProxyError(f"the PROXY line is for {words[1]!r}, which is none of TCP4, TCP6 and UNKNOWN")
+    if len(words) != 6:
+        raise ProxyError(f"the PROXY line has {len(words)} words, not 6")
+    family = _V1_FAMILIES[words[1]]
+    client, server = _host(family, words[2]), _host(family, words[3])
+    return Header(length, (client, _port(words[4])), (server, _port(words[5])), tls=False)
+
+
+def _host(family: int, word: bytes) -> str:
+    try:
+        # There and back: the spelling is then the same as that of an accepted connection's address.
+        return inet_ntop(family, inet_pton(family, word.decode("ascii")))
+    except (OSError, ValueError):
+        kind = "IPv4" if family == AF_INET else "IPv6"
+        raise ProxyError(f"the PROXY line has {word!r} where an {kind} address belongs") from None
+
+
+def _port(word: bytes) -> int:
+    if not _PORT.fullmatch(word) or int(word) > 65535:
+        raise ProxyError(f"the PROXY line has {word!r} where a port belongs")
+    return int(word)
+
+
+def _parse_v2(data: bytes) -> Header | int:
+    if len(data) < _V2.size:
+        return _V2.size
+    _, command, kind, length = _V2.unpack_from(data)
+    family = _family(command, kind, length)
+    total: int = _V2.size + length
+    if len(data) < total:
+        return total
+    if family == _UNSPEC:
+        return Header(total, None, None, tls=False)
+    start = _V2.size + _SIZES[family]
+    client, server = _addresses(family, data[_V2.size : start])
+    return Header(total, client, server, tls=_has_tls(data[start:total]))
+
+
+def _family(command: int, kind: int, length: int) -> int:
+    if command not in {_LOCAL, _PROXY}:
+        version, word = divmod(command, 16)
+        raise ProxyError(f"the PROXY header is of version {version} with command {word}, not 2 with 0 or 1")
+    if length > LENGTH_MAX:
+        raise ProxyError(f"the PROXY header announces {length} bytes, where {LENGTH_MAX} is the most")
+    if command == _LOCAL:
+        return _UNSPEC  # "discard the protocol block including the family"
+    family, transport = divmod(kind, 16)
+    if family not in _SIZES or transport > 2:
+        raise ProxyError(f"the PROXY header has the unknown address family and transport {kind:#04x}")
+    if transport == 0:
+        return _UNSPEC
+    if length < _SIZES[family]:
+        raise ProxyError(f"the PROXY header has {length} bytes, where its addresses take {_SIZES[family]}")
+    return family
+
+
+def _addresses(family: int, block: bytes) -> tuple[Address, Address]:
+    if family == _UNIX:
+        return _path(block[:108]), _path(block[108:])
+    size, spelling = (4, AF_INET) if family == _INET else (16, AF_INET6)
+    client, server = inet_ntop(spelling, block[:size]), inet_ntop(spelling, block[size : 2 * size])
+    ports = struct.unpack(">HH", block[2 * size :])
+    return (client, ports[0]), (server, ports[1])
+
+
+def _path(padded: bytes) -> str:
+    name = padded[:1] + padded[1:].split(b"\0", 1)[0]  # the first byte of an abstract name is NUL
+    return os.fsdecode(name.rstrip(b"\0"))
+
+
+def _has_tls(fields: bytes) -> bool:
+    tls = False
+    while fields:  # a type of one byte, a length of two, a value (section 2.2)
+        end = 3 + int.from_bytes(fields[1:3], "big")
+        if end > len(fields):
+            raise ProxyError("the PROXY header ends within a type-length-value field")
+        kind, value, fields = fields[0], fields[3:end], fields[end:]
+        if kind == _TYPE_SSL and value:
+            tls = bool(value[0] & _CLIENT_SSL)
+    return tls

@@ -1,0 +1,112 @@
+"""The logs: one line a request if asked for, the server's own as text or JSON; a full disk hinders nobody."""
+
+import json
+import re
+import sys
+
+FULL = """
+import os, sys
+os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+os.dup2(1, 2)
+os.execv(sys.executable, [sys.executable, "-m", "fdpass", *sys.argv[1:]])
+"""
+
+
+def entries(text):
+    """The lines of an access log."""
+    return [line for line in text.splitlines() if "HTTP/" in line]
+
+
+def test_the_access_log_is_in_the_common_format_with_the_workers_pid(serve, tmp_path):
+    path = tmp_path / "access"
+    server = serve("app:app", "--access-log", str(path))
+    workers = [int(server.get("/a?b=c")[1]) for _ in range(2)]
+    server.wait_connections(finished=2)
+    lines = {int(line.split("pid=")[1]): line for line in entries(path.read_text())}
+    assert set(lines) == set(workers)
+    for pid, line in lines.items():
+        size = len(str(pid))
+        date = r"\[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d \+0000\]"
+        assert re.fullmatch(
+            rf'127\.0\.0\.1 - - {date} "GET /a\?b=c HTTP/1\.1" 200 {size} pid={pid}',
+            line,
+        )
+    assert path.stat().st_mode & 0o777 & ~0o640 == 0
+
+
+def test_the_access_log_goes_to_standard_output_and_nothing_else_is_logged_per_connection(serve):
+    server = serve("app:app", "--workers", "1", "--access-log", "-")
+    for _ in range(3):
+        server.get()
+    server.wait_log('"GET / HTTP/1.1" 200')
+    server.wait_connections(finished=3)
+    assert server.stop() == 0
+    assert len(entries(server.log())) == 3
+    assert len(server.log().splitlines()) == 3 + 5  # serves, ready, stopping, has retired, stopped
+
+
+def test_without_an_access_log_requests_leave_no_line(serve):
+    server = serve("app:app", "--workers", "1")
+    for _ in range(3):
+        server.get()
+    assert server.stop() == 0
+    assert len(server.log().splitlines()) == 5
+
+
+def test_log_json_makes_every_line_an_object(serve):
+    text = """
+        async def app(scope, receive, send):
+            if scope["path"] == "/fail":
+                raise ValueError("on purpose")
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+    """
+    server = serve(
+        "app:app", "--workers", "1", "--lifespan", "off", "--log-json", "--access-log", "-", files={"app.py": text}
+    )
+    (pid,) = server.workers()
+    assert server.get("/fine")[0] == 204
+    assert server.get("/fail")[0] == 500
+    assert server.stop() == 0
+    lines = [json.loads(line) for line in server.log().splitlines()]
+    requests = [line for line in lines if "method" in line]
+    assert [(line["path"], line["status"], line["pid"]) for line in requests] == [
+        ("/fine", 204, pid),
+        ("/fail", 500, pid),
+    ]
+    events = [line for line in lines if "message" in line]
+    assert {line["pid"] for line in events} == {server.pid, pid}
+    assert all({"time", "pid", "level", "message"} <= set(line) for line in events)
+    (failure,) = [line for line in events if "traceback" in line]
+    assert failure["level"] == "error"
+    assert "ValueError: on purpose" in failure["traceback"]
+
+
+def test_the_level_of_the_log_is_obeyed(serve):
+    server = serve("app:app", "--workers", "1", "--log-level", "error")
+    server.get()
+    assert server.stop() == 0
+    assert server.log() == ""
+
+
+def test_a_full_disk_under_the_access_log_hinders_no_request(serve):
+    server = serve("app:app", "--workers", "1", "--access-log", "/dev/full")
+    assert [server.get()[0] for _ in range(5)] == [200] * 5
+    server.wait_log("access log: lines are dropped from now on: ")
+    assert server.log().count("lines are dropped") == 1
+    assert server.stop() == 0
+
+
+def test_a_full_disk_under_the_servers_own_log_hinders_nothing(serve):
+    full = (sys.executable, "-c", FULL)
+    server = serve("app:app", "--access-log", "-", "--log-level", "debug", launch=full)
+    assert [server.get()[0] for _ in range(4)] == [200] * 4
+    assert server.cli("reload").stdout == "generation 2 serves\n"
+    assert server.get()[0] == 200
+    assert server.stop() == 0
+
+
+def test_an_access_log_that_cannot_be_opened_ends_the_start_with_a_sentence(serve):
+    server = serve("app:app", "--access-log", "/nowhere/at/all", ready=False)
+    assert server.wait_end() == 1
+    assert server.log() == "fdpass serve: cannot open the access log /nowhere/at/all: No such file or directory\n"

@@ -1,0 +1,109 @@
+"""A reload: code, settings and certificates are read again, and what does not start changes nothing."""
+
+import subprocess
+import sys
+
+APP = """
+async def app(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"%s"})
+"""
+
+
+def test_code_and_settings_are_read_again(serve):
+    files = {"app.py": APP % "one", "serve.toml": "access-log = 'first'\nworkers = 1\n"}
+    server = serve("app:app", "--config", "serve.toml", files=files, env={"FDPASS_WORKERS": "1"})
+    assert server.get() == (200, "one")
+    (server.folder / "app.py").write_text(APP % "two")
+    (server.folder / "serve.toml").write_text("access-log = 'second'\nlog-level = 'debug'\n")
+    assert server.get() == (200, "one")
+    assert server.cli("reload").stdout == "generation 2 serves\n"
+    assert server.get("/late") == (200, "two")
+    server.wait_connections(finished=3, live=0)
+    assert "/late" in (server.folder / "second").read_text()
+    assert "/late" not in (server.folder / "first").read_text()
+
+
+def test_what_only_a_restart_changes_is_said(serve):
+    files = {"serve.toml": "backlog = 64\n"}
+    server = serve("app:app", "--workers", "1", "--config", "serve.toml", files=files)
+    (server.folder / "serve.toml").write_text("backlog = 128\n")
+    server.cli("reload")
+    assert "reload: --backlog has changed, which takes a restart" in server.log()
+
+
+def test_the_number_of_workers_in_the_file_counts_when_it_has_changed(serve):
+    server = serve(
+        "app:app", "--config", "serve.toml", "--balance", "least", files={"serve.toml": "workers = 9\n"}
+    )
+    server.cli("scale", "1")
+    server.cli("reload")
+    assert len(server.workers()) == 1  # what was scaled by hand stands
+
+
+def refused(server, said):
+    """A reload fails, says why, and the old generation serves on."""
+    before = server.workers()
+    done = server.cli("reload", check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("fdpass reload: ")
+    assert said in done.stderr
+    assert server.workers() == before
+    assert server.status()["server"]["generation"] == 1
+    assert server.get()[0] == 200
+    return done.stderr
+
+
+def test_what_does_not_start_leaves_the_old_generation_serving_and_the_command_says_why(serve):
+    server = serve(files={"app.py": APP % "one", "serve.toml": ""}, env={"FDPASS_CONFIG": "serve.toml"})
+    (server.folder / "app.py").write_text("import missing_module\n")
+    told = refused(server, "ModuleNotFoundError: No module named 'missing_module'")
+    assert '/app.py", line 1, in <module>\n' in told  # the application's traceback, on lines of its own
+    (server.folder / "app.py").write_text("import sys\nsys.exit(3)\n")
+    refused(server, "the application failed to start: SystemExit: 3")
+    (server.folder / "app.py").unlink()
+    refused(server, "there is no module 'app'")
+    (server.folder / "app.py").write_text(APP % "two")
+    (server.folder / "serve.toml").write_text("workrs = 3")
+    refused(server, "there is no setting 'workrs'")
+    (server.folder / "serve.toml").write_text("keep_alive = 3")
+    assert server.cli("reload").stdout.startswith("generation ")
+    assert server.get() == (200, "two")
+
+
+def test_two_reloads_at_once_both_learn_their_outcome(serve):
+    server = serve("app:app", "--workers", "1")
+    command = [sys.executable, "-m", "fdpass", "reload", "--control", server.control]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=60)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0]
+    assert set(said) <= {"generation 2 serves\n", "generation 3 serves\n"}
+    assert server.get()[0] == 200
+
+
+def test_requests_in_progress_are_finished_by_the_old_generation(serve):
+    text = """
+        import asyncio, os
+        async def app(scope, receive, send):
+            body = str(os.getpid()).encode()
+            headers = [(b"content-length", b"%d" % (6 + len(body)))]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": b"begun ", "more_body": True})
+            while not os.path.exists("go"):
+                await asyncio.sleep(0.01)
+            await send({"type": "http.response.body", "body": body})
+    """
+    server = serve("app:app", "--workers", "1", "--lifespan", "off", files={"app.py": text})
+    (old,) = server.workers()
+    with server.connect() as sock, sock.makefile("rb") as stream:
+        sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        while stream.readline().strip():
+            pass
+        assert stream.read(6) == b"begun "
+        server.cli("reload")
+        assert old not in server.workers()
+        assert old in server.workers("retiring")
+        (server.folder / "go").touch()
+        assert stream.read() == str(old).encode()
+    server.wait_status(lambda status: old not in [w["pid"] for w in status["workers"]])
+    assert server.log().count("lost") == 0

@@ -1,0 +1,131 @@
+"""The end: what is in progress is finished, in time; WebSockets are told; the second signal is meant."""
+
+import signal
+import time
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+SLOW = """
+    import asyncio, os
+
+    async def app(scope, receive, send):
+        body = str(os.getpid()).encode()
+        print("called", flush=True)
+        while not os.path.exists("go"):
+            await asyncio.sleep(0.01)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"finished"})
+
+    async def stream(reader, writer):
+        writer.write(await reader.readline())
+        try:
+            await reader.readline()
+        except asyncio.CancelledError:
+            print("cancelled", flush=True)
+            raise
+
+    def blocking(sock):
+        sock.sendall(sock.recv(100))
+        print("ended with", sock.recv(100), flush=True)
+"""
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def url(server):
+    """Where its WebSockets are."""
+    return f"ws://127.0.0.1:{server.address[1]}/"
+
+
+def test_a_websocket_echoes_and_is_balanced(serve):
+    server = serve()
+    with connect(url(server)) as one, connect(url(server)) as two:
+        assert {int(one.recv()), int(two.recv())} == set(server.workers())
+        for text in ("hello", "x" * 100_000, "\N{SNOWMAN}"):
+            one.send(text)
+            assert one.recv() == text
+        server.wait_connections(live=2)
+    server.wait_connections(live=0, finished=2)
+
+
+def test_a_websocket_gets_close_code_1012_at_the_end(serve):
+    server = serve("app:app", "--workers", "1")
+    with connect(url(server)) as websocket:
+        websocket.recv()
+        server.kill(signal.SIGTERM)
+        with pytest.raises(ConnectionClosed) as closed:
+            websocket.recv(60)
+        assert closed.value.rcvd.code == 1012
+    assert server.wait_end() == 0
+
+
+def test_a_request_in_progress_is_finished_and_nothing_new_accepted(serve):
+    flags = ("--workers", "1", "--lifespan", "off")
+    server = serve("app:app", *flags, files={"app.py": SLOW})
+    address = server.address
+    with server.connect() as sock, server.connect() as idle, sock.makefile("rb") as stream:
+        sock.sendall(GET)
+        server.wait_log("called")
+        server.kill(signal.SIGTERM)
+        server.wait_heard("STOPPING=1")
+        assert idle.recv(1) == b""  # closed at once
+        (server.folder / "go").touch()
+        assert b"finished" in stream.read()
+    assert server.wait_end() == 0
+    with pytest.raises(ConnectionRefusedError):
+        server.exchange(GET, address)
+
+
+def test_connections_that_have_only_just_come_do_not_hold_up_the_end(serve):
+    server = serve("app:app", "--workers", "1", "--graceful-timeout", "5")
+    held = [server.connect() for _ in range(40)]
+    assert server.stop() == 0
+    for sock in held:
+        sock.close()
+    assert "timeout graceful shutdown exceeded" not in server.log()
+    assert "Traceback" not in server.log()
+
+
+def test_a_second_term_ends_it_at_once(serve):
+    flags = ("--workers", "1", "--lifespan", "off")
+    server = serve("app:app", *flags, files={"app.py": SLOW})
+    with server.connect() as sock:
+        sock.sendall(GET)
+        server.wait_log("called")
+        server.kill(signal.SIGTERM)
+        server.wait_heard("STOPPING=1")
+        began = time.monotonic()
+        server.kill(signal.SIGINT)
+        server.wait_log("stopping at once")
+        assert server.wait_end() == 0
+        assert time.monotonic() - began < 10  # of the graceful 30
+        try:
+            assert sock.recv(1) == b""
+        except ConnectionError:
+            pass
+
+
+def test_the_graceful_time_over_a_stream_without_end_is_cut(serve):
+    server = serve("app:app", "--workers", "1", "--graceful-timeout", "0.3")
+    with server.connect() as sock, sock.makefile("rb") as stream:
+        sock.sendall(b"GET /sse HTTP/1.1\r\nHost: x\r\n\r\n")
+        while not stream.readline().startswith(b"data: "):
+            pass
+        server.kill(signal.SIGTERM)
+        rest = stream.read()
+        assert not rest.endswith(b"0\r\n\r\n")  # cut, and not ended: the client can tell
+    assert server.wait_end() == 0
+
+
+@pytest.mark.parametrize(("kind", "said"), [("stream", "cancelled"), ("blocking", "ended with b''")])
+def test_handlers_of_bytes_are_waited_for_and_then_cut(serve, kind, said):
+    flags = ("--workers", "1", "--graceful-timeout", "0.3")
+    server = serve(f"app:{kind}", *flags, files={"app.py": SLOW})
+    with server.connect() as sock:
+        sock.sendall(b"x\n")
+        assert sock.recv(10) == b"x\n"
+        server.kill(signal.SIGTERM)
+        assert sock.recv(10) == b""
+    assert server.wait_end() == 0
+    assert said in server.log()

@@ -1,0 +1,265 @@
+"""One HTTP connection in custody in a simulated kernel, with uvicorn's own protocol, observed at every store.
+
+The worker may die after any store into the slot and after anything that the kernel does; at each of these moments
+`World.check` holds what `recovery.decide` says against what is true.
+"""
+
+import asyncio
+import copy
+import random
+from dataclasses import dataclass, field
+from unittest import mock
+
+from fdpass.serve import buffers, custody, intake, recovery
+from fdpass.serve.recovery import Action, Facts, decide
+from fdpass.serve.slots import BASE, BUFFER, CALLED_BEFORE, FLAGS, READ, WORDS, WRITTEN, WROTE, Flag
+
+from ._requests import answer, configured
+from ._workers import SIZE, Worker
+
+REPEATABLE = {"none": (), "safe": ("GET", "HEAD"), "idempotent": ("GET", "HEAD", "PUT", "DELETE")}
+TURNS = 10  # of the loop, after which an application that waits for nothing has done all that it will
+
+
+@dataclass
+class World:
+    """A client, a kernel, and one worker after the other.
+
+    Attributes:
+        deaths: After which of all steps the worker dies.
+        leaves: After which of all moves it retires.
+        room: What the socket takes before its client reads.
+        most: The most that one read or one drain moves.
+        queues: The transport sends at the end of a turn (uvloop's).
+        outcome: What became of the connection at the last death.
+    """
+
+    http: str
+    requests: list
+    seed: int = 0
+    deaths: frozenset = frozenset()
+    leaves: frozenset = frozenset()
+    room: int = 10_000
+    most: int = 10_000
+    queues: bool = False
+    unix: bool = False
+    buffers: int = 2
+    replay: str = "safe"
+    slot: list = field(default_factory=lambda: [0] * WORDS)
+    out: bytes = b""
+    incoming: bytes = b""
+    read: int = 0
+    steps: int = 0
+    outcome: Action | None = None
+
+    def __post_init__(self):
+        self.random = random.Random(self.seed)
+        self.stream, self.starts, self.due, self.ends = b"", [], b"", []
+        for number, one in enumerate(self.requests):
+            one.answer, one.number, one.calls = answer(self.http, one.data), number, 0
+            self.starts.append(len(self.stream))
+            self.stream += one.data
+            self.due += one.answer
+            self.ends.append(len(self.due))
+            if one.closing:
+                break
+        self.starts.append(len(self.stream))
+        self.stream += b"".join(one.data for one in self.requests[len(self.ends) :])
+        self.sent = self.moves = 0  # requests that the client has sent; what was done
+        self.capacity = self.room
+        self.failures = []
+        self.replays = [0] * (len(self.requests) + 1)
+        self.calls = [0] * (len(self.requests) + 1)  # of these, those whose worker had called the application
+
+    def protocol(self, loaded, state):
+        """Uvicorn's, for a connection."""
+        config = copy.copy(configured(self.http))
+        config.loaded_app = loaded
+        return config.http_protocol_class(config=config, server_state=state, app_state={})
+
+    def begin(self, scope):
+        """The application is called."""
+        name = scope["path"].rpartition("/")[2]
+        one = self.requests[int(name)]
+        one.calls += 1
+        if scope["extensions"]["fdpass"] != {"attempt": self.replays[one.number], "slot": 7}:
+            self.failures.append(AssertionError(scope["extensions"], self.replays))
+
+    def facts(self):
+        """As `custody` asks for them."""
+        if not self.unix:
+            return Facts(True, self.read, len(self.out))
+        flags = self.slot[FLAGS]
+        read = None if flags & Flag.READING else self.slot[READ]
+        return Facts(True, read, None if flags & Flag.WRITING else self.slot[WROTE])
+
+    # What has to hold at each moment
+
+    @property
+    def answered(self):
+        """How many requests were answered wholly, and whether part of one more answer has gone out."""
+        whole = sum(end <= len(self.out) for end in self.ends)
+        return whole, len(self.out) > ([0, *self.ends])[whole]
+
+    def check(self, memory):
+        assert self.due.startswith(self.out), (self.due, self.out)
+        for policy in [self.replay] if any(self.replays) else REPEATABLE:
+            decision = decide(self.slot, self.facts(), policy)
+            self.judge(decision, policy, memory)
+
+    def judge(self, decision, policy, memory):
+        whole, partial = self.answered
+        owed = self.starts[whole]  # where the first unanswered request begins
+        one = self.requests[whole] if whole < len(self.requests) else None
+        before = self.requests[whole - 1] if whole else None
+        over = before is not None and before.closing
+        action, slot = decision.action, self.slot
+        state = (decision, list(slot), self.read, len(self.out), whole, partial, owed, policy, self.steps)
+        if action in {Action.IDLE, Action.REPLAY}:
+            assert not partial, state
+            assert not over, state
+            assert before is None or before.kind != "upgrade", state
+            assert (decision.base, decision.written) == (owed, len(self.out)), state
+        if action is Action.IDLE:
+            assert self.read == owed, state
+        elif action is Action.REPLAY:
+            assert self.read > owed, state
+            start = (slot[BUFFER] - 1) * SIZE
+            assert memory[start + decision.start : start + decision.stop] == self.stream[owed : self.read], state
+            assert one.calls == 0 or (one.calls == 1 and one.method in REPEATABLE[policy]), state
+        elif action is Action.ANSWER:
+            assert not partial, state
+            assert not over, state
+            assert self.read > owed, state
+            self.judge_answer(one, policy, state)
+        elif action is Action.RESET:
+            assert partial or self.doubt(before), state
+        elif action is Action.FINISH:
+            assert over, state
+        elif action is Action.CLOSE:
+            assert any(self.secret(each) for each in self.requests[: whole + 1]), state
+
+    def judge_answer(self, one, policy, state):
+        """502 only if the request must not be repeated, or is not all there."""
+        slot = self.slot
+        called = slot[FLAGS] & Flag.CALLED
+        unsafe = called and one.method not in REPEATABLE[policy]
+        often = self.calls[one.number] > 0 if called else self.replays[one.number] >= recovery.MOST_ATTEMPTS
+        homeless = not slot[BUFFER] and (self.buffers == 0 or self.replays[one.number] > 0)
+        large = self.read >= SIZE  # it may have begun before the buffer, or gone round in it
+        assert unsafe or often or homeless or large, state
+
+    def doubt(self, before):
+        """An answer went out whole, but that it was whole could not be known before."""
+        if self.unix and self.slot[FLAGS] & (Flag.READING | Flag.WRITING):
+            return True
+        if before is None or self.slot[WRITTEN] == len(self.out):
+            return False
+        nothing_last = before.kind == "tail" or (before.kind == "stream" and before.method == "HEAD")
+        return nothing_last or before.kind in {"raise", "garbage"}
+
+    def secret(self, one):
+        """Where it ends only its worker knows; after an early answer, until the rest of its body has come."""
+        if one.kind == "early":
+            return self.slot[BASE] < self.starts[one.number + 1]
+        return one.kind in {"upgrade", "odd"}
+
+    # What happens
+
+    def run(self):
+        """Serve the client to its end; returns this."""
+        with (
+            mock.patch.object(buffers, "BUFFER_SIZE", SIZE),
+            mock.patch.object(intake, "BUFFER_SIZE", SIZE),
+            mock.patch.object(recovery, "BUFFER_SIZE", SIZE),
+            mock.patch.object(custody, "BUFFER_SIZE", SIZE),
+        ):
+            asyncio.run(self.live())
+        if self.failures:
+            raise self.failures[0]
+        for one in self.requests:
+            assert one.calls <= (2 if one.method in REPEATABLE[self.replay] else 1)
+        return self
+
+    async def live(self):
+        again, read = True, b""
+        while again:
+            worker = Worker(self, read)
+            await self.drive(worker)
+            read = b""
+            if worker.dead:
+                again, read = self.recover(worker)
+            else:
+                again = worker.kept.returned
+            worker.dead = True
+            for task in worker.state.tasks:
+                task.cancel()
+            await asyncio.sleep(0)
+        if not self.failures and self.outcome in {None, Action.IDLE, Action.REPLAY}:
+            self.served()
+
+    def recover(self, worker):
+        decision = decide(self.slot, self.facts(), self.replay)
+        self.outcome = decision.action
+        if self.outcome is Action.REPLAY:
+            self.replays[self.answered[0]] += 1
+            self.calls[self.answered[0]] = decision.attempt // CALLED_BEFORE
+        elif self.outcome is not Action.IDLE:
+            return False, b""
+        return True, custody.Custody._prepared(None, self.slot, decision, worker.memory)
+
+    def served(self):
+        """Nothing was lost: everything is answered, and the connection could go on."""
+        left = bool(self.leaves) and any(one.kind in {"upgrade", "odd"} for one in self.requests)
+        assert self.out == self.due or (left and len(self.out) in self.ends), (
+            self.slot,
+            self.read,
+            self.sent,
+            self.incoming,
+        )
+        last = self.requests[self.answered[0] - 1]
+        if not last.closing and not any(one.kind in {"upgrade", "odd", "garbage"} for one in self.requests):
+            assert decide(self.slot, self.facts(), self.replay).action is Action.IDLE, self.slot
+
+    async def drive(self, worker):
+        quiet = 0
+        while quiet < TURNS and not worker.dead and not worker.over:
+            self.client()
+            self.moves += 1
+            if self.moves in self.leaves:
+                worker.kept.leave()
+            if worker.warm and self.random.random() < 0.1 and worker.kept.cool():
+                worker.warm.clear()
+            moves = self.possible(worker)
+            quiet = 0 if moves else quiet + 1
+            if moves and self.random.random() < 0.7:
+                self.random.choice(moves)()
+            else:
+                await asyncio.sleep(0)
+                worker.transport.push()
+
+    def client(self):
+        """It sends what it need not wait for."""
+        for one in self.requests[self.sent :]:
+            if one.waits and self.answered[0] < self.sent:
+                break
+            self.sent += 1
+            self.incoming += one.data
+
+    def possible(self, worker):
+        some = self.random.randint(1, self.most)
+        moves = []
+        if worker.transport.reading and self.incoming:
+            moves.append(lambda: worker.read(some))
+        if self.room < self.capacity:
+            moves.append(lambda: self.drain(worker, some))
+        if worker.heads:
+            moves.append(lambda: worker.heads.pop().flush_head())
+        if worker.undrained_ones:
+            moves.append(lambda: worker.undrained_ones.pop().settle())
+        return moves
+
+    def drain(self, worker, some):
+        """The client reads."""
+        self.room = min(self.capacity, self.room + some)
+        worker.transport.push()

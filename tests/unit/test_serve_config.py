@@ -1,0 +1,209 @@
+"""`Config`: each setting's type, bounds and choices, and messages that name the setting and the remedy."""
+
+import dataclasses
+import pathlib
+
+import pytest
+
+from fdpass.errors import ConfigError
+from fdpass.serve.config import CHOICES, NAMES, Config, check_name, flag, size
+from fdpass.serve.ledger import MOST_WORKERS
+
+WHOLE = ("workers", "spare", "backlog", "max_connections", "max_requests", "max_rss")
+SECONDS = ("graceful_timeout", "start_timeout", "hang_timeout", "keep_alive")
+SWITCHES = ("factory", "proxy_protocol", "log_json")
+PATHS = ("tls_cert", "tls_key", "tls_ca", "access_log", "pidfile", "control", "app_dir")
+TEXTS = ("app", "user", "group", *PATHS, *CHOICES)
+
+
+def test_each_setting_is_tried_below():
+    assert {*WHOLE, *SECONDS, *SWITCHES, *TEXTS, "bind"} == set(NAMES)
+
+
+def test_each_setting_is_described():
+    for name in NAMES:
+        assert f"\n        {name}: " in Config.__doc__
+
+
+def test_the_defaults_are_valid_and_there_are_two_workers_at_least():
+    config = Config()
+    assert config.workers >= 2
+    assert config == Config.of({})
+
+
+def test_it_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().workers = 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("value", [None, object(), {}, b"x", [1]], ids=["None", "object", "dict", "bytes", "list"])
+def test_what_no_setting_can_be_is_refused_and_named(name, value):
+    with pytest.raises(ConfigError, match=f"^{flag(name)} takes"):
+        Config(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("names", "value", "words"),
+    [
+        (WHOLE, 2.0, "a whole number"),
+        (WHOLE, True, "a whole number"),
+        (SECONDS, "5", "a number of seconds"),
+        (SECONDS, True, "a number of seconds"),
+        (SECONDS, float("nan"), "a finite number"),
+        (SECONDS, float("inf"), "a finite number"),
+        (SWITCHES, 1, "true or false"),
+        (SWITCHES, "yes", "true or false"),
+        (set(TEXTS) - {"user", "group"}, 5, "text"),
+        (("user", "group"), True, "text"),
+        (("user", "group"), 1.5, "text"),
+        (set(TEXTS) - set(PATHS), pathlib.Path("x"), "text"),
+    ],
+)
+def test_types(names, value, words):
+    for name in names:
+        with pytest.raises(ConfigError, match=f"^{flag(name)} takes {words}, not "):
+            Config(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "most"),
+    [
+        ("workers", 1, MOST_WORKERS // 4),
+        ("spare", 0, MOST_WORKERS // 4),
+        ("backlog", 1, 2**31 - 1),
+        ("max_connections", 0, 2**24),
+        ("graceful_timeout", 0, 1_000_000),
+        ("start_timeout", 0.1, 1_000_000),
+        ("hang_timeout", 0, 1_000_000),
+        ("keep_alive", 0, 1_000_000),
+        ("max_requests", 0, 2**62),
+        ("max_rss", 0, 2**62),
+    ],
+)
+def test_bounds(name, least, most):
+    for value in (least, most):
+        assert getattr(Config(**{name: value}), name) == value
+    for value in (least - 1, most + 1):
+        with pytest.raises(ConfigError, match=f"^{flag(name)} {value}: it is from {least:,} to {most:,}$"):
+            Config(**{name: value})
+
+
+def test_a_number_of_seconds_may_be_whole():
+    assert Config(keep_alive=5).keep_alive == 5
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_choices(name):
+    for value in CHOICES[name]:
+        assert getattr(Config(**{name: value}), name) == value
+    for value in ("", "nonsense", CHOICES[name][0].upper()):
+        with pytest.raises(ConfigError) as caught:
+            Config(**{name: value})
+        assert str(caught.value) == f"{flag(name)} {value!r}: it is one of {', '.join(CHOICES[name])}"
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_path_may_be_a_path_object(name, tmp_path):
+    more = {"tls_cert": "cert"} if name in {"tls_key", "tls_ca"} else {}
+    assert getattr(Config(**{name: tmp_path, **more}), name) == str(tmp_path)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0, "0"), (1000, "1000"), ("www", "www")])
+def test_a_user_or_group_may_be_a_number(value, expected):
+    assert Config(user=value).user == Config(group=value).group == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("127.0.0.1:80", ("127.0.0.1:80",)),
+        (["a:1", "b:2"], ("a:1", "b:2")),
+        (("unix:/x",), ("unix:/x",)),
+    ],
+)
+def test_addresses_may_be_one_or_several(value, expected):
+    assert Config(bind=value).bind == expected
+
+
+@pytest.mark.parametrize("value", [[], (), 5, ["a:1", 2], None])
+def test_no_address_is_refused(value):
+    with pytest.raises(ConfigError, match="--bind takes one or more addresses"):
+        Config(bind=value)
+
+
+@pytest.mark.parametrize("app", ["a:b", "a.b:c", "a.b:c.d", "_a1.b2:c"])
+def test_the_name_of_an_application(app):
+    assert Config(app=app).app == app
+
+
+@pytest.mark.parametrize("app", ["", "a", "a:", ":b", "a/b.py:c", "a..b:c", ".a:b", "a b:c", "1a:b"])
+def test_what_names_no_application(app):
+    with pytest.raises(ConfigError, match=r"write MODULE:NAME, such as shop\.main:app"):
+        Config(app=app)
+
+
+@pytest.mark.parametrize("name", ["tls_key", "tls_ca"])
+def test_a_key_or_authority_without_a_certificate_is_refused(name):
+    with pytest.raises(ConfigError, match="need --tls-cert"):
+        Config(**{name: "file"})
+
+
+def test_the_folder_of_the_application_must_exist(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "none", tmp_path / "file"):
+        with pytest.raises(ConfigError, match=f"--app-dir '{path}' is no folder"):
+            Config(app_dir=str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("wokers", ": did you mean 'workers'?"),
+        ("max_conections", ": did you mean 'max_connections'?"),
+        ("zzz", ""),
+        ("", ""),
+    ],
+)
+def test_a_setting_that_does_not_exist_is_named_with_the_nearest(name, hint):
+    expected = f"there is no setting {name!r}{hint}"
+    with pytest.raises(ConfigError) as caught:
+        Config.of({"workers": 2, name: 1})
+    assert str(caught.value) == expected
+    with pytest.raises(ConfigError) as caught:
+        check_name(name)
+    assert str(caught.value) == expected
+
+
+# Sizes
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0", 0),
+        ("123", 123),
+        ("1k", 1024),
+        ("1K", 1024),
+        ("1 KB", 1024),
+        ("2KiB", 2048),
+        ("500M", 500 * 2**20),
+        (" 3g ", 3 * 2**30),
+        ("7B", 7),
+        ("999999999999G", 999_999_999_999 * 2**30),
+    ],
+)
+def test_sizes(text, expected):
+    assert size(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "M", "-1", "1.5G", "1T", "1 2", "1e3", "1MM", "٣", "1" * 13])
+def test_what_is_no_size(text):
+    with pytest.raises(ConfigError, match="is no size: write a number of bytes"):
+        size(text)
+
+
+def test_a_size_may_be_text_or_a_number():
+    assert Config(max_rss="1M").max_rss == Config(max_rss=2**20).max_rss == 2**20
+    with pytest.raises(ConfigError, match="is no size"):
+        Config(max_rss="much")

@@ -1,0 +1,274 @@
+"""The control socket: whatever a client sends or fails to read, the server answers or drops it, and goes on."""
+
+import contextlib
+import json
+import os
+import socket
+import stat
+import threading
+
+import pytest
+
+from fdpass.errors import AddressInUse, NotFound, NotListening, PeerClosed, RequestFailed
+from fdpass.listening import connect
+from fdpass.serve.control import ControlServer, ask
+from fdpass.serve.loop import Loop
+from fdpass.testing import full_table
+
+MOST = 64
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "control")
+
+
+class Server:
+    """A `ControlServer`, and how to let its loop go a little."""
+
+    def __init__(self, path):
+        self.loop = Loop()
+        self.later = []  # replies that are owed
+        self.calls = 0
+        acts = {
+            "echo": lambda request, reply: reply({"ok": True, "said": request["text"]}),
+            "refuse": lambda _, reply: reply({"ok": False, "error": "it cannot be done"}),
+            "later": lambda _, reply: self.later.append(reply),
+            "close": lambda _, reply: self.control.close(),
+            "huge": lambda _, reply: reply({"ok": True, "text": "x" * 2_000_000}),
+        }
+        self.control = ControlServer(self.loop, path, acts)
+
+    def go(self):
+        """Handle everything that has happened so far."""
+        for _ in range(6):  # a client is accepted, then each of its messages has a turn of its own
+            self.loop.call_later(0, self.loop.stop)
+            self.loop.run()
+
+    def close(self):
+        self.control.close()
+        self.loop.close()
+
+
+@pytest.fixture
+def server(path):
+    with contextlib.closing(Server(path)) as server:
+        yield server
+
+
+@pytest.fixture
+def client(server, path):
+    with connect(path) as client:
+        client.settimeout(60)
+        yield client
+
+
+def answer(server, client, request):
+    client.send(request if isinstance(request, bytes) else json.dumps(request).encode())
+    server.go()
+    return json.loads(client.recv().data)
+
+
+REFUSED = {"ok": False, "error": "this is no request that a server of this version knows"}
+
+
+def test_it_is_for_the_user_alone_and_removed_at_the_end(path):
+    server = Server(path)
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    server.close()
+    assert not os.path.exists(path)
+
+
+def test_a_request_is_answered(server, client):
+    assert answer(server, client, {"do": "echo", "text": "ü"}) == {"ok": True, "said": "ü"}
+    assert answer(server, client, {"do": "refuse"}) == {"ok": False, "error": "it cannot be done"}
+
+
+def test_several_requests_over_one_connection(server, client):
+    for n in range(3):
+        client.send(json.dumps({"do": "echo", "text": n}).encode())
+    server.go()
+    assert [json.loads(client.recv().data)["said"] for _ in range(3)] == [0, 1, 2]
+
+
+GARBAGE = [
+    b"",
+    b"\xff\xfe",
+    b"GET / HTTP/1.1\r\n\r\n",
+    b"null",
+    b"[]",
+    b'"do"',
+    b"5",
+    b"{}",
+    b'{"do": "nonsense"}',
+    b'{"do": ["echo"]}',
+    b'{"do": null}',
+    b'{"do": "echo", "text": ',
+    b"[" * 60_000,
+    b'{"a":' * 12_000,
+]
+
+
+@pytest.mark.parametrize("data", GARBAGE, ids=lambda data: repr(data[:30]))
+def test_garbage_is_refused_its_sender_dropped_and_others_served(server, client, path, data):
+    assert answer(server, client, data) == REFUSED
+    with pytest.raises(PeerClosed):
+        client.recv()
+    with connect(path) as other:
+        assert answer(server, other, {"do": "echo", "text": 1})["said"] == 1
+
+
+def test_what_is_no_channel_at_all_is_dropped(server, path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as raw:
+        raw.settimeout(60)
+        raw.connect(path)
+        raw.send(b"GET / HTTP/1.1\r\n\r\n")
+        server.go()
+        while raw.recv(4096):
+            pass
+    server.go()
+
+
+def test_a_request_that_is_too_long_is_refused(server, client):
+    assert answer(server, client, json.dumps({"do": "echo", "text": "x" * 70_000}).encode()) == REFUSED
+
+
+def test_descriptors_are_not_wanted(server, client):
+    """Where the kernel cannot refuse them for us, they are closed, and their sender with them."""
+    with contextlib.suppress(OSError):
+        client.send(b'{"do": "echo", "text": 1}', [0])
+    server.go()
+
+
+def test_a_reply_may_come_later_and_in_any_order(server, path):
+    with connect(path) as first, connect(path) as second:
+        for client in (first, second):
+            client.send(b'{"do": "later"}')
+            server.go()
+        server.later[1]({"ok": True, "n": 2})
+        server.later[0]({"ok": True, "n": 1})
+        assert json.loads(first.recv().data)["n"] == 1
+        assert json.loads(second.recv().data)["n"] == 2
+
+
+def test_a_client_that_has_gone_before_the_reply_is_no_harm(server, path):
+    with connect(path) as client:
+        client.send(b'{"do": "later"}')
+        server.go()
+    with connect(path) as next:  # before the server has seen that the first has gone, and after
+        server.later[0]({"ok": True})
+        server.go()
+        server.later[0]({"ok": True})
+        assert answer(server, next, {"do": "echo", "text": 1})["said"] == 1
+
+
+def test_one_request_too_many_clients(server, path):
+    """The one above the limit sees the end; when another goes there is room again."""
+    clients = [connect(path)]
+    for _ in range(MOST):
+        server.go()
+        clients.append(connect(path))
+    server.go()
+    with pytest.raises(PeerClosed):
+        clients[-1].recv()
+    clients[0].close()
+    server.go()
+    with connect(path) as client:
+        server.go()
+        assert answer(server, client, {"do": "echo", "text": 1})["said"] == 1
+    for client in clients:
+        client.close()
+
+
+def test_it_can_be_closed_by_a_request(server, client):
+    client.send(b'{"do": "close"}')
+    server.go()
+    with pytest.raises(PeerClosed):
+        client.recv()
+
+
+def test_a_long_reply_arrives_whole(server, client):
+    assert len(answer(server, client, {"do": "huge"})["text"]) == 2_000_000
+
+
+def test_a_client_that_does_not_read_its_replies_is_dropped(server, client):
+    client.settimeout(0)
+    with contextlib.suppress(PeerClosed, BlockingIOError):
+        while True:
+            client.send(json.dumps({"do": "echo", "text": "x" * 60_000}).encode())
+            server.go()
+    client.settimeout(60)
+    with pytest.raises(PeerClosed):
+        while client.recv():
+            pass
+
+
+def test_a_full_table_of_descriptors_neither_ends_it_nor_lets_it_spin(server, path, monkeypatch):
+    """The client waits in the backlog. Nothing tells when there is room: it is looked for some times a second."""
+    with connect(path) as client:
+        accepts = []
+        real = server.control._on_client
+        server.loop.unwatch(server.control._sock.fileno())
+        server.loop.watch(server.control._sock.fileno(), lambda: accepts.append(1) or real())
+        with full_table():
+            for _ in range(20):
+                server.go()
+        assert len(accepts) < 5
+        client.send(b'{"do": "echo", "text": 1}')
+        answers = []
+        thread = threading.Thread(target=lambda: answers.append(client.recv()))
+        thread.start()
+        while thread.is_alive():
+            server.loop.call_later(0.01, server.loop.stop)
+            server.loop.run()
+        assert json.loads(answers[0].data)["said"] == 1
+
+
+def test_another_servers_socket_is_left_alone(server, client, path):
+    loop = Loop()
+    with pytest.raises(AddressInUse, match=f"the control socket {path} is another server's.*--control PATH"):
+        ControlServer(loop, path, {})
+    loop.close()
+    assert answer(server, client, {"do": "echo", "text": 1})["said"] == 1
+
+
+# The command's side
+
+
+@pytest.fixture
+def serving(server):
+    """The server's loop runs in a thread."""
+    thread = threading.Thread(target=server.loop.run)
+    wake, sleep = socket.socketpair()
+    server.loop.watch(sleep.fileno(), server.loop.stop)
+    thread.start()
+    yield server
+    wake.close()
+    thread.join()
+    server.loop.unwatch(sleep.fileno())
+    sleep.close()
+
+
+def test_ask(serving, path):
+    assert ask(path, "echo", text="hello") == {"said": "hello"}
+
+
+def test_ask_for_what_cannot_be_done(serving, path):
+    with pytest.raises(RequestFailed, match="it cannot be done"):
+        ask(path, "refuse")
+    with pytest.raises(RequestFailed, match="no request that a server of this version knows"):
+        ask(path, "nonsense")
+
+
+def test_ask_a_server_that_ends_meanwhile(serving, path):
+    with pytest.raises(PeerClosed, match="the server ended before it answered"):
+        ask(path, "close")
+
+
+def test_ask_where_no_server_is(path):
+    with pytest.raises(NotFound, match=f"no server answers at {path}: start one, or say which with --control"):
+        ask(path, "status")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        sock.bind(path)
+        with pytest.raises(NotListening, match=f"no server answers at {path}"):
+            ask(path, "status")

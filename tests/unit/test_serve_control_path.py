@@ -1,0 +1,52 @@
+"""Where the control socket is, if nobody says: in a folder that is the user's alone, or nowhere."""
+
+import os
+import stat
+
+import pytest
+
+from fdpass.errors import ConfigError, NotFound
+from fdpass.serve.control import ask, default_path
+
+
+def test_the_default_is_in_the_runtime_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert default_path() == str(tmp_path / "fdpass.sock")
+    with pytest.raises(NotFound, match=f"no server answers at {tmp_path}/fdpass.sock"):
+        ask("", "status")
+
+
+def test_a_runtime_folder_that_is_not_there_is_made(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "new"))
+    default_path()
+    assert stat.S_IMODE(os.stat(tmp_path / "new").st_mode) == 0o700
+
+
+@pytest.mark.parametrize("mode", [0o720, 0o702, 0o777, 0o1777])
+def test_a_folder_in_which_others_may_write_is_not_safe(tmp_path, monkeypatch, mode):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    tmp_path.chmod(mode)
+    with pytest.raises(ConfigError, match=r"is not your own alone.*give --control"):
+        default_path()
+
+
+def test_a_folder_of_another_user_is_not_safe(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    uid = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: uid + 1)
+    with pytest.raises(ConfigError, match="is not your own alone"):
+        default_path()
+
+
+def test_a_link_in_the_folders_place_is_not_followed(tmp_path, monkeypatch):
+    (tmp_path / "real").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "link"))
+    with pytest.raises(ConfigError, match="give --control"):
+        default_path()
+
+
+def test_no_folder_at_all(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "none" / "at" / "all"))
+    with pytest.raises(ConfigError, match=r"no folder for the control socket.*give --control"):
+        default_path()

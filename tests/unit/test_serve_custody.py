@@ -1,0 +1,170 @@
+"""Custody with real connections: what a client sees of each outcome, and what the next worker gets."""
+
+import contextlib
+import errno
+import os
+import socket
+
+import pytest
+
+from fdpass.serve import custody as module
+from fdpass.serve.recovery import Action
+from fdpass.serve.slots import (
+    ATTEMPT,
+    BASE,
+    BUFFER,
+    CALLED_BEFORE,
+    FINAL_BASE,
+    FINAL_END,
+    FLAGS,
+    ORIGIN,
+    WORDS,
+    WRITTEN,
+    Flag,
+)
+
+from ._custody_case import FAMILIES, HANG, Case, assert_closed
+
+
+@pytest.fixture(params=FAMILIES)
+def case(request):
+    with contextlib.closing(Case(request.param)) as case:
+        yield case
+
+
+@pytest.fixture(params=["ipv4", "ipv6"])
+def tcp(request):
+    with contextlib.closing(Case(request.param)) as case:
+        yield case
+
+
+def test_idle_leaves_the_connection_as_it_is(case):
+    """The next worker's slot says where it goes on; attempts and flags begin anew."""
+    case.client.sendall(b"x" * 10)
+    case.read(10)
+    case.write(b"y" * 20)
+    case.client.recv(20)
+    case.slot[FINAL_BASE], case.slot[FINAL_END] = 10, 20
+    case.slot[FLAGS] = Flag.CALLED
+    case.slot[ATTEMPT] = 1
+    case.client.sendall(b"next")
+    action, saved = case.die()
+    assert (action, saved) == (Action.IDLE, (2, case.number, b""))
+    places = (BASE, WRITTEN, FINAL_END, FLAGS, ATTEMPT, BUFFER, ORIGIN)
+    assert [case.slot[place] for place in places] == [10, 20, 0, 0, 0, 0, 10]
+    assert case.custody.number(2) == case.number
+    with socket.socket(fileno=os.dup(saved.number)) as heir:
+        assert heir.recv(10) == b"next"
+        heir.sendall(b"answer")
+        assert case.client.recv(10) == b"answer"
+
+
+def test_replay_gives_the_bytes_to_the_next(case):
+    """Those in the buffer; those that nobody read are in the socket yet."""
+    case.slot[BUFFER], case.slot[ORIGIN] = 2, 0
+    case.client.sendall(b"GET / HTTP/1.1\r\n\r\nmore")
+    case.read(9)
+    case.slot[FLAGS] = Flag.CALLED | Flag.SAFE
+    action, saved = case.die()
+    assert (action, saved) == (Action.REPLAY, (2, case.number, b"GET / HTT"))
+    assert [case.slot[place] for place in (BASE, ATTEMPT, BUFFER, FLAGS)] == [0, 1 + CALLED_BEFORE, 0, 0]
+    with socket.socket(fileno=os.dup(saved.number)) as heir:
+        assert heir.recv(100) == b"P/1.1\r\n\r\nmore"
+
+
+@pytest.mark.parametrize("more", [b"", b"z" * 200_000], ids=["all read", "much unread"])
+def test_a_502_arrives_whole_and_then_an_end(case, more):
+    """Bytes that nobody read would make a reset of a plain close, and the client lose its answer."""
+    case.client.sendall(b"POST")
+    case.read(4)
+    case.slot[FLAGS] = Flag.CALLED
+    case.client.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        case.client.send(more)
+    case.client.settimeout(HANG)
+    assert case.die() == (Action.ANSWER, None)
+    answer = b""
+    while piece := case.client.recv(1000):
+        answer += piece
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 502 Bad Gateway\r\n")
+    assert b"content-length: %d\r\n" % len(body) in head
+    assert b"connection: close" in head
+    assert case.custody._lingering == {case.number: case.custody._lingering[case.number]}
+    case.client.close()
+    case.go_until(lambda: not case.custody._lingering)
+    assert_closed(case.number)
+
+
+def test_a_client_that_stays_after_its_502_is_left_in_the_end(case, monkeypatch):
+    monkeypatch.setattr(module, "_LINGER_SECONDS", 0.01)
+    case.client.sendall(b"POST")
+    case.read(4)
+    case.slot[FLAGS] = Flag.CALLED
+    case.die()
+    case.go_until(lambda: not case.custody._lingering)
+    assert_closed(case.number)
+
+
+def test_who_still_waits_for_the_end_of_a_502_is_closed_with_custody(case):
+    case.client.sendall(b"POST")
+    case.read(4)
+    case.slot[FLAGS] = Flag.CALLED
+    case.die()
+
+
+def test_a_cut_answer_is_reset(tcp):
+    tcp.client.sendall(b"GET")
+    tcp.read(3)
+    tcp.write(b"HTTP/1.1 200")
+    assert tcp.die() == (Action.RESET, None)
+    with pytest.raises(ConnectionResetError) as found:
+        while tcp.client.recv(1000):
+            pass
+    assert found.value.errno == errno.ECONNRESET
+    assert_closed(tcp.number)
+
+
+def test_of_a_unix_socket_a_cut_answer_ends(monkeypatch):
+    """It knows no reset but for bytes that nobody read: the end of the stream is all that can be said."""
+    with contextlib.closing(Case("unix")) as case:
+        case.client.sendall(b"GET")
+        case.read(3)
+        case.write(b"HTTP/1.1 200")
+        assert case.die() == (Action.RESET, None)
+        assert case.client.recv(1000) == b"HTTP/1.1 200"
+        assert case.client.recv(1000) == b""
+
+
+@pytest.mark.parametrize(("flags", "action"), [(Flag.CLOSING, Action.FINISH), (Flag.OPAQUE, Action.CLOSE)])
+def test_what_ends_ends_with_all_that_was_sent(case, flags, action):
+    case.client.sendall(b"GET")
+    case.read(3)
+    case.write(b"answer")
+    case.slot[FINAL_BASE], case.slot[FINAL_END], case.slot[FLAGS] = 3, 6, flags
+    assert case.die() == (action, None)
+    assert case.client.recv(100) == b"answer"
+    assert case.client.recv(100) == b""
+    assert_closed(case.number)
+
+
+def test_each_outcome_is_counted_and_told_if_it_hurts(case, caplog):
+    case.client.sendall(b"POST")
+    case.read(4)
+    case.slot[FLAGS] = Flag.CALLED
+    case.die()
+    assert case.custody.counts == {Action.ANSWER: 1}
+    assert "connection 2: answered 502" in caplog.text
+
+
+def test_a_slot_begins_with_zeros(case):
+    case.slot[0] = case.slot[WORDS - 1] = 7
+    case.custody.end([2])
+    case.custody.keep(2, os.dup(case.client.fileno()))
+    assert not any(case.slot)
+
+
+def test_shut_ends_a_connection_that_a_worker_still_holds(case):
+    case.custody.shut([2])
+    assert case.client.recv(1) == b""
+    assert_closed(case.number)

@@ -1,0 +1,134 @@
+"""What the kernel says of a connection in custody: the facts on which the table of recovery rests."""
+
+import contextlib
+import select
+import socket
+
+import pytest
+
+from fdpass.serve import custody as module
+from fdpass.serve.recovery import Action, Facts
+from fdpass.serve.slots import FLAGS, Flag
+
+from ._custody_case import FAMILIES, Case
+
+
+@pytest.fixture(params=FAMILIES)
+def case(request):
+    with contextlib.closing(Case(request.param)) as case:
+        yield case
+
+
+@pytest.fixture(params=["ipv4", "ipv6"])
+def tcp(request):
+    with contextlib.closing(Case(request.param)) as case:
+        yield case
+
+
+def test_a_new_connection_has_read_and_written_nothing(case):
+    """Neither SYN is counted at the server's end."""
+    assert case.facts() == Facts(True, 0, 0)
+
+
+def test_what_was_read_is_what_was_received_less_what_waits(tcp):
+    tcp.client.sendall(b"x" * 1000)
+    assert tcp.facts() == Facts(True, 0, 0)
+    tcp.worker.recv(10)
+    assert tcp.facts() == Facts(True, 10, 0)
+    tcp.worker.recv(990, socket.MSG_WAITALL)
+    assert tcp.facts() == Facts(True, 1000, 0)
+
+
+def test_looking_is_not_reading(tcp):
+    tcp.client.sendall(b"x" * 10)
+    tcp.worker.recv(10, socket.MSG_PEEK | socket.MSG_WAITALL)
+    assert tcp.facts().read == 0
+
+
+@pytest.mark.parametrize("taken", [0, 3, 10])
+def test_the_clients_fin_is_not_taken_for_a_byte(tcp, taken):
+    """Linux counts it as received; FIONREAD leaves it out."""
+    tcp.client.sendall(b"x" * 10)
+    tcp.client.shutdown(socket.SHUT_WR)
+    tcp.worker.recv(taken, socket.MSG_WAITALL)
+    tcp.go_until(lambda: tcp.facts().read is not None and at_end(tcp.worker))
+    assert tcp.facts() == Facts(True, taken, 0)
+
+
+def test_not_even_when_it_was_read(tcp):
+    tcp.client.sendall(b"x" * 10)
+    tcp.client.shutdown(socket.SHUT_WR)
+    while tcp.worker.recv(100):
+        pass
+    assert tcp.facts() == Facts(True, 10, 0)
+
+
+def at_end(sock):
+    """Whether the peer's FIN has come."""
+    poller = select.poll()
+    poller.register(sock, select.POLLRDHUP)
+    return bool(poller.poll(0))
+
+
+def test_what_was_written_is_what_was_acknowledged_and_what_was_not_yet(tcp):
+    """Whether or not the client has read it, and however much is on its way."""
+    tcp.worker.setblocking(False)
+    sent = 0
+    for _ in range(4):
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sent += tcp.worker.send(b"y" * 65536)
+                assert tcp.facts() == Facts(True, 0, sent)
+        tcp.client.recv(200_000)
+        assert tcp.facts() == Facts(True, 0, sent)
+    assert sent > 100_000
+
+
+def test_both_directions_at_once(tcp):
+    for turn in range(1, 30):
+        tcp.client.sendall(b"x" * 7)
+        tcp.worker.recv(7, socket.MSG_WAITALL)
+        tcp.worker.sendall(b"y" * 13)
+        assert tcp.facts() == Facts(True, 7 * turn, 13 * turn)
+        tcp.client.recv(13, socket.MSG_WAITALL)
+        assert tcp.facts() == Facts(True, 7 * turn, 13 * turn)
+
+
+def test_a_packet_between_two_questions_does_not_make_them_disagree(tcp, monkeypatch):
+    """Bytes arrive after TCP_INFO was asked, and before FIONREAD: nothing was read all the same."""
+    asked = []
+    ask = module._ioctl
+
+    def late(number, request):
+        if len(asked) < 2:
+            tcp.client.sendall(b"x" * 100)
+            tcp.worker.recv(100 * (len(asked) + 1), socket.MSG_PEEK | socket.MSG_WAITALL)
+        asked.append(request)
+        return ask(number, request)
+
+    monkeypatch.setattr(module, "_ioctl", late)
+    assert tcp.facts() == Facts(True, 0, 0)
+    assert len(asked) > 2
+
+
+def test_a_client_that_is_gone(case):
+    case.client.close()
+    if not case.unix:  # a FIN is all that is known of it: the first write will tell
+        case.worker.sendall(b"y")
+    case.go_until(lambda: not case.facts().open)
+    assert case.die() == (Action.FINISH, None)
+
+
+def test_a_unix_sockets_facts_are_the_workers_marks():
+    with contextlib.closing(Case("unix")) as case:
+        case.client.sendall(b"x" * 10)
+        assert case.facts() == Facts(True, 0, 0)
+        case.read(6)
+        case.write(b"y" * 3)
+        assert case.facts() == Facts(True, 6, 3)
+        case.slot[FLAGS] = Flag.READING
+        assert case.facts() == Facts(True, None, 3)
+        case.slot[FLAGS] = Flag.WRITING
+        assert case.facts() == Facts(True, 6, None)
+        case.client.shutdown(socket.SHUT_WR)
+        assert case.facts().open

@@ -1,0 +1,245 @@
+"""Receive buffers in shared memory: which one is taken, what is freed, and what the slot says of them when."""
+
+import contextlib
+import mmap
+import os
+
+import pytest
+
+from fdpass.memory import common, mapped
+from fdpass.serve.buffers import Buffers
+from fdpass.serve.intake import Intake
+from fdpass.serve.slots import ATTEMPT, BASE, BUFFER, BUFFER_SIZE, FLAGS, ORIGIN, READ, WORDS, Flag
+
+PAGE = mmap.PAGESIZE
+
+
+class Memory:
+    """Buffers in a memfd, and a slot."""
+
+    def __init__(self, count):
+        self.memory = common(count * BUFFER_SIZE, name="fdpass-test")
+        self.map = mapped(self.memory)
+        self.buffers = Buffers(self.map)
+        self.words = [0] * WORDS
+        self.scratch = memoryview(bytearray(BUFFER_SIZE))
+
+    @property
+    def resident(self):
+        """Bytes that the kernel holds of it."""
+        return os.fstat(self.memory.fileno()).st_blocks * 512
+
+    def intake(self, *, marks=False):
+        return Intake(self.words, self.buffers, self.scratch, marks=marks)
+
+    def close(self):
+        for view in self.buffers._views:
+            view.release()
+        self.map.close()
+        self.memory.close()
+
+
+@pytest.fixture
+def memory():
+    with contextlib.closing(Memory(4)) as memory:
+        yield memory
+
+
+def come(intake, data):
+    """The kernel reads, in as many calls as it takes; what was to be fed on."""
+    fed = b""
+    while data:
+        view = intake.place(-1)
+        count = min(len(view), len(data))
+        view[:count] = data[:count]
+        fed += intake.came(count)
+        data = data[count:]
+    return fed
+
+
+def content(memory, start, stop):
+    """What the dispatcher finds between two positions."""
+    base = (memory.words[BUFFER] - 1) * BUFFER_SIZE - memory.words[ORIGIN]
+    return memory.map[base + start : base + stop]
+
+
+# Buffers
+
+
+def test_the_last_one_given_back_is_the_next_one_taken(memory):
+    buffers = memory.buffers
+    assert [buffers.take() for _ in range(3)] == [1, 2, 3]
+    for number in (2, 1, 3):
+        buffers.give_back(number, 10)
+    assert [buffers.take() for _ in range(4)] == [3, 1, 2, 4]
+
+
+def test_there_are_no_more_than_there_is_memory_for(memory):
+    taken = [memory.buffers.take() for _ in range(6)]
+    assert taken == [1, 2, 3, 4, 0, 0]
+    memory.buffers.give_back(3, 0)
+    assert memory.buffers.take() == 3
+
+
+def test_no_memory_is_no_buffer():
+    assert Buffers(mmap.mmap(-1, PAGE)).take() == 0
+
+
+def test_none_overlaps_another(memory):
+    numbers = [memory.buffers.take() for _ in range(4)]
+    for number in numbers:
+        memory.buffers.view(number)[:] = bytes([number]) * BUFFER_SIZE
+    assert memory.map[:] == b"".join(bytes([number]) * BUFFER_SIZE for number in numbers)
+
+
+def test_a_buffer_costs_a_page_once_it_was_used(memory):
+    """What a large request touched beyond it goes back to the kernel."""
+    number = memory.buffers.take()
+    memory.buffers.view(number)[:] = b"x" * BUFFER_SIZE
+    assert memory.resident == BUFFER_SIZE
+    memory.buffers.give_back(number, BUFFER_SIZE)
+    assert memory.resident == PAGE
+
+
+def test_untouched_pages_are_not_asked_for(memory):
+    number = memory.buffers.take()
+    memory.buffers.view(number)[:PAGE] = b"x" * PAGE
+    memory.buffers.give_back(number, PAGE)
+    assert memory.resident == PAGE
+
+
+def test_freeing_one_touches_no_neighbour(memory):
+    numbers = [memory.buffers.take() for _ in range(3)]
+    for number in numbers:
+        memory.buffers.view(number)[:] = bytes([number]) * BUFFER_SIZE
+    memory.buffers.give_back(2, BUFFER_SIZE)
+    assert memory.map[:BUFFER_SIZE] == b"\1" * BUFFER_SIZE
+    assert memory.map[2 * BUFFER_SIZE : 3 * BUFFER_SIZE] == b"\3" * BUFFER_SIZE
+
+
+# Intake
+
+
+def test_bytes_are_where_the_slot_says(memory):
+    memory.words[BASE] = 700
+    intake = memory.intake()
+    assert come(intake, b"GET / HTTP/1.1\r\n") == b"GET / HTTP/1.1\r\n"
+    assert come(intake, b"\r\n") == b"\r\n"
+    assert (memory.words[BUFFER], memory.words[ORIGIN], memory.words[FLAGS]) == (1, 700, 0)
+    assert content(memory, 700, 718) == b"GET / HTTP/1.1\r\n\r\n"
+    assert intake.read == 718
+
+
+def test_an_idle_connection_has_no_buffer(memory):
+    intake = memory.intake()
+    assert memory.words[BUFFER] == 0
+    come(intake, b"x")
+    intake.release()
+    assert memory.words[BUFFER] == 0
+    assert memory.buffers.take() == 1
+
+
+def test_a_request_that_was_handed_over_begins_in_the_buffer(memory):
+    memory.words[BASE] = 50
+    intake = memory.intake()
+    assert intake.begin(b"GET / HT")
+    intake.read += 8
+    come(intake, b"TP/1.1")
+    assert content(memory, 50, 64) == b"GET / HTTP/1.1"
+
+
+def test_a_full_buffer_is_used_again_and_the_slot_says_so_first(memory):
+    intake = memory.intake()
+    come(intake, b"x" * BUFFER_SIZE)
+    assert memory.words[FLAGS] == 0
+    view = intake.place(-1)
+    assert len(view) == BUFFER_SIZE
+    assert memory.words[FLAGS] == Flag.OVERFLOW
+    assert memory.words[ORIGIN] == 0
+    assert come(intake, b"y" * 100 + b"z" * BUFFER_SIZE) == b"y" * 100 + b"z" * BUFFER_SIZE
+
+
+def test_after_an_overflow_the_next_request_is_where_it_is(memory):
+    """Its bytes came behind those of one that was too large."""
+    intake = memory.intake()
+    come(intake, b"x" * BUFFER_SIZE + b"y" * 10 + b"next")
+    intake.refer()
+    assert memory.words[ORIGIN] == BUFFER_SIZE
+    assert content(memory, BUFFER_SIZE + 10, BUFFER_SIZE + 14) == b"next"
+
+
+def test_without_an_overflow_the_origin_stays(memory):
+    intake = memory.intake()
+    come(intake, b"one")
+    intake.refer()
+    assert memory.words[ORIGIN] == 0
+
+
+def test_when_no_buffer_is_free_it_is_served_all_the_same_and_the_slot_says_so(memory):
+    for _ in range(4):
+        memory.buffers.take()
+    intake = memory.intake()
+    data = bytes(range(256)) * 600
+    assert come(intake, data) == data
+    assert (memory.words[BUFFER], memory.words[FLAGS]) == (0, Flag.OVERFLOW)
+    assert intake.read == len(data)
+    intake.refer()
+    intake.release()
+    assert memory.words[ORIGIN] == 0
+
+
+def test_a_buffer_that_comes_free_later_does_not_pass_for_the_whole(memory):
+    for _ in range(4):
+        memory.buffers.take()
+    intake = memory.intake()
+    come(intake, b"begun")
+    memory.buffers.give_back(2, 0)
+    come(intake, b" and ended")
+    assert (memory.words[BUFFER], memory.words[ORIGIN]) == (2, 5)
+    assert memory.words[FLAGS] & Flag.OVERFLOW
+
+
+@pytest.mark.parametrize("size", [BUFFER_SIZE, BUFFER_SIZE + 10, 3 * BUFFER_SIZE + 5])
+def test_of_a_large_request_only_a_page_remains(memory, size):
+    """Also if it went round, and the last of it lies at the buffer's start."""
+    intake = memory.intake()
+    come(intake, b"x" * size)
+    assert memory.resident == BUFFER_SIZE
+    intake.release()
+    assert memory.resident == PAGE
+
+
+@pytest.mark.parametrize("taken", [0, 4], ids=["in a buffer", "in none"])
+def test_of_a_unix_socket_a_read_is_marked_before_and_after(memory, taken):
+    for _ in range(taken):
+        memory.buffers.take()
+    intake = memory.intake(marks=True)
+    intake.place(-1)
+    assert memory.words[FLAGS] & Flag.READING
+    assert memory.words[READ] == 0
+    intake.came(10)
+    assert not memory.words[FLAGS] & Flag.READING
+    assert memory.words[READ] == 10
+
+
+def test_of_a_tcp_socket_nothing_is_marked(memory):
+    intake = memory.intake()
+    come(intake, b"x" * 10)
+    assert (memory.words[FLAGS], memory.words[READ]) == (0, 0)
+
+
+@pytest.mark.parametrize("marks", [False, True])
+def test_once_the_connection_is_lost_nothing_is_written_into_its_slot(memory, marks):
+    """It is another connection's by then; and its buffer is another's too."""
+    intake = memory.intake(marks=marks)
+    come(intake, b"x" * 10)
+    intake.forget()
+    assert memory.words[BUFFER] == 0
+    assert memory.buffers.take() == 1
+    before = list(memory.words)
+    come(intake, b"y" * (BUFFER_SIZE + 10))
+    intake.refer()
+    intake.release()
+    intake.forget()
+    assert memory.words == before
+    assert memory.words[ATTEMPT] == 0

@@ -1,0 +1,257 @@
+"""The listening sockets of a server: bound, adopted, removed; and nothing left of those that cannot be had."""
+
+import errno
+import os
+import socket
+import stat
+
+import pytest
+
+from fdpass import Fd
+from fdpass.activation import Inherited
+from fdpass.errors import AddressInUse, CallFailed, ConfigError, NotPermitted
+from fdpass.serve.listener import listen_at, name_of, parse
+from fdpass.testing import call_fails, same_file
+
+LOCAL = "127.0.0.1:0"
+
+
+def close(listeners):
+    for listening in listeners:
+        listening.close()
+
+
+@pytest.mark.parametrize(
+    ("bind", "expected"),
+    [
+        ("127.0.0.1:80", ("127.0.0.1", 80)),
+        ("localhost:0", ("localhost", 0)),
+        (":8000", ("0.0.0.0", 8000)),
+        ("[::1]:65535", ("::1", 65535)),
+        ("[fe80::1%eth0]:1", ("fe80::1%eth0", 1)),
+        ("[::ffff:192.0.2.1]:1", ("::ffff:192.0.2.1", 1)),
+    ],
+)
+def test_addresses(bind, expected):
+    assert parse(bind) == expected
+
+
+@pytest.mark.parametrize(
+    "bind",
+    ["", "host", "80", "host:", "host:x", "host:65536", "host:-1", "::1:80", "[::1]", "[]:80", "a/b:80", "h:٣"],
+)
+def test_what_is_no_address_says_how_to_write_one(bind):
+    with pytest.raises(ConfigError, match=r"write HOST:PORT, \[::1\]:PORT, unix:PATH or fd://N"):
+        parse(bind)
+    with pytest.raises(ConfigError):
+        listen_at([bind], 1)
+
+
+def test_it_listens_at_a_port_without_blocking():
+    (listening,) = listeners = listen_at([LOCAL], 5)
+    host, port = listening.sock.getsockname()
+    assert listening.name == name_of(listening.sock) == f"{host}:{port}"
+    assert not listening.sock.getblocking()
+    assert not listening.sock.get_inheritable()
+    assert listening.sock.proto == socket.IPPROTO_TCP
+    with pytest.raises(BlockingIOError):
+        listening.sock.accept()
+    with socket.create_connection((host, port), 10):
+        listening.sock.accept()[0].close()
+    close(listeners)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host, port), 10)
+
+
+def test_a_port_with_connections_in_time_wait_can_be_bound_again():
+    (listening,) = listen_at([LOCAL], 5)
+    client = socket.create_connection(listening.sock.getsockname(), 10)
+    server, _ = listening.sock.accept()
+    server.close()  # the one that closes first has TIME_WAIT
+    client.recv(1)
+    client.close()
+    listening.close()
+    close(listen_at([listening.name], 5))
+
+
+def test_ipv6():
+    try:
+        (listening,) = listen_at(["[::1]:0"], 5)
+    except CallFailed:
+        pytest.skip("this machine has no IPv6")
+    assert listening.name.startswith("[::1]:")
+    assert listening.sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    listening.close()
+
+
+def test_a_unix_socket_is_for_whoever_reaches_its_folder_and_is_removed(tmp_path):
+    path = tmp_path / "socket"
+    (listening,) = listen_at([f"unix:{path}"], 5)
+    assert listening.name == f"unix:{path}"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666
+    assert not listening.sock.getblocking()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+    listening.close()
+    assert not path.exists()
+    listening.close()
+
+
+def test_the_file_of_a_unix_socket_is_left_alone_once_it_is_anothers(tmp_path):
+    path = tmp_path / "socket"
+    (listening,) = listen_at([f"unix:{path}"], 5)
+    path.unlink()
+    path.touch()
+    listening.close()
+    assert path.exists()
+
+
+def test_an_abstract_address():
+    (listening,) = listen_at([f"unix:@fdpass-test-{os.getpid()}"], 5)
+    assert listening.name == f"unix:@fdpass-test-{os.getpid()}"
+    assert listening.file is None
+    listening.close()
+
+
+def test_who_listens_there_already_is_an_error_that_says_what_to_do(tmp_path):
+    taken = listen_at([LOCAL, f"unix:{tmp_path}/socket"], 5)
+    for listening in taken:
+        with pytest.raises(AddressInUse, match="somebody listens there already") as caught:
+            listen_at([LOCAL, listening.name], 5)
+        assert listening.name.removeprefix("unix:") in str(caught.value)
+    assert (tmp_path / "socket").exists()
+    close(taken)
+
+
+def test_a_host_that_does_not_exist_is_named():
+    """A name that no resolver has to be asked for: it cannot be one."""
+    with pytest.raises(ConfigError, match=r"--bind '300\.1\.2\.3\.:0': this host has no address"):
+        with call_fails(socket, "getaddrinfo", errno.EIO):
+            listen_at(["300.1.2.3.:0"], 5)
+
+
+def test_an_address_of_another_machine_is_named():
+    with pytest.raises(CallFailed, match=r"cannot listen at 192\.0\.2\.1:0"):
+        listen_at(["192.0.2.1:0"], 5)
+
+
+# Adopted
+
+
+def test_a_descriptor_is_adopted():
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        number = os.dup(sock.fileno())
+        os.set_inheritable(number, True)
+        (listening,) = listen_at([f"fd://{number}"], 5)
+        assert listening.sock.fileno() == number
+        assert same_file(listening.sock, sock)
+        assert listening.name == name_of(sock)
+        assert not listening.sock.get_inheritable()
+        assert not listening.sock.getblocking()
+        listening.close()
+
+
+def test_an_adopted_unix_socket_keeps_its_file(tmp_path):
+    """Whoever made it, removes it."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "socket"))
+        sock.listen()
+        close(listen_at([f"fd://{os.dup(sock.fileno())}"], 5))
+    assert (tmp_path / "socket").exists()
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "1 ", "1/2", "1234567890", "٣"])
+def test_what_is_no_number_of_a_descriptor(text):
+    with pytest.raises(ConfigError, match="write fd://N, with the number of an open descriptor"):
+        listen_at([f"fd://{text}"], 5)
+
+
+def test_a_number_that_is_not_open_is_named():
+    number = os.dup(0)
+    os.close(number)
+    with pytest.raises(ConfigError, match=f"fd://{number}: .*is not open"):
+        listen_at([f"fd://{number}"], 5)
+
+
+def socket_that_does_not_listen():
+    return socket.socket().detach()
+
+
+def pipe():
+    reading, writing = os.pipe()
+    os.close(writing)
+    return reading
+
+
+def seqpacket_listener():
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sock.bind("")
+    sock.listen()
+    return sock.detach()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (socket_that_does_not_listen, "it is a socket, not a socket that listens"),
+        (pipe, "it is a pipe, not a socket that listens"),
+        (seqpacket_listener, "it listens, but not for streams"),
+    ],
+)
+def test_what_is_no_listener_for_streams_is_refused_and_closed(make, words):
+    """From either side; the fixture sees that it is closed."""
+    with pytest.raises(ConfigError, match=f"--bind fd://.*{words}"):
+        listen_at([f"fd://{make()}"], 5)
+    with pytest.raises(ConfigError, match=f"socket activation: {words}"):
+        listen_at([LOCAL], 5, [Inherited("web", Fd(make()))])
+
+
+def test_activated_sockets_come_first():
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        listeners = listen_at([LOCAL], 5, [Inherited("web", Fd(os.dup(sock.fileno())))])
+        assert len(listeners) == 2
+        assert listeners[0].name == name_of(sock)
+        close(listeners)
+
+
+# Nothing leaks
+
+
+@pytest.mark.parametrize(
+    "bad", ["nonsense", "fd://x", "192.0.2.1:0", "unix:", "unix:/nowhere/at/all"], ids=lambda bad: bad
+)
+def test_one_that_fails_closes_all_and_removes_the_files(tmp_path, bad):
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        given = [Inherited("web", Fd(os.dup(sock.fileno()))) for _ in range(3)]
+        with pytest.raises((ConfigError, CallFailed, ValueError)):
+            listen_at([LOCAL, f"unix:{tmp_path}/socket", bad], 5, given)
+        assert all(each.fd.closed for each in given)
+    assert os.listdir(tmp_path) == []
+
+
+def test_of_several_activated_the_rest_is_closed_if_one_is_refused():
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        good = [Fd(os.dup(sock.fileno())) for _ in range(2)]
+        with pytest.raises(ConfigError):
+            listen_at([], 5, [Inherited("a", good[0]), Inherited("b", Fd(pipe())), Inherited("c", good[1])])
+        assert all(fd.closed for fd in good)
+
+
+@pytest.mark.parametrize("call", ["bind", "listen", "setsockopt"])
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [(errno.EACCES, NotPermitted), (errno.ENOMEM, CallFailed), (errno.EADDRINUSE, AddressInUse)],
+)
+def test_a_call_that_fails_leaves_nothing(tmp_path, monkeypatch, call, number, kind):
+    class Failing(socket.socket):
+        pass
+
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    setattr(Failing, call, fail)
+    first = listen_at([f"unix:{tmp_path}/one"], 5)
+    monkeypatch.setattr(socket, "socket", Failing)
+    with pytest.raises(kind, match=r"cannot listen at 127\.0\.0\.1:0"):
+        listen_at([LOCAL], 5)
+    close(first)

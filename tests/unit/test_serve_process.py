@@ -1,0 +1,156 @@
+"""Start, watch and stop a child: it inherits its channel and standard streams, and is seen to end."""
+
+import errno
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from fdpass.errors import CallFailed
+from fdpass.serve import process
+from fdpass.testing import call_fails
+
+# What a child tells of itself over its channel, then it waits for the channel's end.
+CHILD = """
+import json, os, socket, sys
+fds = {}
+for number in os.listdir("/proc/self/fd"):
+    try:
+        fds[number] = os.readlink(f"/proc/self/fd/{number}")
+    except FileNotFoundError:  # with which the directory was read
+        pass
+sock = socket.socket(fileno=int(sys.argv[1]))
+told = {"fds": fds, "argv": sys.argv, "pgid": os.getpgid(0), "sid": os.getsid(0), "safe": sys.flags.safe_path}
+sock.sendall(json.dumps(told).encode() + b"\\n")
+sock.setblocking(True)
+sock.recv(1)
+sys.exit(7)
+"""
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """The name of a module that a child finds by PYTHONPATH."""
+    (tmp_path / "fdpass_test_child.py").write_text(CHILD)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return "fdpass_test_child"
+
+
+@pytest.fixture
+def pair():
+    ends = socket.socketpair()
+    for end in ends:
+        end.settimeout(60)
+    yield ends
+    for end in ends:
+        end.close()
+
+
+def told(sock):
+    with sock.makefile("rb") as file:
+        return json.loads(file.readline())
+
+
+def ended(child):
+    return bool(select.select([child.pidfd], [], [], 60)[0])
+
+
+def test_a_child_has_its_channel_and_standard_streams_and_nothing_else(module, pair):
+    """Not even what this process, by mistake, made inheritable."""
+    extra = os.open(os.devnull, os.O_RDONLY)
+    os.set_inheritable(extra, True)
+    child = process.start(module, pair[1], ["one", "two"])
+    os.close(extra)
+    found = told(pair[0])
+    number = pair[1].fileno()
+    assert found["fds"].keys() == {"0", "1", "2", str(number)}
+    assert found["fds"]["0"] == "/dev/null"
+    assert found["argv"][1:] == [str(number), "one", "two"]
+    pair[0].send(b"x")
+    assert child.reap() == 7
+
+
+def test_a_child_has_a_process_group_of_its_own_in_our_session(module, pair):
+    """So Ctrl-C at the terminal is the dispatcher's alone, and the terminal still ends them all."""
+    child = process.start(module, pair[1])
+    found = told(pair[0])
+    assert found["pgid"] == child.pid
+    assert found["sid"] == os.getsid(0)
+    pair[0].send(b"x")
+    child.reap()
+
+
+def test_the_working_directory_lends_no_module(module, pair, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    child = process.start(module, pair[1])
+    assert told(pair[0])["safe"]
+    pair[0].send(b"x")
+    child.reap()
+
+
+def test_a_child_sees_the_end_of_its_channel(module, pair):
+    """Though the parent keeps a copy of the child's end."""
+    child = process.start(module, pair[1])
+    told(pair[0])
+    pair[0].close()
+    assert ended(child)
+    assert child.reap() == 7
+    assert child.pidfd.closed
+
+
+def test_a_signal_reaches_it_and_a_dead_one_does_not_mind(module, pair):
+    child = process.start(module, pair[1])
+    told(pair[0])
+    child.signal(signal.SIGKILL)
+    assert ended(child)
+    child.signal(signal.SIGKILL)
+    assert child.reap() == -signal.SIGKILL
+    assert process.resident(child.pid) == 0
+
+
+def test_a_module_that_does_not_exist_ends_with_1(pair, capfd):
+    child = process.start("fdpass.no_such_module", pair[1])
+    assert child.reap() == 1
+    assert "no_such_module" in capfd.readouterr().err
+
+
+def test_a_program_that_cannot_be_run_is_named(pair, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    with pytest.raises(CallFailed, match="cannot start /no/such/python"):
+        process.start("fdpass", pair[1])
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE])
+def test_a_fork_that_fails_is_an_error_of_ours(pair, number):
+    with call_fails(subprocess, "Popen", number), pytest.raises(OSError, match="cannot start") as caught:
+        process.start("fdpass", pair[1])
+    assert caught.value.errno == number
+
+
+def test_a_child_that_cannot_be_watched_is_ended(module, pair):
+    """The fixture sees that it is gone."""
+    with call_fails(os, "pidfd_open", errno.EMFILE), pytest.raises(CallFailed, match="cannot watch a child"):
+        process.start(module, pair[1])
+
+
+def test_the_memory_of_a_process():
+    assert 2**20 < process.resident(os.getpid()) < 2**36
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (0, "exit code 0"),
+        (3, "exit code 3"),
+        (-9, "killed by SIGKILL"),
+        (-6, "killed by SIGABRT"),
+        (-99, "killed by signal 99"),
+    ],
+)
+def test_endings_in_words(status, words):
+    assert process.ending(status) == words

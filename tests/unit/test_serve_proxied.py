@@ -1,0 +1,213 @@
+"""The PROXY header of a real connection: read to its last byte and not a byte further, in its time."""
+
+import asyncio
+import importlib.util
+import socket
+import struct
+
+import pytest
+
+from fdpass.serve import proxied
+from fdpass.serve.passed import PassedSocket
+from fdpass.serve.proxied import read_header
+from fdpass.serve.proxy import ProxyError
+
+LOOPS = [pytest.param(asyncio.SelectorEventLoop, id="asyncio")]
+if importlib.util.find_spec("uvloop") is not None:
+    import uvloop
+
+    LOOPS.append(pytest.param(uvloop.new_event_loop, id="uvloop"))
+
+V1 = b"PROXY TCP4 192.0.2.1 198.51.100.7 56324 443\r\n"
+V2_TLS = b"\r\n\r\n\0\r\nQUIT\n\x21\x21" + struct.pack(
+    ">H16s16sHHBHBI", 36 + 8, bytes(15) + b"\1", bytes(15) + b"\2", 1, 2, 0x20, 5, 1, 0
+)
+LONG = b"\r\n\r\n\0\r\nQUIT\n\x21\x11" + struct.pack(">H4s4sHH", 4096, bytes(4), bytes(4), 1, 2) + (
+    b"\4" + struct.pack(">H", 4096 - 12 - 3) + bytes(4096 - 12 - 3)
+)  # fmt: skip
+HEADERS = {"v1": V1, "v2 with TLS": V2_TLS, "longest": LONG}
+
+
+def tcp():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname(), 60)
+        server, _ = listener.accept()
+    return server, client
+
+
+@pytest.fixture(params=[tcp, socket.socketpair], ids=["tcp", "unix"])
+def ends(request):
+    """The passed socket, non-blocking, and its client."""
+    server, client = request.param()
+    client.settimeout(60)
+    with client, PassedSocket(server.detach(), 0, lambda _: None) as passed:
+        passed.setblocking(False)
+        yield passed, client
+
+
+@pytest.fixture(params=LOOPS)
+def run(request):
+    with asyncio.Runner(loop_factory=request.param) as runner:
+        yield runner.run
+
+
+async def in_pieces(passed, client, data, size):
+    """Let the header come in pieces, each only once the reader waits for more."""
+    reading = asyncio.create_task(read_header(passed))
+    for start in range(0, len(data), size):
+        client.send(data[start : start + size])
+        for _ in range(3):
+            await asyncio.sleep(0)
+    await reading
+
+
+@pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
+def test_not_a_byte_of_what_follows_is_taken(run, ends, header):
+    passed, client = ends
+    client.sendall(header + b"GET / HTTP/1.1\r\n")
+    run(read_header(passed))
+    assert passed.recv(100) == b"GET / HTTP/1.1\r\n"
+
+
+@pytest.mark.parametrize(("header", "size"), [(V1, 1), (V1, 7), (V2_TLS, 1), (V2_TLS, 17), (LONG, 1000)])
+def test_a_header_may_come_in_pieces(run, ends, header, size):
+    """The last of them with the first bytes of the client's own."""
+    passed, client = ends
+    run(in_pieces(passed, client, header + b"rest", size))
+    rest = b""
+    while len(rest) < 4:
+        rest += passed.recv(4 - len(rest))
+    assert rest == b"rest"
+
+
+def test_the_socket_says_who_the_client_is(run, ends):
+    passed, client = ends
+    client.sendall(V1)
+    run(read_header(passed))
+    assert passed.getpeername() == ("192.0.2.1", 56324)
+    assert not passed.tls_by_proxy
+
+
+def test_ipv6_and_tls(run, ends):
+    passed, client = ends
+    client.sendall(V2_TLS)
+    run(read_header(passed))
+    assert passed.getpeername() == ("::1", 1)
+    assert passed.tls_by_proxy
+
+
+def test_of_a_health_check_the_addresses_are_the_connections_own(run, ends):
+    passed, client = ends
+    client.sendall(b"PROXY UNKNOWN\r\n")
+    run(read_header(passed))
+    assert passed.client is None
+    assert passed.getpeername() == client.getsockname()
+
+
+@pytest.mark.parametrize(
+    "data", [b"GET / HTTP/1.1\r\n\r\n", V1.replace(b"56324", b"x"), b"\r\n\r\n\0\r\nQUIT\n\x41\0\0\0"]
+)
+def test_what_is_no_header_is_refused_at_once(run, ends, data):
+    passed, client = ends
+    client.sendall(data)
+    with pytest.raises(ProxyError):
+        run(read_header(passed))
+
+
+class Counting(PassedSocket):
+    """Counts the reads, so that a test sees a reader which spins."""
+
+    reads = 0
+
+    def recv(self, *arguments):
+        self.reads += 1
+        return super().recv(*arguments)
+
+
+@pytest.mark.parametrize("pair", [tcp, socket.socketpair], ids=["tcp", "unix"])
+@pytest.mark.parametrize("data", [b"", b"P", V1[:20], V2_TLS[:14], V2_TLS[:30]])
+def test_an_end_within_the_header_is_seen_at_once(run, pair, data):
+    """Nothing more will come: waiting for it, or looking again and again, would be for ten seconds."""
+    server, client = pair()
+    with client, Counting(server.detach(), 0, lambda _: None) as passed:
+        passed.setblocking(False)
+        client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+        with pytest.raises(ProxyError, match="ended within the header"):
+            run(read_header(passed))
+        assert passed.reads < 10
+
+
+@pytest.mark.parametrize("pair", [tcp, socket.socketpair], ids=["tcp", "unix"])
+def test_a_slow_header_costs_a_read_for_each_piece(run, pair):
+    """A client that sends half a header and then nothing must not keep the worker busy."""
+    server, client = pair()
+    with client, Counting(server.detach(), 0, lambda _: None) as passed:
+        passed.setblocking(False)
+
+        async def slowly():
+            reading = asyncio.create_task(read_header(passed))
+            client.sendall(V1[:20])
+            for _ in range(100):
+                await asyncio.sleep(0)
+            client.sendall(V1[20:])
+            await reading
+
+        run(slowly())
+        assert passed.reads < 10
+
+
+def test_a_client_that_goes_away_is_an_error_of_the_system(run):
+    server, client = tcp()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    client.close()  # resets it
+    with PassedSocket(server.detach(), 0, lambda _: None) as passed, pytest.raises(ConnectionResetError):
+        passed.setblocking(False)
+        run(read_header(passed))
+
+
+@pytest.mark.parametrize("begun", [b"", V1[:9]])
+def test_a_header_that_does_not_come_is_not_waited_for(run, ends, monkeypatch, begun):
+    monkeypatch.setattr(proxied, "_SECONDS", 0.01)
+    passed, client = ends
+    client.sendall(begun)
+    with pytest.raises(TimeoutError):
+        run(read_header(passed))
+
+
+def test_the_loop_watches_nothing_afterwards(run, ends):
+    """The number may be another's by then; and the engine registers it itself."""
+    passed, client = ends
+
+    async def twice():
+        loop = asyncio.get_running_loop()
+        for data in (V1, b"nonsense\r\n"):
+            client.sendall(data)
+            try:
+                await read_header(passed)
+            except ProxyError:
+                pass
+            assert not loop.remove_reader(passed.fileno())
+
+    run(twice())
+
+
+def test_other_connections_are_served_while_one_is_slow(run):
+    """Two clients: the first says nothing, the second gets through."""
+    pairs = [socket.socketpair() for _ in range(2)]
+    passed = [PassedSocket(server.detach(), 0, lambda _: None) for server, _ in pairs]
+    for each in passed:
+        each.setblocking(False)
+
+    async def both():
+        silent = asyncio.create_task(read_header(passed[0]))
+        pairs[1][1].sendall(V1)
+        await read_header(passed[1])
+        assert not silent.done()
+        silent.cancel()
+        await asyncio.gather(silent, return_exceptions=True)
+
+    run(both())
+    assert passed[1].client == ("192.0.2.1", 56324)
+    for each in (*passed, *(client for _, client in pairs)):
+        each.close()

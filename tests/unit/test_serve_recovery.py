@@ -1,0 +1,192 @@
+"""The table of what becomes of a dead worker's connection: row by row, its bounds, and what is repeated when."""
+
+import itertools
+
+import pytest
+
+from fdpass.serve.recovery import MOST_ATTEMPTS, REPEATABLE, Action, Decision, Facts, decide
+from fdpass.serve.slots import (
+    ATTEMPT,
+    BASE,
+    BUFFER,
+    BUFFER_SIZE,
+    CALLED_BEFORE,
+    FINAL,
+    FINAL_BASE,
+    FINAL_END,
+    FLAGS,
+    ORIGIN,
+    READ,
+    SECOND,
+    WORDS,
+    WRITTEN,
+    WROTE,
+    Flag,
+)
+
+SAFE = Flag.CALLED | Flag.SAFE | Flag.IDEMPOTENT
+IDEMPOTENT = Flag.CALLED | Flag.IDEMPOTENT
+UNSAFE = Flag.CALLED
+
+
+def words(**named):
+    """A slot in which 1000 bytes were read and 5000 written before; what comes next is in buffer 1."""
+    slot = [0] * WORDS
+    places = {"base": BASE, "written": WRITTEN, "final_base": FINAL_BASE, "final_end": FINAL_END, "flags": FLAGS}
+    places |= {"attempt": ATTEMPT, "buffer": BUFFER, "origin": ORIGIN}
+    for name, value in ({"base": 1000, "written": 5000, "buffer": 1, "origin": 1000} | named).items():
+        slot[places[name]] = int(value)
+    return slot
+
+
+IDLE = Decision(Action.IDLE, 1000, 5000)
+REPLAY = Decision(Action.REPLAY, 1000, 5000, 0, 100, 1)
+AGAIN = Decision(Action.REPLAY, 1000, 5000, 0, 100, 1 + CALLED_BEFORE)
+DONE = {"final_base": 1100, "final_end": 5500}
+ROWS = {
+    "1: the peer has gone": ({}, Facts(False, None, None), Decision(Action.FINISH)),
+    "1: gone, whatever the state": ({"flags": Flag.OPAQUE}, Facts(False, 1, 1), Decision(Action.FINISH)),
+    "2: another protocol": ({"flags": Flag.OPAQUE}, Facts(True, 1000, 5000), Decision(Action.CLOSE)),
+    "2: TLS, for which nothing is known": (
+        {"flags": Flag.OPAQUE},
+        Facts(True, None, None),
+        Decision(Action.CLOSE),
+    ),
+    "2: answered, but not read": ({"flags": Flag.OPAQUE, **DONE}, Facts(True, 1050, 5500), Decision(Action.CLOSE)),
+    "3: it ends with its response": (
+        {"flags": SAFE | Flag.CLOSING, **DONE},
+        Facts(True, 1100, 5500),
+        Decision(Action.FINISH),
+    ),
+    "3: not before that is out": (
+        {"flags": SAFE | Flag.CLOSING, **DONE},
+        Facts(True, 1100, 5499),
+        Decision(Action.RESET),
+    ),
+    "4: nothing came": ({}, Facts(True, 1000, 5000), IDLE),
+    "4: the response is out": (
+        {"flags": UNSAFE, **DONE},
+        Facts(True, 1100, 5500),
+        Decision(Action.IDLE, 1100, 5500),
+    ),
+    "4: of a connection that never had a byte": (
+        {"base": 0, "written": 0},
+        Facts(True, 0, 0),
+        Decision(Action.IDLE),
+    ),
+    "5: not called": ({}, Facts(True, 1100, 5000), REPLAY),
+    "5: safe": ({"flags": SAFE}, Facts(True, 1100, 5000), AGAIN),
+    "5: its response was made but not sent": ({"flags": SAFE, **DONE}, Facts(True, 1100, 5000), AGAIN),
+    "5: the next request, behind a whole response": (
+        {"flags": UNSAFE, "attempt": 1, **DONE},
+        Facts(True, 1130, 5500),
+        Decision(Action.REPLAY, 1100, 5500, 100, 130, 1),
+    ),
+    "6: unsafe": ({"flags": UNSAFE}, Facts(True, 1100, 5000), Decision(Action.ANSWER)),
+    "6: unsafe, made but not sent": (
+        {"flags": UNSAFE, **DONE},
+        Facts(True, 1100, 5000),
+        Decision(Action.ANSWER),
+    ),
+    "6: no buffer": ({"buffer": 0}, Facts(True, 1100, 5000), Decision(Action.ANSWER)),
+    "6: more than a buffer": ({"flags": Flag.OVERFLOW}, Facts(True, 1100, 5000), Decision(Action.ANSWER)),
+    "6: it begins before the buffer": ({"origin": 1001}, Facts(True, 1100, 5000), Decision(Action.ANSWER)),
+    "7: part of a response": ({"flags": SAFE}, Facts(True, 1100, 5001), Decision(Action.RESET)),
+    "7: all but its last byte": ({"flags": SAFE, **DONE}, Facts(True, 1100, 5499), Decision(Action.RESET)),
+    "7: more than a response": ({"flags": SAFE, **DONE}, Facts(True, 1100, 5501), Decision(Action.RESET)),
+    "7: a doubt: less read than there was": ({}, Facts(True, 999, 5000), Decision(Action.RESET)),
+    "7: a doubt: less written than there was": ({}, Facts(True, 1000, 4999), Decision(Action.RESET)),
+    "7: a doubt: what was read is not known": ({}, Facts(True, None, 5000), Decision(Action.RESET)),
+    "7: a doubt: what was written is not known": ({}, Facts(True, 1000, None), Decision(Action.RESET)),
+}
+
+
+@pytest.mark.parametrize(("named", "facts", "expected"), ROWS.values(), ids=ROWS)
+def test_the_table(named, facts, expected):
+    assert decide(words(**named), facts, "safe") == expected
+
+
+@pytest.mark.parametrize("policy", REPEATABLE)
+@pytest.mark.parametrize(
+    "flags", [SAFE, IDEMPOTENT, UNSAFE, 0], ids=["safe", "idempotent", "unsafe", "not called"]
+)
+def test_what_may_be_repeated_is_a_setting(policy, flags):
+    """What was not called is no repetition: it is handed over under each of them."""
+    allowed = {"none": [0], "safe": [0, SAFE], "idempotent": [0, SAFE, IDEMPOTENT]}
+    action = decide(words(flags=flags), Facts(True, 1100, 5000), policy).action
+    assert action is (Action.REPLAY if flags in allowed[policy] else Action.ANSWER)
+
+
+@pytest.mark.parametrize("attempt", range(MOST_ATTEMPTS + 2))
+def test_a_call_is_repeated_once_and_a_request_that_kills_before_it_a_few_times(attempt):
+    """Deaths before the application was called do not use up the one repetition of the call."""
+    facts = Facts(True, 1100, 5000)
+    called = decide(words(flags=SAFE, attempt=attempt), facts, "idempotent")
+    again = decide(words(flags=SAFE, attempt=attempt + CALLED_BEFORE), facts, "idempotent")
+    fresh = decide(words(attempt=attempt), facts, "none")
+    assert (called.action, called.attempt) == (Action.REPLAY, attempt + 1 + CALLED_BEFORE)
+    assert again.action is Action.ANSWER
+    assert fresh.action is (Action.REPLAY if attempt < MOST_ATTEMPTS else Action.ANSWER)
+    if fresh.action is Action.REPLAY:
+        assert fresh.attempt == attempt + 1
+
+
+def test_attempts_are_those_of_one_request():
+    """An idle connection, and the request after one that was answered, begin anew."""
+    assert decide(words(attempt=MOST_ATTEMPTS), Facts(True, 1000, 5000), "safe").attempt == 0
+    after = decide(words(attempt=MOST_ATTEMPTS, flags=SAFE, **DONE), Facts(True, 1101, 5500), "safe")
+    assert (after.action, after.attempt) == (Action.REPLAY, 1)
+
+
+@pytest.mark.parametrize(("origin", "read"), list(itertools.product([0, 1, 1000], [-1, 0, 1])))
+def test_a_buffer_is_used_to_its_last_byte(origin, read):
+    """And not one further, wherever in it the request begins."""
+    facts = Facts(True, origin + BUFFER_SIZE + read, 5000)
+    decision = decide(words(origin=origin), facts, "safe")
+    if read <= 0:
+        start = 1000 - origin
+        assert decision == Decision(Action.REPLAY, 1000, 5000, start, BUFFER_SIZE + read, 1)
+    else:
+        assert decision.action is Action.ANSWER
+
+
+def test_of_a_unix_socket_the_workers_own_marks_are_not_looked_at_here():
+    """Whoever asks for the facts makes them of these words; a doubt is None there."""
+    slot = words()
+    slot[READ], slot[WROTE] = 7, 8
+    slot[FLAGS] = int(Flag.READING | Flag.WRITING)
+    assert decide(slot, Facts(True, 1000, 5000), "safe") == IDLE
+
+
+def test_a_raw_handlers_connection_gets_no_http_answer():
+    slot = words(flags=Flag.STREAM | Flag.OVERFLOW)
+    assert decide(slot, Facts(True, 1100, 5000), "safe").action is Action.RESET
+
+
+def test_a_raw_handlers_commit_counts_from_position_0_on_and_chooses_its_state():
+    """FINAL says that it stands though nothing was written, and SECOND goes with WRITTEN to the next worker."""
+    slot = words(base=0, written=0, final_base=40, final_end=FINAL | SECOND, flags=Flag.STREAM, origin=0)
+    assert decide(slot, Facts(True, 40, 0), "safe") == Decision(Action.IDLE, 40, SECOND)
+    slot = words(base=40, written=SECOND, flags=Flag.STREAM)
+    assert decide(slot, Facts(True, 40, 0), "safe") == Decision(Action.IDLE, 40, SECOND)
+
+
+def test_nothing_is_executed_again_or_forgotten_whatever_the_slot_says():
+    """Over many slots: what a decision promises follows from the facts alone."""
+    values = itertools.product(
+        [0, SAFE, UNSAFE, Flag.OVERFLOW, SAFE | Flag.CLOSING], [0, 5500], [0, 1], [0, 1], [1000, 1050, 1100, 1150]
+    )
+    for (flags, end, attempt, buffer, read), wrote in itertools.product(list(values), [5000, 5200, 5500, 5600]):
+        final = {"final_base": 1100, "final_end": end} if end else {}
+        slot = words(flags=flags, attempt=attempt, buffer=buffer, **final)
+        for policy in REPEATABLE:
+            decision = decide(slot, Facts(True, read, wrote), policy)
+            case = (slot, read, wrote, policy, decision)
+            if decision.action in {Action.IDLE, Action.REPLAY}:
+                assert decision.written == wrote, case
+                assert decision.base + decision.stop - decision.start == read, case
+            if decision.action is Action.REPLAY and wrote == 5000:
+                assert flags & (Flag.CALLED | Flag.OVERFLOW) == 0 or (flags & Flag.SAFE and policy != "none"), case
+            if decision.action is Action.ANSWER:
+                assert wrote in {5000, end}, case
+                assert read > 1000, case
