@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import copy
 import inspect
 import logging
 import signal
@@ -103,15 +102,13 @@ async def serving(app, **options):
 @contextlib.asynccontextmanager
 async def connected(server, app=None):
     """A connection put on the loop with a protocol object; the protocol, and the client's streams."""
-    config = server.config
-    if app is not None:
-        config = copy.copy(config)
-        config.loaded_app = app
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     protocol = server.config.http_protocol_class(
-        config=config, server_state=server.server_state, app_state=server.lifespan.state
+        config=server.config, server_state=server.server_state, app_state=server.lifespan.state
     )
+    if app is not None:
+        protocol.app = app
     await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, ours)
     reader, writer = await asyncio.open_connection(sock=theirs)
     try:

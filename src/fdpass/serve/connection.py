@@ -10,7 +10,7 @@ import asyncio
 import socket
 from typing import Any
 
-from fdpass.serve.intake import Intake, nowhere
+from fdpass.serve.intake import NOWHERE, Intake, nowhere
 from fdpass.serve.keeper import Keeper
 from fdpass.serve.outlet import Outlet
 from fdpass.serve.passed import PassedSocket
@@ -286,7 +286,7 @@ class Link(asyncio.BufferedProtocol):
         if not self.passed.returned:
             self.passed.shut_down()
         self._intake.forget()
-        self.words = nowhere()
+        self.words = NOWHERE
         self._outlet.forget(self.words)
         self.lost = self.ended = True
         self._event.set()

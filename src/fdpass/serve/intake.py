@@ -13,6 +13,10 @@ def nowhere() -> memoryview:
     return memoryview(bytearray(SLOT_SIZE)).cast("q")
 
 
+NOWHERE = nowhere()
+"""For all connections that are lost: what is still written for them stands where nobody reads it."""
+
+
 class Intake:
     """The reading side of one connection.
 
@@ -134,4 +138,4 @@ class Intake:
     def forget(self) -> None:
         """The slot is another connection's from now on."""
         self.release()
-        self._words = nowhere()
+        self._words = NOWHERE

@@ -11,7 +11,7 @@ import socket
 from typing import Any
 
 from fdpass.serve.fronts import Response, Transport
-from fdpass.serve.intake import Intake, nowhere
+from fdpass.serve.intake import NOWHERE, Intake
 from fdpass.serve.keeper import HttpKeeper
 from fdpass.serve.outlet import Outlet
 from fdpass.serve.passed import PassedSocket
@@ -94,7 +94,7 @@ class Kept(asyncio.BufferedProtocol):
 
     def _forget(self) -> None:
         """The slot may be another connection's soon, and the application of this one goes on."""
-        self.words = nowhere()
+        self.words = NOWHERE
         self.outlet.forget(self.words)
 
     def _expire(self, position: int) -> None:

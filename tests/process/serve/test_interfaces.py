@@ -87,7 +87,7 @@ def test_a_handler_of_bytes_serves_many_connections_at_once(serve, kind):
                 sock.sendall(b"line %d of %d\n" % (round, index))
             for index, sock in enumerate(held):
                 assert sock.recv(100) == b"LINE %d OF %d\n" % (round, index)
-        assert server.status()["workers"][0]["requests"] == 5
+        server.wait_status(lambda status: status["workers"][0]["requests"] == 5)
     finally:
         for sock in held:
             sock.close()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import logging
 import ssl
 from collections.abc import Iterator
@@ -130,23 +129,19 @@ class Engine:
 
     def _protocol(self, passed: PassedSocket) -> Any:
         """Uvicorn's protocol for a connection; in custody, behind ours."""
-        config, kept = self._config, None
-        if self._slots is not None:
-            words = self._slots[passed.slot * WORDS : (passed.slot + 1) * WORDS]
-            kept = Kept(self, passed, words)
-            config = copy.copy(config)
-            config.loaded_app = kept  # the application, called for this connection
         more = {"passed": passed} if passed.client is not None else {}
         protocol = self._http(
-            config=config,
+            config=self._config,
             server_state=self._server.server_state,
             app_state=self._server.lifespan.state,
             **more,
         )
-        if kept is None:
+        if self._slots is None:
             return protocol
-        self._kept.add(kept)
+        kept = Kept(self, passed, self._slots[passed.slot * WORDS : (passed.slot + 1) * WORDS])
+        protocol.app = kept  # the application, called for this connection
         kept.wrap(protocol)
+        self._kept.add(kept)
         return kept
 
     def flush_soon(self) -> None:
