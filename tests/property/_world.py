@@ -5,7 +5,6 @@ The worker may die after any store into the slot and after anything that the ker
 """
 
 import asyncio
-import copy
 import random
 from dataclasses import dataclass, field
 from unittest import mock
@@ -73,9 +72,10 @@ class World:
 
     def protocol(self, loaded, state):
         """Uvicorn's, for a connection."""
-        config = copy.copy(configured(self.http))
-        config.loaded_app = loaded
-        return config.http_protocol_class(config=config, server_state=state, app_state={})
+        config = configured(self.http)
+        protocol = config.http_protocol_class(config=config, server_state=state, app_state={})
+        protocol.app = loaded.call
+        return protocol
 
     def begin(self, scope):
         """The application is called."""

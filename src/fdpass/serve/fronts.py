@@ -17,7 +17,8 @@ class Response:
         self._kept = kept
         self._send = send
 
-    def __call__(self, message: Any) -> Any:
+    def send(self, message: Any) -> Any:
+        """What the application calls, and awaits the outcome of."""
         kept = self._kept
         if kept.response is not self:
             return self._send(message)  # after the end: the engine says what it thinks of that

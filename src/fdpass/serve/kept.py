@@ -205,7 +205,7 @@ class Kept(asyncio.BufferedProtocol):
 
     # From the application
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def call(self, scope: Any, receive: Any, send: Any) -> None:
         """The application, for this connection."""
         words = self.words
         kind = scope["type"]
@@ -219,7 +219,7 @@ class Kept(asyncio.BufferedProtocol):
                 self._border.opaque = True
                 words[FLAGS] |= _OPAQUE
             self.response = Response(self, send)
-            send = self.response
+            send = self.response.send
         else:
             words[FLAGS] |= _CALLED | _OPAQUE
         tally = self.keeper.tally

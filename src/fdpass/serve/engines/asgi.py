@@ -139,7 +139,7 @@ class Engine:
         if self._slots is None:
             return protocol
         kept = Kept(self, passed, self._slots[passed.slot * WORDS : (passed.slot + 1) * WORDS])
-        protocol.app = kept  # the application, called for this connection
+        protocol.app = kept.call  # the application, called for this connection
         kept.wrap(protocol)
         self._kept.add(kept)
         return kept
