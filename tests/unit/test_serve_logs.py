@@ -32,6 +32,7 @@ def stderr(capsys):
     before = [(logging.getLogger(name), vars(logging.getLogger(name)).copy()) for name in names]
     for logger, state in before:
         state["handlers"] = list(logger.handlers)
+        logger.setLevel(logging.NOTSET)  # whatever other tests of this process left
     yield Stderr(capsys)
     for logger, state in before:
         logger.handlers[:] = state["handlers"]

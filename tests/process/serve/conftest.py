@@ -79,7 +79,8 @@ class Server:
             self.process = subprocess.Popen(
                 [*command, *flags],
                 cwd=folder,
-                env={**os.environ, "NOTIFY_SOCKET": str(folder / "notify"), **env},
+                # Two versions of a file, of one size and one second, look the same to the cache of bytecode.
+                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "NOTIFY_SOCKET": str(folder / "notify"), **env},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
