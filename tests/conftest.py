@@ -1,6 +1,10 @@
 """For every test: nothing may be left open or running."""
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("suite", deadline=None)  # no test is timed
+hypothesis.settings.load_profile("suite")
 
 pytest_plugins = ["fdpass.testing.plugin"]
 

@@ -1,6 +1,7 @@
 """`Config`: each setting's type, bounds and choices, and messages that name the setting and the remedy."""
 
 import dataclasses
+import inspect
 import pathlib
 
 import pytest
@@ -22,7 +23,7 @@ def test_each_setting_is_tried_below():
 
 def test_each_setting_is_described():
     for name in NAMES:
-        assert f"\n        {name}: " in Config.__doc__
+        assert f"\n    {name}: " in inspect.cleandoc(Config.__doc__)
 
 
 def test_the_defaults_are_valid_and_there_are_two_workers_at_least():

@@ -19,6 +19,7 @@ def test_status_is_a_table_or_json_with_the_documented_keys(serve):
     server = serve()
     assert server.get()[0] == 200
     server.wait_connections(finished=1)
+    server.wait_status(lambda status: any(worker["handled"] for worker in status["workers"]))
     told = json.loads(server.cli("status", "--json").stdout)
     assert set(told["server"]) >= SERVER_KEYS
     assert set(told["connections"]) >= CONNECTION_KEYS
