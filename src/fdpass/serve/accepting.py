@@ -119,11 +119,6 @@ class Accepting:
         if member.row in self._refused:
             self.look()
 
-    def full(self, member: Member) -> None:
-        """A worker had no room for what it got: it gets nothing for a moment, for others may have."""
-        if self._members.get(member.row) is member:
-            self.refuse(member)
-
     def go_on(self) -> None:
         """Place what waits, and watch the listeners if more is welcome."""
         raise NotImplementedError
@@ -155,10 +150,11 @@ class Accepting:
         return min(self._loads, default=NEVER) != NEVER
 
     def refuse(self, member: Member) -> None:
-        """A worker gets nothing until `look` finds that it can take something."""
-        self._refused.add(member.row)
-        self._ledger.starved[member.row] = 1  # it will say when it takes something
-        self._loads[member.row] = NEVER
+        """A worker gets nothing until `look` finds that it can take something: for the moment it has no room."""
+        if self._members.get(member.row) is member:
+            self._refused.add(member.row)
+            self._ledger.starved[member.row] = 1  # it will say when it takes something
+            self._loads[member.row] = NEVER
 
     def _credit(self, member: Member) -> int:
         """How many connections a worker may get now; with 0 it is refused until it moves, or takes some."""

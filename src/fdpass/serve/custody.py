@@ -132,13 +132,8 @@ class Custody:
         decision = decide(words, self._facts(words, number), self.replay)
         self.counts[decision.action] += 1
         if decision.action in _TOLD:
-            log.log(
-                _TOLD[decision.action][0],
-                "connection %d: %s: %s",
-                slot,
-                decision.action.value,
-                *_TOLD[decision.action][1:],
-            )
+            level, reason = _TOLD[decision.action]
+            log.log(level, "connection %d: %s: %s", slot, decision.action.value, reason)
         if decision.action in {Action.IDLE, Action.REPLAY}:
             return decision.action, Saved(slot, number, self._prepared(words, decision, buffers))
         if decision.action is Action.ANSWER:

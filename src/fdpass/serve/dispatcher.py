@@ -268,7 +268,7 @@ class Dispatcher:
         if time.monotonic() > member.full + _FULL_SECONDS:
             member.full = time.monotonic()
             log.error("worker %d had no room for %d connection(s) that were passed to it", member.pid, len(slots))
-        self._accepting.full(member)
+        self._accepting.refuse(member)
         if self.custody is not None and isinstance(self._accepting, Passing):
             self._accepting.give_back(member, slots)
             return

@@ -206,26 +206,21 @@ class Kept(asyncio.BufferedProtocol):
     # From the application
 
     async def call(self, scope: Any, receive: Any, send: Any) -> None:
-        """The application, for this connection."""
+        """The application, for an HTTP request on this connection."""
         words = self.words
-        kind = scope["type"]
         about = {"attempt": words[ATTEMPT] % CALLED_BEFORE, "slot": self.passed.slot}
         scope["extensions"] = (
             {**scope["extensions"], "fdpass": about} if "extensions" in scope else {"fdpass": about}
         )
-        if kind == "http":
-            words[FLAGS] |= CALLED_BY_METHOD.get(scope["method"], _CALLED)
-            if self._done or not self._begun:  # the engine sees a request where `Border` saw none
-                self._border.opaque = True
-                words[FLAGS] |= _OPAQUE
-            self.response = Response(self, send)
-            send = self.response.send
-        else:
-            words[FLAGS] |= _CALLED | _OPAQUE
+        words[FLAGS] |= CALLED_BY_METHOD.get(scope["method"], _CALLED)
+        if self._done or not self._begun:  # the engine sees a request where `Border` saw none
+            self._border.opaque = True
+            words[FLAGS] |= _OPAQUE
+        self.response = Response(self, send)
         tally = self.keeper.tally
         tally.begun += 1
         try:
-            await self.keeper.app(scope, receive, send)
+            await self.keeper.app(scope, receive, self.response.send)
         finally:
             tally.over += 1
 

@@ -11,8 +11,8 @@ BEAT         worker      the monotonic clock in ns, stored by its event loop ten
 LAG          worker      how late its loop was at the last beat, in ns
 TAKEN        worker      connections that it took out of its channel, ever
 ACCEPTED     worker      connections that it accepted itself (``--accept worker``), ever
-REQUESTS     worker      requests in progress
-HANDLED      worker      requests that it has finished, ever
+REQUESTS     worker      requests in progress, at the last beat
+HANDLED      worker      requests that it had finished by then, ever
 STARVED      dispatcher  1 while it waits for this worker to take something
 ENDED        worker      connections that it noted in its ring as ended, ever
 SEEN         dispatcher  of these, how many it has read

@@ -78,5 +78,5 @@ class Outlet:
             self._words[FLAGS] &= ~_WRITING
 
     def forget(self, words: memoryview) -> None:
-        """The slot is another connection's from now on: this is one of none."""
+        """The slot is another connection's from now on; these words are nobody's."""
         self._words = words

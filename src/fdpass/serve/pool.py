@@ -61,7 +61,7 @@ class Owner(Protocol):
         """A worker has ended. Returns what became of its connections: "" if it had none."""
 
     def settled(self) -> None:
-        """Something has ended that somebody may wait for: see `Pool.reloading`, `Pool.complete`."""
+        """Something has ended that somebody may wait for: see `Pool.candidate`, `Pool.complete`."""
 
 
 class Pool:

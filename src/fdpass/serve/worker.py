@@ -135,9 +135,7 @@ class Worker:
             self._take(messages.slots_of(message.data), release(message))
         elif word == messages.REPLAY:
             slot, read = messages.replayed(message.data)
-            self._ledger.taken[self._row] += 1
-            (number,) = release(message)
-            self._serve(slot, number, read)
+            self._take([slot], release(message), read)
         elif word == messages.TURN:
             index, *slots = messages.slots_of(message.data)
             self._accept(self.setup.listeners[index], slots)
@@ -146,10 +144,10 @@ class Worker:
         elif word in {messages.RETIRE, messages.END}:
             self._leave(streams=word == messages.RETIRE)
 
-    def _take(self, slots: Any, numbers: list[int]) -> None:
+    def _take(self, slots: Any, numbers: list[int], read: bytes = b"") -> None:
         self._ledger.taken[self._row] += len(slots)
         for slot, number in zip(slots, numbers, strict=True):
-            self._serve(slot, number)
+            self._serve(slot, number, read)
         if self._ledger.starved[self._row]:
             self.tell(messages.ROOM)
 
@@ -179,12 +177,12 @@ class Worker:
                 break
             self._ledger.accepted[self._row] += 1
             used += 1
-            self._serve(slot, number)
+            self._serve(slot, number, b"")
         self.tell(messages.with_slots(messages.ACCEPTED, slots[:used]))
 
     # Connections
 
-    def _serve(self, slot: int, number: int, read: bytes = b"") -> None:
+    def _serve(self, slot: int, number: int, read: bytes) -> None:
         setup = self.setup
         passed = PassedSocket(number, slot, self._ended, family=setup.family, proto=setup.proto)
         passed.setblocking(False)

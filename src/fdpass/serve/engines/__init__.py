@@ -5,7 +5,9 @@ An engine is made for an application, started, given connections, and told once 
 
 from __future__ import annotations
 
+import asyncio
 import importlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,6 +15,8 @@ from fdpass.serve.application import positional
 from fdpass.serve.passed import PassedSocket
 from fdpass.serve.setup import Setup
 from fdpass.serve.tally import Tally
+
+_LAST_SECONDS = 1.0  # for a cancelled handler to clean up
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,17 @@ class Engine(Protocol):
             seconds: After so long, what is still in progress is cut.
             streams: Let what has no end of its own (WebSockets) stay for that long; else it is ended now.
         """
+
+
+async def end_tasks(tasks: Collection[asyncio.Task[None]], seconds: float) -> None:
+    """Wait for handlers; after ``seconds`` cancel those that are left, and let them clean up."""
+    if not tasks:
+        return
+    _, late = await asyncio.wait(tasks, timeout=seconds)
+    for task in late:
+        task.cancel()
+    if late:
+        await asyncio.wait(late, timeout=_LAST_SECONDS)
 
 
 def engine_for(interface: str, job: Job) -> Engine:

@@ -9,12 +9,11 @@ import mmap
 from fdpass.serve import tls
 from fdpass.serve.buffers import Buffers
 from fdpass.serve.connection import Connection, Link, Moved
-from fdpass.serve.engines import Job
+from fdpass.serve.engines import Job, end_tasks
 from fdpass.serve.passed import PassedSocket
 from fdpass.serve.slots import BUFFER_SIZE, WORDS
 
 log = logging.getLogger("fdpass.serve")
-_LAST_SECONDS = 1.0  # for a cancelled handler to clean up
 
 
 class Engine:
@@ -71,9 +70,4 @@ class Engine:
         if streams and self.keeps:
             for link in self._links.values():
                 link.leave()
-        if self._links:
-            _, late = await asyncio.wait(self._links, timeout=seconds)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late, timeout=_LAST_SECONDS)
+        await end_tasks(self._links, seconds)

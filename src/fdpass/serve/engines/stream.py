@@ -7,11 +7,10 @@ import logging
 from typing import Any
 
 from fdpass.serve import tls
-from fdpass.serve.engines import Job
+from fdpass.serve.engines import Job, end_tasks
 from fdpass.serve.passed import PassedSocket
 
 log = logging.getLogger("fdpass.serve")
-_LAST_SECONDS = 1.0  # for a cancelled handler to clean up
 
 
 class _Writer(asyncio.StreamWriter):
@@ -78,9 +77,4 @@ class Engine:
 
     async def finish(self, seconds: float, *, streams: bool) -> None:  # noqa: ARG002 - idle is not to be told here
         """Wait for the handlers; after ``seconds`` cancel them."""
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=seconds)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late, timeout=_LAST_SECONDS)
+        await end_tasks(self._tasks, seconds)
