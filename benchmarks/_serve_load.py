@@ -14,8 +14,8 @@ import select
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
@@ -226,37 +226,41 @@ class Running:
     def __init__(self, end: Connection, patience: float) -> None:
         self._end, self._patience = end, patience
 
-    def stop(self) -> Found:
+    def stop(self) -> Any:
         self._end.send(None)
         return self.wait()
 
-    def wait(self) -> Found:
+    def wait(self) -> Any:
         if not self._end.poll(self._patience):
             raise TimeoutError("the clients did not end")
-        found: Found = self._end.recv()
-        return found
+        return self._end.recv()
 
 
 @contextmanager
-def clients(load: Load) -> Iterator[Running]:
+def in_child(run: Callable[[Connection], Any], patience: float) -> Iterator[Running]:
     ours, theirs = FORK.Pipe()
 
     def child() -> None:
         ours.close()
         gc.disable()  # nothing here makes cycles
-        theirs.send(_Clients(load).run(theirs))
+        theirs.send(run(theirs))
 
     process = FORK.Process(target=child, daemon=True)
     process.start()
     theirs.close()
     try:
-        yield Running(ours, load.warmup + load.seconds + 10)
+        yield Running(ours, patience)
     finally:
         process.terminate()
         process.join()
         ours.close()
 
 
+def clients(load: Load) -> AbstractContextManager[Running]:
+    return in_child(lambda end: _Clients(load).run(end), load.warmup + load.seconds + 10)
+
+
 def measured(**load: Any) -> Found:
     with clients(Load(**load)) as running:
-        return running.wait()
+        found: Found = running.wait()
+        return found

@@ -7,7 +7,6 @@ and some open one per request. Whatever goes wrong is counted by kind; then the 
 from __future__ import annotations
 
 import errno
-import gc
 import heapq
 import random
 import re
@@ -15,12 +14,11 @@ import select
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
-from _serve_load import FORK
+from _serve_load import Running, in_child
 from _serve_processes import HOST
 
 TIMEOUT = 10.0  # seconds without an answer
@@ -253,35 +251,6 @@ class _Clients:
         return toll
 
 
-class Storming:
-    """Clients at work in a process of their own."""
-
-    def __init__(self, end: Connection) -> None:
-        self._end = end
-
-    def stop(self) -> Toll:
-        self._end.send(None)
-        if not self._end.poll(3 * TIMEOUT):
-            raise TimeoutError("the clients did not end")
-        toll: Toll = self._end.recv()
-        return toll
-
-
-@contextmanager
-def storming(storm: Storm) -> Iterator[Storming]:
-    ours, theirs = FORK.Pipe()
-
-    def child() -> None:
-        ours.close()
-        gc.disable()  # nothing here makes cycles
-        theirs.send(_Clients(storm).run(theirs))
-
-    process = FORK.Process(target=child, daemon=True)
-    process.start()
-    theirs.close()
-    try:
-        yield Storming(ours)
-    finally:
-        process.terminate()
-        process.join()
-        ours.close()
+def storming(storm: Storm) -> AbstractContextManager[Running]:
+    """Clients at work in a process of their own; what `Running.stop` returns is a `Toll`."""
+    return in_child(lambda end: _Clients(storm).run(end), 3 * TIMEOUT)
