@@ -1,5 +1,5 @@
-"""For the tests of serve's policy: `staff`, workers as the dispatcher sees them, real but for the process; and
-`new_office` and `works`, those who have them accept, and live.
+"""For the tests of serve: `staff`, workers as the dispatcher sees them, real but for the process; `new_office` and
+`works`, those who have them accept, and live; `case` and `tcp`, a connection in custody; `folder`, for modules.
 """
 
 import array
@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import time
 
 import pytest
@@ -25,6 +26,8 @@ from fdpass.serve.member import Member, State
 from fdpass.serve.passing import Passing
 from fdpass.serve.pool import Pool
 from fdpass.serve.upkeep import Upkeep
+
+from ._custody_case import FAMILIES, Case
 
 LATER = 10**18  # ns: a beat so far ahead that its worker moves for as long as any test lasts
 
@@ -283,3 +286,27 @@ def works(staff):
     yield make
     for each in made:
         each.close()
+
+
+@pytest.fixture(params=FAMILIES)
+def case(request):
+    """A connection in custody, of each family."""
+    with contextlib.closing(Case(request.param)) as case:
+        yield case
+
+
+@pytest.fixture(params=["ipv4", "ipv6"])
+def tcp(request):
+    """The same, of those for which the kernel keeps counters."""
+    with contextlib.closing(Case(request.param)) as case:
+        yield case
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Where modules of the test are; what it imports is forgotten afterwards."""
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        del sys.modules[name]

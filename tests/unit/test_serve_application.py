@@ -6,28 +6,9 @@ import sys
 import pytest
 
 from fdpass.errors import StartFailed
-from fdpass.serve.application import interface_of, is_async, load
+from fdpass.serve.application import interface_of, is_async
 
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """Where modules of the test are; what it imports is forgotten afterwards."""
-    monkeypatch.setattr(sys, "path", sys.path[:])
-    before = set(sys.modules)
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
-
-
-def write(folder, name, text):
-    path = folder / f"{name}.py"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-
-
-def loaded(folder, name, *, factory=False):
-    return load(name, str(folder), factory=factory)
-
+from ._modules import loaded, write
 
 # Load
 

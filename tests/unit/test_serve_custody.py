@@ -23,19 +23,7 @@ from fdpass.serve.slots import (
     Flag,
 )
 
-from ._custody_case import FAMILIES, HANG, Case, assert_closed
-
-
-@pytest.fixture(params=FAMILIES)
-def case(request):
-    with contextlib.closing(Case(request.param)) as case:
-        yield case
-
-
-@pytest.fixture(params=["ipv4", "ipv6"])
-def tcp(request):
-    with contextlib.closing(Case(request.param)) as case:
-        yield case
+from ._custody_case import HANG, Case, assert_closed
 
 
 def test_idle_leaves_the_connection_as_it_is(case):

@@ -10,19 +10,7 @@ from fdpass.serve import custody as module
 from fdpass.serve.recovery import Action, Facts
 from fdpass.serve.slots import FLAGS, Flag
 
-from ._custody_case import FAMILIES, Case
-
-
-@pytest.fixture(params=FAMILIES)
-def case(request):
-    with contextlib.closing(Case(request.param)) as case:
-        yield case
-
-
-@pytest.fixture(params=["ipv4", "ipv6"])
-def tcp(request):
-    with contextlib.closing(Case(request.param)) as case:
-        yield case
+from ._custody_case import Case
 
 
 def test_a_new_connection_has_read_and_written_nothing(case):

@@ -1,31 +1,15 @@
 """Why an application does not start, in a sentence and with its own traceback."""
 
-import sys
+import os
 
 import pytest
 
 from fdpass.errors import ConfigError, StartFailed
-from fdpass.serve.application import StartupFailed, explained, load
+from fdpass.serve.application import StartupFailed, explained
 
+from ._modules import loaded, write
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """Where modules of the test are; what it imports is forgotten afterwards."""
-    monkeypatch.setattr(sys, "path", sys.path[:])
-    before = set(sys.modules)
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
-
-
-def write(folder, name, text):
-    path = folder / f"{name}.py"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-
-
-def loaded(folder, name, *, factory=False):
-    return load(name, str(folder), factory=factory)
+HERE = os.path.dirname(__file__)
 
 
 def error_of(action):
@@ -33,7 +17,7 @@ def error_of(action):
         action()
     except BaseException as error:
         trace = error.__traceback__
-        while trace.tb_frame.f_code.co_filename == __file__:  # in a worker the first frames are fdpass's
+        while trace.tb_frame.f_code.co_filename.startswith(HERE):  # in a worker the first frames are fdpass's
             trace = trace.tb_next
         return error.with_traceback(trace)
     raise AssertionError("it did not fail")
