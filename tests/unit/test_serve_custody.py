@@ -36,12 +36,11 @@ def test_idle_leaves_the_connection_as_it_is(case):
     case.slot[FLAGS] = Flag.CALLED
     case.slot[ATTEMPT] = 1
     case.client.sendall(b"next")
-    action, saved = case.die()
-    assert (action, saved) == (Action.IDLE, (2, case.number, b""))
+    assert case.die() == (Action.IDLE, b"")
     places = (BASE, WRITTEN, FINAL_END, FLAGS, ATTEMPT, BUFFER, ORIGIN)
     assert [case.slot[place] for place in places] == [10, 20, 0, 0, 0, 0, 10]
     assert case.custody.number(2) == case.number
-    with socket.socket(fileno=os.dup(saved.number)) as heir:
+    with socket.socket(fileno=os.dup(case.number)) as heir:
         assert heir.recv(10) == b"next"
         heir.sendall(b"answer")
         assert case.client.recv(10) == b"answer"
@@ -53,10 +52,9 @@ def test_replay_gives_the_bytes_to_the_next(case):
     case.client.sendall(b"GET / HTTP/1.1\r\n\r\nmore")
     case.read(9)
     case.slot[FLAGS] = Flag.CALLED | Flag.SAFE
-    action, saved = case.die()
-    assert (action, saved) == (Action.REPLAY, (2, case.number, b"GET / HTT"))
+    assert case.die() == (Action.REPLAY, b"GET / HTT")
     assert [case.slot[place] for place in (BASE, ATTEMPT, BUFFER, FLAGS)] == [0, 1 + CALLED_BEFORE, 0, 0]
-    with socket.socket(fileno=os.dup(saved.number)) as heir:
+    with socket.socket(fileno=os.dup(case.number)) as heir:
         assert heir.recv(100) == b"P/1.1\r\n\r\nmore"
 
 
@@ -70,7 +68,7 @@ def test_a_502_arrives_whole_and_then_an_end(case, more):
     with contextlib.suppress(BlockingIOError):
         case.client.send(more)
     case.client.settimeout(HANG)
-    assert case.die() == (Action.ANSWER, None)
+    assert case.die() == (Action.ANSWER, b"")
     answer = b""
     while piece := case.client.recv(1000):
         answer += piece
@@ -105,7 +103,7 @@ def test_a_cut_answer_is_reset(tcp):
     tcp.client.sendall(b"GET")
     tcp.read(3)
     tcp.write(b"HTTP/1.1 200")
-    assert tcp.die() == (Action.RESET, None)
+    assert tcp.die() == (Action.RESET, b"")
     with pytest.raises(ConnectionResetError) as found:
         while tcp.client.recv(1000):
             pass
@@ -119,7 +117,7 @@ def test_of_a_unix_socket_a_cut_answer_ends(monkeypatch):
         case.client.sendall(b"GET")
         case.read(3)
         case.write(b"HTTP/1.1 200")
-        assert case.die() == (Action.RESET, None)
+        assert case.die() == (Action.RESET, b"")
         assert case.client.recv(1000) == b"HTTP/1.1 200"
         assert case.client.recv(1000) == b""
 
@@ -130,7 +128,7 @@ def test_what_ends_ends_with_all_that_was_sent(case, flags, action):
     case.read(3)
     case.write(b"answer")
     case.slot[FINAL_BASE], case.slot[FINAL_END], case.slot[FLAGS] = 3, 6, flags
-    assert case.die() == (action, None)
+    assert case.die() == (action, b"")
     assert case.client.recv(100) == b"answer"
     assert case.client.recv(100) == b""
     assert_closed(case.number)

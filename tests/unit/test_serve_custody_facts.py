@@ -104,7 +104,7 @@ def test_a_client_that_is_gone(case):
     if not case.unix:  # a FIN is all that is known of it: the first write will tell
         case.worker.sendall(b"y")
     case.go_until(lambda: not case.facts().open)
-    assert case.die() == (Action.FINISH, None)
+    assert case.die() == (Action.FINISH, b"")
 
 
 def test_a_unix_sockets_facts_are_the_workers_marks():

@@ -16,7 +16,7 @@ import struct
 import termios
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from fdpass._message import close_all
 from fdpass.memory import common, mapped
@@ -58,20 +58,6 @@ _TOLD = {
     Action.CLOSE: (logging.WARNING, "its worker died, and had a state of it that nobody else has"),
 }
 _DONTWAIT = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-
-
-class Saved(NamedTuple):
-    """A connection that another worker shall have.
-
-    Attributes:
-        slot: Its slot.
-        number: Our descriptor.
-        read: Bytes of a request that were read already.
-    """
-
-    slot: int
-    number: int
-    read: bytes
 
 
 class Custody:
@@ -121,11 +107,11 @@ class Custody:
             _shutdown(self._numbers[slot])
         self.end(slots)
 
-    def recover(self, slot: int, buffers: mmap.mmap | None) -> tuple[Action, Saved | None]:
+    def recover(self, slot: int, buffers: mmap.mmap | None) -> tuple[Action, bytes]:
         """A connection whose worker is dead: do with it what the table says.
 
         Returns:
-            What was done; and if another worker shall have it, what to hand over.
+            What was done; for IDLE and REPLAY another worker has to get it, with these bytes that were read of it.
         """
         number = self._numbers[slot]
         words = self._words[slot * WORDS : (slot + 1) * WORDS]
@@ -135,18 +121,17 @@ class Custody:
             level, reason = _TOLD[decision.action]
             log.log(level, "connection %d: %s: %s", slot, decision.action.value, reason)
         if decision.action in {Action.IDLE, Action.REPLAY}:
-            return decision.action, Saved(slot, number, self._prepared(words, decision, buffers))
+            return decision.action, self._prepared(words, decision, buffers)
         if decision.action is Action.ANSWER:
             del self._numbers[slot]
             self._answer(number)
-            return decision.action, None
-        if decision.action is Action.RESET:
+        elif decision.action is Action.RESET:
             with _borrowed(number) as sock, contextlib.suppress(OSError):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.end([slot])
         else:
             self.shut([slot])
-        return decision.action, None
+        return decision.action, b""
 
     def _prepared(self, words: memoryview, decision: Decision, buffers: mmap.mmap | None) -> bytes:
         read = b""

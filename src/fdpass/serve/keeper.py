@@ -16,29 +16,29 @@ class Keeper(Protocol):
     """The engine, for whatever keeps connections.
 
     Attributes:
-        app: The application.
         buffers: Of this worker.
         scratch: Where is read what shall not be kept.
-        loop: The running loop.
-        tally: Where requests are counted.
-        keep_alive: Seconds that an idle connection is kept.
     """
 
-    app: Any
     buffers: Buffers
     scratch: memoryview
-    loop: asyncio.AbstractEventLoop
-    keep_alive: float
-    tally: Tally
 
 
 class HttpKeeper(Keeper, Protocol):
     """The engine, for `fdpass.serve.kept.Kept`.
 
     Attributes:
+        app: The application.
+        loop: The running loop.
+        keep_alive: Seconds that an idle connection is kept.
+        tally: Where requests are counted.
         heads: Those whose response has begun, and whose head may wait for its body.
     """
 
+    app: Any
+    loop: asyncio.AbstractEventLoop
+    keep_alive: float
+    tally: Tally
     heads: list[Kept]
 
     def flush_soon(self) -> None:

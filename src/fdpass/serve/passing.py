@@ -195,9 +195,9 @@ class Passing(Accepting):
             return lost(self._accounts.lose_all(member.row))
         before = self._custody.counts.copy()
         for slot in self._accounts.slots_of(member.row):
-            action, saved = self._custody.recover(slot, member.map)
-            if saved is not None:
-                self._wait(slot, saved.number, saved.read)
+            action, read = self._custody.recover(slot, member.map)
+            if action in {Action.IDLE, Action.REPLAY}:
+                self._wait(slot, self._custody.number(slot), read)
             elif action is Action.FINISH:
                 self._accounts.finish(slot, member.row)
             else:

@@ -7,7 +7,7 @@ The kernel's counters tell what was read and written, and not the dead worker; t
 row  what is found                                                          then
 ===  =====================================================================  ===================
 1    the peer has closed or reset the connection                            FINISH
-2    another protocol, or TLS                                               CLOSE
+2    OPAQUE: only its worker could go on                                    CLOSE
 3    the response went out whole, and the connection ends with it           FINISH
 4    the response went out whole, or none is due, and nothing more was read IDLE
 5    nothing of a response was written; all of the request's bytes so far   REPLAY

@@ -89,7 +89,8 @@ class Flag(IntFlag):
         IDEMPOTENT: Its method is idempotent (9.2.2): calling again changes nothing more.
         OVERFLOW: Not all of it is in the buffer.
         CLOSING: The connection ends with this response.
-        OPAQUE: The connection has a state that only its worker knows: another protocol, or TLS.
+        OPAQUE: The connection has a state that only its worker knows: another protocol, TLS, or a request of which
+            it is not known where it ends, or that was answered before it had come.
         STREAM: A raw handler has the connection, which speaks no HTTP.
         READING: Unix sockets: a read may have happened that READ does not tell of yet.
         WRITING: Unix sockets: likewise.

@@ -20,9 +20,8 @@ class Engine:
     """See `fdpass.serve.engines.Engine`, and `fdpass.serve.keeper.Keeper`."""
 
     def __init__(self, job: Job) -> None:
-        self.app = job.app
-        self.tally = job.tally
-        self.keep_alive = job.setup.config.keep_alive
+        self._app = job.app
+        self._tally = job.tally
         self._ssl = tls.context(job.setup.config)
         self._slots = job.setup.slots if self._ssl is None else None
         self.keeps = self._slots is not None
@@ -32,7 +31,7 @@ class Engine:
 
     async def start(self) -> None:
         """Nothing has to be started."""
-        self.loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
 
     def take(self, passed: PassedSocket) -> None:
         """Serve a connection."""
@@ -40,15 +39,15 @@ class Engine:
         if self._slots is not None:
             words = self._slots[passed.slot * WORDS : (passed.slot + 1) * WORDS]
         link = Link(self, passed, words)
-        task = self.loop.create_task(self._serve(passed, link))
+        task = self._loop.create_task(self._serve(passed, link))
         self._links[task] = link
         task.add_done_callback(self._links.pop)
 
     async def _serve(self, passed: PassedSocket, link: Link) -> None:
-        self.tally.begun += 1
+        self._tally.begun += 1
         try:
-            await self.loop.connect_accepted_socket(lambda: link, passed, ssl=self._ssl)
-            await self.app(Connection(link))
+            await self._loop.connect_accepted_socket(lambda: link, passed, ssl=self._ssl)
+            await self._app(Connection(link))
             link.close()
         except Moved:
             link.let_go()
@@ -63,7 +62,7 @@ class Engine:
             link.close()
             raise
         finally:
-            self.tally.over += 1
+            self._tally.over += 1
 
     async def finish(self, seconds: float, *, streams: bool) -> None:
         """Let connections move if they can; wait for the handlers of others; after ``seconds`` cancel them."""
