@@ -1,8 +1,9 @@
-"""A worker of the custody tests: `Kept` between a simulated transport and uvicorn's protocol."""
+"""A worker of the custody tests: `Kept` between a simulated kernel and uvicorn's protocol."""
 
 import asyncio
+import mmap
+import select
 import socket
-from types import SimpleNamespace
 
 from uvicorn.server import ServerState
 
@@ -14,72 +15,75 @@ from ._requests import app
 SIZE = 500  # of a receive buffer here
 
 
-class Transport:
-    """As the loop's, with a socket that takes as much as the kernel has room for."""
+class Socket:
+    """The worker's socket: what it reads and writes is what the kernel has done, even if it dies at that."""
 
-    def __init__(self, worker, *, queues):
-        self.worker, self.queues = worker, queues
-        self.waiting = b""
-        self.reading, self.closing, self.lost, self.paused = True, False, False, False
-        self.protocol = worker.kept
+    slot = 7
+    returned = False
+    client = None
 
-    def write(self, data):
-        if not self.lost:
-            self.waiting += data
-            if not self.queues:
-                self.push()
-            if len(self.waiting) > 100 and not self.paused:
-                self.paused = True
-                self.protocol.pause_writing()
+    def __init__(self, worker, read):
+        self.worker, self.world, self.read = worker, worker.world, read
+        self.family = socket.AF_UNIX if self.world.unix else socket.AF_INET
 
-    def push(self):
-        world = self.worker.world
-        if not self.worker.dead and (room := min(world.room, len(self.waiting))):
-            world.room -= room
-            world.out += self.waiting[:room]
-            self.waiting = self.waiting[room:]
-            self.worker.happened()
-        if self.paused and len(self.waiting) <= 20:
-            self.paused = False
-            self.protocol.resume_writing()
-        if self.closing and not self.waiting:
-            self._lose()
+    def fileno(self):
+        return 99
 
-    def _lose(self):
-        if not self.lost:
-            self.lost = True
-            asyncio.get_running_loop().call_soon(self._tell)
+    def setsockopt(self, *_):
+        pass
 
-    def _tell(self):
-        self.worker.over = True
-        self.protocol.connection_lost(None)
+    def getpeername(self):
+        return "192.0.2.1", 1234
+
+    getsockname = getpeername
+
+    def shut_down(self):
+        pass
 
     def close(self):
-        self.closing, self.reading = True, False
-        if not self.waiting:
-            self._lose()
+        self.worker.over = True
 
-    def abort(self):
-        self.waiting = b""
-        self.close()
+    def _come(self, most):
+        world = self.world
+        if self.worker.dead or not world.incoming:
+            raise BlockingIOError
+        count = min(most, world.random.randint(1, world.most), len(world.incoming))
+        data, world.incoming = world.incoming[:count], world.incoming[count:]
+        world.read += count
+        return data
 
-    def get_write_buffer_size(self):
-        return len(self.waiting)
+    def recv_into(self, view, _, __):
+        data = self._come(len(view))
+        view[: len(data)] = data
+        self.worker.happened()
+        return len(data)
 
-    def is_closing(self):
-        return self.closing
+    def recv(self, most, _):
+        return self._come(most)
 
-    def pause_reading(self):
-        self.reading = False
+    def send(self, data, _):
+        world = self.world
+        count = min(world.room, len(data))
+        if self.worker.dead or not count:
+            raise BlockingIOError
+        world.room -= count
+        world.out += bytes(data[:count])
+        self.worker.happened()
+        return count
 
-    def resume_reading(self):
-        self.reading = not self.closing
 
-    def set_protocol(self, protocol):
-        self.protocol = protocol
+class Poller:
+    """What the worker waits for."""
 
-    def get_extra_info(self, name, default=None):
-        return default
+    def __init__(self, loop):
+        self.loop = loop
+        self.events = 0
+
+    def watch(self, number, events, call):
+        self.events, self.call = events, call
+
+    def unwatch(self, number):
+        self.events = 0
 
 
 class Words(list):
@@ -99,23 +103,20 @@ class Worker:
 
     def __init__(self, world, read):
         self.world, self.dead, self.over = world, False, False
-        self.memory = bytearray(SIZE * world.buffers)
+        self.memory = mmap.mmap(-1, SIZE * max(world.buffers, 1))
         self.buffers = buffers.Buffers(self.memory)
+        self.buffers._most = world.buffers
         self.scratch = memoryview(bytearray(SIZE))
-        self.app, self.keep_alive, self.loop = self.call, 5.0, asyncio.get_running_loop()
-        self.tally, self.heads, self.warm, self.undrained_ones = Tally(), [], [], []
-        self.flush_soon = self.sweep_soon = lambda: None
-        self.ended, self.undrained = lambda _: None, self.undrained_ones.append
+        self.app, self.poller = self.call, Poller(asyncio.get_running_loop())
+        self.tally, self.heads = Tally(), []
+        self.flush_soon = lambda: None
+        self.ended = lambda _: None
+        self.state = ServerState()
         words = Words(world.slot)
         words.worker = self
-        passed = SimpleNamespace(read=read, slot=7, returned=False, client=None)
-        passed.family = socket.AF_UNIX if world.unix else socket.AF_INET
-        passed.shut_down = lambda: None
-        self.kept = kept.Kept(self, passed, words)
-        self.transport = Transport(self, queues=world.queues)
-        self.state = ServerState()
-        self.kept.wrap(world.protocol(self.kept, self.state))
-        self.kept.connection_made(self.transport)
+        self.kept = kept.Kept(self, Socket(self, read), words)
+        self.kept.set_write_buffer_limits(100, 20)
+        self.kept.start(world.protocol(self.state))
 
     async def call(self, scope, receive, send):
         if not self.dead:
@@ -132,20 +133,14 @@ class Worker:
                 world.failures.append(error)
             self.dead = world.steps in world.deaths
 
-    def read(self, most):
-        """The kernel has bytes."""
-        world, transport = self.world, self.transport
-        if transport.protocol is not self.kept:
-            data, world.incoming = world.incoming[:most], world.incoming[most:]
-            world.read += len(data)
-            transport.protocol.data_received(data)
-            return
-        view = self.kept.get_buffer(-1)
-        if self.dead:
-            return
-        count = min(len(view), most, len(world.incoming))
-        view[:count] = world.incoming[:count]
-        world.incoming = world.incoming[count:]
-        world.read += count
-        self.happened()
-        self.kept.buffer_updated(count)
+    @property
+    def moves(self):
+        """What the loop would do now: each a function."""
+        moves = []
+        if self.poller.events & select.EPOLLIN and self.world.incoming:
+            moves.append(lambda: self.poller.call(select.EPOLLIN))
+        if self.poller.events & select.EPOLLOUT and self.world.room:
+            moves.append(lambda: self.poller.call(select.EPOLLOUT))
+        if self.heads:
+            moves.append(lambda: self.heads.pop().flush())
+        return moves

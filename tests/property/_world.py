@@ -29,7 +29,6 @@ class World:
         leaves: After which of all moves it retires.
         room: What the socket takes before its client reads.
         most: The most that one read or one drain moves.
-        queues: The transport sends at the end of a turn (uvloop's).
         outcome: What became of the connection at the last death.
     """
 
@@ -40,7 +39,6 @@ class World:
     leaves: frozenset = frozenset()
     room: int = 10_000
     most: int = 10_000
-    queues: bool = False
     unix: bool = False
     buffers: int = 2
     replay: str = "safe"
@@ -70,12 +68,10 @@ class World:
         self.replays = [0] * (len(self.requests) + 1)
         self.calls = [0] * (len(self.requests) + 1)  # of these, those whose worker had called the application
 
-    def protocol(self, loaded, state):
+    def protocol(self, state):
         """Uvicorn's, for a connection."""
         config = configured(self.http)
-        protocol = config.http_protocol_class(config=config, server_state=state, app_state={})
-        protocol.app = loaded.call
-        return protocol
+        return config.http_protocol_class(config=config, server_state=state, app_state={})
 
     def begin(self, scope):
         """The application is called."""
@@ -228,15 +224,12 @@ class World:
             self.moves += 1
             if self.moves in self.leaves:
                 worker.kept.leave()
-            if worker.warm and self.random.random() < 0.1 and worker.kept.cool():
-                worker.warm.clear()
             moves = self.possible(worker)
             quiet = 0 if moves else quiet + 1
             if moves and self.random.random() < 0.7:
                 self.random.choice(moves)()
             else:
                 await asyncio.sleep(0)
-                worker.transport.push()
 
     def client(self):
         """It sends what it need not wait for."""
@@ -247,19 +240,11 @@ class World:
             self.incoming += one.data
 
     def possible(self, worker):
-        some = self.random.randint(1, self.most)
-        moves = []
-        if worker.transport.reading and self.incoming:
-            moves.append(lambda: worker.read(some))
+        moves = worker.moves
         if self.room < self.capacity:
-            moves.append(lambda: self.drain(worker, some))
-        if worker.heads:
-            moves.append(lambda: worker.heads.pop().flush_head())
-        if worker.undrained_ones:
-            moves.append(lambda: worker.undrained_ones.pop().settle())
+            moves.append(self.drain)
         return moves
 
-    def drain(self, worker, some):
+    def drain(self):
         """The client reads."""
-        self.room = min(self.capacity, self.room + some)
-        worker.transport.push()
+        self.room = min(self.capacity, self.room + self.random.randint(1, self.most))

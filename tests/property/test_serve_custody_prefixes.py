@@ -69,11 +69,8 @@ PLACES = {
     "in pieces": {"most": 9, "room": 40},
     "byte by byte": {"most": 1},
     "slow client": {"room": 30, "most": 30},
-    "queued": {"queues": True},
-    "queued and slow": {"queues": True, "room": 60, "most": 25},
     "unix": {"unix": True},
     "unix and slow": {"unix": True, "room": 30, "most": 25},
-    "unix and queued": {"unix": True, "queues": True, "room": 50},
     "one buffer": {"buffers": 1, "most": 50},
     "no buffer": {"buffers": 0, "most": 50},
     "no buffer, unix": {"buffers": 0, "most": 50, "unix": True},
@@ -94,7 +91,7 @@ def test_each_moment_of_a_life_without_deaths_has_a_right_outcome(http, scenario
 
 @pytest.mark.parametrize(
     ("http", "place"),
-    [("h11", "at once"), ("httptools", "at once"), ("httptools", "queued and slow"), ("httptools", "unix")],
+    [("h11", "at once"), ("httptools", "at once"), ("httptools", "slow client"), ("httptools", "unix")],
 )
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_after_a_death_at_each_moment_the_next_worker_goes_on_rightly(http, scenario, place):

@@ -38,7 +38,6 @@ places = st.fixed_dictionaries(
     {
         "room": st.sampled_from([40, 150, 10_000]),
         "most": st.sampled_from([9, 30, 200, 10_000]),
-        "queues": st.booleans(),
         "unix": st.booleans(),
         "buffers": st.integers(0, 2),
         "replay": st.sampled_from(["none", "safe", "idempotent"]),

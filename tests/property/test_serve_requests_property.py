@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fdpass.serve.requests import Border
+from fdpass.serve.requests import Border, is_whole
 
 httptools = pytest.importorskip("httptools")
 
@@ -90,6 +90,17 @@ def test_what_is_not_there_wholly_is_not_complete(one, data):
     assert borders(short) == ([], False)
 
 
+@given(requests() | st.builds(bytes.__add__, requests(), requests()), st.data())
+def test_what_is_said_to_be_whole_is_one_request_and_no_more(sent, data):
+    """The quick answer, right also for what has come only in part."""
+    part = sent[: data.draw(st.integers(0, len(sent)))]
+    for each in (sent, part):
+        if is_whole(each):
+            assert borders(each) == ([len(each)], False)
+    simple = sent.find(b"\r\n\r\n") == len(sent) - 4 and b"ontent-" not in sent.lower()
+    assert is_whole(sent) or not simple or b"ransfer" in sent.lower()
+
+
 @given(st.binary(max_size=300), cuttings)
 def test_garbage_raises_nothing(data, cuts):
     borders(data, cuts)
@@ -164,6 +175,8 @@ def test_what_a_parser_takes_for_a_request_ends_there_or_is_opaque(end_by, data)
     """What it refuses is answered 400, and the connection closed: then nobody asks where it ended."""
     end = end_by(data)
     found, opaque = borders(data)
+    if is_whole(data):
+        assert end in {None, len(data)}
     if end is not None and found:
         assert found[0] == end or (opaque and found[0] >= end)
     elif end is not None:

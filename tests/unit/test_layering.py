@@ -92,16 +92,21 @@ _SERVE = """
 # a worker's; `python -m fdpass.serve.worker` runs it, and nobody imports it
 .setup: _message fd memory .access .buffers .config .ledger .listener .messages
 .buffers: .slots
-.fronts:
-.intake: .buffers .slots
+.poller:
+.timeouts:
+.transport: .passed .poller
+.parking: .passed .poller .timeouts
+.intake: .buffers .passed .slots
 .tally:
-.keeper: .buffers .tally
+.keeper: .buffers .poller .tally
 .outlet: .slots
-.kept: .fronts .intake .keeper .outlet .passed .requests .slots
+.gathering: .passed .poller .slots .transport
+.kept: .gathering .intake .keeper .passed .requests .slots
 .connection: .intake .keeper .outlet .passed .slots
 .proxied: .passed .proxy .slots
 .engines: .application .passed .setup .tally
-.engines.asgi: .access .application .engines .kept .passed .slots .tally .tls
+.engines.asgi: .access .application .engines .kept .parking .passed .poller .slots .tally .timeouts .tls
+    .transport
 .engines.stream: .engines .passed .tls
 .engines.connection: .buffers .connection .engines .passed .slots .tls
 .engines.blocking: .engines .passed .tls

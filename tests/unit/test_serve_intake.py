@@ -3,6 +3,7 @@
 import contextlib
 import mmap
 import os
+import socket
 
 import pytest
 
@@ -33,7 +34,7 @@ class Memory:
         return Intake(self.words, self.buffers, self.scratch, marks=marks)
 
     def close(self):
-        for view in self.buffers._views:
+        for view in self.buffers.views:
             view.release()
         self.map.close()
         self.memory.close()
@@ -43,6 +44,11 @@ class Memory:
 def memory():
     with contextlib.closing(Memory(4)) as memory:
         yield memory
+
+
+def take(buffers):
+    """The number of a buffer; 0 if there is none."""
+    return buffers.free.pop() if buffers.free or buffers.more() else 0
 
 
 def come(intake, data):
@@ -68,50 +74,50 @@ def content(memory, start, stop):
 
 def test_the_last_one_given_back_is_the_next_one_taken(memory):
     buffers = memory.buffers
-    assert [buffers.take() for _ in range(3)] == [1, 2, 3]
+    assert [take(buffers) for _ in range(3)] == [1, 2, 3]
     for number in (2, 1, 3):
         buffers.give_back(number, 10)
-    assert [buffers.take() for _ in range(4)] == [3, 1, 2, 4]
+    assert [take(buffers) for _ in range(4)] == [3, 1, 2, 4]
 
 
 def test_there_are_no_more_than_there_is_memory_for(memory):
-    taken = [memory.buffers.take() for _ in range(6)]
+    taken = [take(memory.buffers) for _ in range(6)]
     assert taken == [1, 2, 3, 4, 0, 0]
     memory.buffers.give_back(3, 0)
-    assert memory.buffers.take() == 3
+    assert take(memory.buffers) == 3
 
 
 def test_no_memory_is_no_buffer():
-    assert Buffers(mmap.mmap(-1, PAGE)).take() == 0
+    assert not Buffers(mmap.mmap(-1, PAGE)).more()
 
 
 def test_none_overlaps_another(memory):
-    numbers = [memory.buffers.take() for _ in range(4)]
+    numbers = [take(memory.buffers) for _ in range(4)]
     for number in numbers:
-        memory.buffers.view(number)[:] = bytes([number]) * BUFFER_SIZE
+        memory.buffers.views[number][:] = bytes([number]) * BUFFER_SIZE
     assert memory.map[:] == b"".join(bytes([number]) * BUFFER_SIZE for number in numbers)
 
 
 def test_a_buffer_costs_a_page_once_it_was_used(memory):
     """What a large request touched beyond it goes back to the kernel."""
-    number = memory.buffers.take()
-    memory.buffers.view(number)[:] = b"x" * BUFFER_SIZE
+    number = take(memory.buffers)
+    memory.buffers.views[number][:] = b"x" * BUFFER_SIZE
     assert memory.resident == BUFFER_SIZE
     memory.buffers.give_back(number, BUFFER_SIZE)
     assert memory.resident == PAGE
 
 
 def test_untouched_pages_are_not_asked_for(memory):
-    number = memory.buffers.take()
-    memory.buffers.view(number)[:PAGE] = b"x" * PAGE
+    number = take(memory.buffers)
+    memory.buffers.views[number][:PAGE] = b"x" * PAGE
     memory.buffers.give_back(number, PAGE)
     assert memory.resident == PAGE
 
 
 def test_freeing_one_touches_no_neighbour(memory):
-    numbers = [memory.buffers.take() for _ in range(3)]
+    numbers = [take(memory.buffers) for _ in range(3)]
     for number in numbers:
-        memory.buffers.view(number)[:] = bytes([number]) * BUFFER_SIZE
+        memory.buffers.views[number][:] = bytes([number]) * BUFFER_SIZE
     memory.buffers.give_back(2, BUFFER_SIZE)
     assert memory.map[:BUFFER_SIZE] == b"\1" * BUFFER_SIZE
     assert memory.map[2 * BUFFER_SIZE : 3 * BUFFER_SIZE] == b"\3" * BUFFER_SIZE
@@ -130,13 +136,37 @@ def test_bytes_are_where_the_slot_says(memory):
     assert intake.read == 718
 
 
+@pytest.mark.parametrize("marks", [False, True])
+@pytest.mark.parametrize("taken", [0, 4], ids=["in a buffer", "in none"])
+def test_receive_is_place_and_the_kernel_and_came(memory, marks, taken):
+    for _ in range(taken):
+        take(memory.buffers)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        intake = memory.intake(marks=marks)
+        with pytest.raises(BlockingIOError):
+            intake.receive(ours)
+        assert not memory.words[FLAGS] & Flag.READING
+        for data in (b"GET / HTTP/1.1\r\n", b"Host: x\r\n\r\n"):
+            theirs.send(data)
+            assert intake.receive(ours) == data
+        assert intake.read == 27
+        if not taken:
+            assert content(memory, 0, 27) == b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+        assert memory.words[READ] == (27 if marks else 0)
+        assert memory.words[FLAGS] == (Flag.OVERFLOW if taken else 0)
+        theirs.close()
+        assert intake.receive(ours) == b""
+        assert intake.read == 27
+
+
 def test_an_idle_connection_has_no_buffer(memory):
     intake = memory.intake()
     assert memory.words[BUFFER] == 0
     come(intake, b"x")
     intake.release()
     assert memory.words[BUFFER] == 0
-    assert memory.buffers.take() == 1
+    assert take(memory.buffers) == 1
 
 
 def test_a_request_that_was_handed_over_begins_in_the_buffer(memory):
@@ -177,7 +207,7 @@ def test_without_an_overflow_the_origin_stays(memory):
 
 def test_when_no_buffer_is_free_it_is_served_all_the_same_and_the_slot_says_so(memory):
     for _ in range(4):
-        memory.buffers.take()
+        take(memory.buffers)
     intake = memory.intake()
     data = bytes(range(256)) * 600
     assert come(intake, data) == data
@@ -190,7 +220,7 @@ def test_when_no_buffer_is_free_it_is_served_all_the_same_and_the_slot_says_so(m
 
 def test_a_buffer_that_comes_free_later_does_not_pass_for_the_whole(memory):
     for _ in range(4):
-        memory.buffers.take()
+        take(memory.buffers)
     intake = memory.intake()
     come(intake, b"begun")
     memory.buffers.give_back(2, 0)
@@ -212,7 +242,7 @@ def test_of_a_large_request_only_a_page_remains(memory, size):
 @pytest.mark.parametrize("taken", [0, 4], ids=["in a buffer", "in none"])
 def test_of_a_unix_socket_a_read_is_marked_before_and_after(memory, taken):
     for _ in range(taken):
-        memory.buffers.take()
+        take(memory.buffers)
     intake = memory.intake(marks=True)
     intake.place(-1)
     assert memory.words[FLAGS] & Flag.READING
@@ -235,7 +265,7 @@ def test_once_the_connection_is_lost_nothing_is_written_into_its_slot(memory, ma
     come(intake, b"x" * 10)
     intake.forget()
     assert memory.words[BUFFER] == 0
-    assert memory.buffers.take() == 1
+    assert take(memory.buffers) == 1
     before = list(memory.words)
     come(intake, b"y" * (BUFFER_SIZE + 10))
     intake.refer()

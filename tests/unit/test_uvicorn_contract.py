@@ -299,4 +299,97 @@ def test_the_protocol_class_is_known_once_the_config_is_loaded():
     assert config.http_protocol_class in HTTP
     assert config.loaded_app is not None
     parameters = inspect.signature(config.http_protocol_class).parameters
-    assert {"config", "server_state", "app_state"} <= set(parameters)
+    assert {"config", "server_state", "app_state", "_loop"} <= set(parameters)
+
+
+class Recorded:
+    """A transport that records what is done with it."""
+
+    def __init__(self):
+        self.said = []
+
+    def write(self, data):
+        self.said.append(data)
+
+    def close(self):
+        self.said.append("close")
+
+    def is_closing(self):
+        return "close" in self.said
+
+    def get_extra_info(self, name, default=None):
+        return default
+
+    def pause_reading(self):
+        self.said.append("pause")
+
+    def resume_reading(self):
+        self.said.append("resume")
+
+
+class Timed:
+    """A loop whose timers are recorded."""
+
+    def __init__(self):
+        self.create_task = asyncio.get_running_loop().create_task
+        self.timers = []
+
+    def call_later(self, seconds, call):
+        self.timers.append((seconds, call))
+        return self
+
+    def cancel(self):
+        self.timers.append("cancelled")
+
+
+@pytest.mark.parametrize("http", HTTP)
+@pytest.mark.parametrize("last", [b"", b"Connection: close\r\n"])
+def test_the_end_of_a_response_is_told_in_the_instant_in_which_its_last_part_was_written(http, last):
+    """By the protocol's own on_response_complete, once more than nothing was written, and after close()."""
+
+    async def main():
+        app, transport = App(), Recorded()
+        async with serving(app, http=http) as server:
+            protocol = http(
+                config=server.config, server_state=server.server_state, app_state=server.lifespan.state
+            )
+            told, protocol.on_response_complete = protocol.on_response_complete, lambda: done()
+
+            def done():
+                transport.said.append("done")
+                told()
+
+            protocol.connection_made(transport)
+            protocol.data_received(GET[:-2] + last + b"\r\n")
+            await until(lambda: not server.server_state.tasks)
+            said = [each for each in transport.said if each not in {b"", "resume"}]
+            assert said[0].startswith(b"HTTP/1.1 200")
+            assert said[1:] == [b"ok", *(["close"] if last else []), "done"]
+            protocol.connection_lost(None)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("http", HTTP)
+def test_the_only_timers_are_those_of_keep_alive(http):
+    async def main():
+        app, transport = App(), Recorded()
+        async with serving(app, http=http) as server:
+            loop = Timed()
+            protocol = http(
+                config=server.config,
+                server_state=server.server_state,
+                app_state=server.lifespan.state,
+                _loop=loop,
+            )
+            protocol.connection_made(transport)
+            for _ in range(2):
+                protocol.data_received(GET)
+                await until(lambda: not server.server_state.tasks)
+            (first, cancelled, second) = loop.timers
+            assert (first[0], cancelled, second[0]) == (5.0, "cancelled", 5.0)
+            second[1]()
+            assert transport.is_closing()
+            protocol.connection_lost(None)
+
+    asyncio.run(main())

@@ -10,7 +10,7 @@ import mmap
 
 from fdpass.serve.slots import BUFFER_SIZE
 
-_PAGE = mmap.PAGESIZE
+PAGE = mmap.PAGESIZE
 
 
 class Buffers:
@@ -18,32 +18,31 @@ class Buffers:
 
     Args:
         memory: Of a whole number of buffers. Lent.
+
+    Attributes:
+        memory: See above.
+        free: The numbers, from 1, of those that nobody has: take the last one. Empty: see `more`.
+        views: By number, the bytes of those that were ever taken; nothing at 0.
     """
 
     def __init__(self, memory: mmap.mmap) -> None:
-        self._memory = memory
-        self._views: list[memoryview] = []
-        self._free: list[int] = []
+        self.memory = memory
+        self.free: list[int] = []
+        self.views: list[memoryview] = [memoryview(b"")]
         self._most = len(memory) // BUFFER_SIZE
 
-    def take(self) -> int:
-        """The number of a free buffer, from 1; 0 if there is none."""
-        if self._free:
-            return self._free.pop()
-        count = len(self._views)
-        if count == self._most:
-            return 0
-        whole = memoryview(self._memory)
-        self._views.append(whole[count * BUFFER_SIZE : (count + 1) * BUFFER_SIZE])
-        return count + 1
-
-    def view(self, number: int) -> memoryview:
-        """A buffer's bytes."""
-        return self._views[number - 1]
+    def more(self) -> bool:
+        """Have one more in ``free``; False if there is none."""
+        number = len(self.views)
+        if number > self._most:
+            return False
+        self.views.append(memoryview(self.memory)[(number - 1) * BUFFER_SIZE : number * BUFFER_SIZE])
+        self.free.append(number)
+        return True
 
     def give_back(self, number: int, used: int) -> None:
         """A buffer is free again; ``used`` of its bytes may have been touched."""
-        if used > _PAGE:
+        if used > PAGE:
             start = (number - 1) * BUFFER_SIZE
-            self._memory.madvise(mmap.MADV_REMOVE, start + _PAGE, BUFFER_SIZE - _PAGE)
-        self._free.append(number)
+            self.memory.madvise(mmap.MADV_REMOVE, start + PAGE, BUFFER_SIZE - PAGE)
+        self.free.append(number)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from fdpass.serve.buffers import Buffers
+import socket
+
+from fdpass.serve.buffers import PAGE, Buffers
+from fdpass.serve.passed import PassedSocket
 from fdpass.serve.slots import BASE, BUFFER, BUFFER_SIZE, FLAGS, ORIGIN, READ, SLOT_SIZE, Flag
 
+_DONTWAIT = int(socket.MSG_DONTWAIT)
 _OVERFLOW, _READING = int(Flag.OVERFLOW), int(Flag.READING)
 
 
@@ -28,22 +32,9 @@ class Intake:
 
     Attributes:
         read: The position up to which the kernel has been read.
-        ready: A whole buffer, if nothing has been put into it yet and the slot names it: the usual case, in which
-            `place` has nothing to do, and who took the bytes out of it by hand adds to ``read`` and sets None.
     """
 
-    __slots__ = (
-        "_buffers",
-        "_marks",
-        "_number",
-        "_origin",
-        "_scratch",
-        "_touched",
-        "_view",
-        "_words",
-        "read",
-        "ready",
-    )
+    __slots__ = ("_buffers", "_marks", "_number", "_offset", "_origin", "_scratch", "_touched", "_words", "read")
 
     def __init__(self, words: memoryview, buffers: Buffers, scratch: memoryview, *, marks: bool) -> None:
         self.read = words[BASE]
@@ -51,56 +42,72 @@ class Intake:
         self._buffers = buffers
         self._scratch = scratch
         self._marks = marks
-        self._number = 0
-        self._view: memoryview | None = None
-        self._origin = self._touched = 0
-        self.ready: memoryview | None = None
+        self._number = 0  # of its buffer; 0: it has none
+        self._origin = self._offset = 0  # the position at the buffer's start; where that is in the memory
+        self._touched = 0  # bytes of the buffer that were used before it began anew
 
-    def place(self, sizehint: int) -> memoryview:  # noqa: ARG002 - a buffer is as large as it is
+    def place(self, sizehint: int = -1) -> memoryview:  # noqa: ARG002 - a buffer is as large as it is
         """Where the kernel shall put what comes: `asyncio.BufferedProtocol.get_buffer`."""
-        if self.ready is not None:
-            return self.ready
         words = self._words
         if self._marks:
             words[FLAGS] |= _READING
-        if self._view is None and not self.begin(b""):
-            return self._scratch
+        if not self._number:
+            return self._buffers.views[self._number] if self.begin() else self._scratch
         start = self.read - self._origin
         if start >= BUFFER_SIZE:
             words[FLAGS] |= _OVERFLOW
             start, self._origin = 0, self.read  # ORIGIN stands: with OVERFLOW nobody asks
             self._touched = BUFFER_SIZE
-        view = self._view
-        assert view is not None
+        view = self._buffers.views[self._number]
         return view[start:] if start else view
 
-    def begin(self, data: bytes) -> bool:
+    def begin(self, data: bytes = b"") -> bool:
         """Have a buffer that begins with these bytes, if one is free."""
-        words = self._words
-        number = self._buffers.take()
-        self._origin = self.read
-        self._touched = 0
-        if not number:
+        words, buffers = self._words, self._buffers
+        free = buffers.free
+        origin = self._origin = self.read
+        if not free and not buffers.more():
             words[FLAGS] |= _OVERFLOW
             return False
-        self._view = self._buffers.view(number)
+        number = free.pop()
+        self._offset = (number - 1) * BUFFER_SIZE
         if data:
-            self._view[: len(data)] = data
-        words[ORIGIN] = self.read
+            buffers.memory[self._offset : self._offset + len(data)] = data
+        words[ORIGIN] = origin
         words[BUFFER] = self._number = number
-        if not (data or self._marks):
-            self.ready = self._view
         return True
+
+    def receive(self, passed: PassedSocket) -> bytes:
+        """Read what is there: `place`, the kernel, `came`. b"" at the end.
+
+        Raises:
+            OSError: As of recv(2); BlockingIOError if nothing is there.
+        """
+        if self._marks or self._number:
+            view = self.place()
+        elif self.begin():
+            view = self._buffers.views[self._number]
+        else:
+            view = self._scratch
+        try:
+            count = passed.recv_into(view, 0, _DONTWAIT)
+        except OSError:
+            self.came(0)
+            raise
+        if self._marks or not self._number:
+            return self.came(count)
+        start = self._offset + self.read - self._origin
+        self.read += count
+        return self._buffers.memory[start : start + count]
 
     def came(self, nbytes: int) -> bytes:
         """So much has come: the bytes."""
-        if self._view is None:
-            data = bytes(self._scratch[:nbytes])
+        if self._number:
+            start = self._offset + self.read - self._origin
+            data = self._buffers.memory[start : start + nbytes]
         else:
-            start = self.read - self._origin
-            data = bytes(self._view[start : start + nbytes])
+            data = bytes(self._scratch[:nbytes])
         self.read += nbytes
-        self.ready = None
         if self._marks:
             self._words[READ] = self.read
             self._words[FLAGS] &= ~_READING
@@ -115,9 +122,9 @@ class Intake:
         """Have another buffer that begins with these bytes, the last that came."""
         words = self._words
         words[FLAGS] |= _OVERFLOW  # until the two words that tell of it agree
-        if self._view is not None:
+        if self._number:
             self._buffers.give_back(self._number, BUFFER_SIZE)
-            self._view = None
+            self._number = self._touched = 0
         read, self.read = self.read, self.read - len(data)
         if self.begin(data):
             words[FLAGS] &= ~_OVERFLOW
@@ -125,15 +132,20 @@ class Intake:
 
     def refer(self) -> None:
         """After an overflow: what of the next request has come is where it is now."""
-        if self._view is not None:
+        if self._number:
             self._words[ORIGIN] = self._origin
 
     def release(self) -> None:
         """Nothing of a request is there any more."""
-        if self._view is not None:
-            self._words[BUFFER] = 0
-            self._buffers.give_back(self._number, min(max(self._touched, self.read - self._origin), BUFFER_SIZE))
-            self._view = self.ready = None
+        number = self._number
+        if number:
+            self._words[BUFFER] = self._number = 0
+            used = self._touched or self.read - self._origin
+            if used > PAGE:
+                self._buffers.give_back(number, used)
+                self._touched = 0
+            else:
+                self._buffers.free.append(number)
 
     def forget(self) -> None:
         """The slot is another connection's from now on."""

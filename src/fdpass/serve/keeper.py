@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fdpass.serve.buffers import Buffers
+from fdpass.serve.poller import Poller
 from fdpass.serve.tally import Tally
 
 if TYPE_CHECKING:
@@ -29,23 +29,18 @@ class HttpKeeper(Keeper, Protocol):
 
     Attributes:
         app: The application.
-        loop: The running loop.
-        keep_alive: Seconds that an idle connection is kept.
+        poller: Where connections are watched.
         tally: Where requests are counted.
-        heads: Those whose response has begun, and whose head may wait for its body.
+        heads: Those whose response has begun, and whose head waits for its body.
     """
 
     app: Any
-    loop: asyncio.AbstractEventLoop
-    keep_alive: float
+    poller: Poller
     tally: Tally
     heads: list[Kept]
 
     def flush_soon(self) -> None:
-        """A first response has begun: call `Kept.flush_head` of all in ``heads`` within a moment."""
-
-    def undrained(self, kept: Kept) -> None:
-        """A response waits in the transport: call `Kept.settle` a little later."""
+        """There is a first one in ``heads`` now: call `Kept.flush` of all within a moment, and empty it."""
 
     def ended(self, kept: Kept) -> None:
         """The connection is nobody's here any more, or nobody keeps it."""

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -21,13 +21,16 @@ from fdpass.serve.access import wrap
 from fdpass.serve.application import StartupFailed
 from fdpass.serve.engines import Job
 from fdpass.serve.kept import Kept
+from fdpass.serve.parking import Parking
 from fdpass.serve.passed import PassedSocket
-from fdpass.serve.slots import BUFFER_SIZE, WORDS
+from fdpass.serve.poller import Poller
+from fdpass.serve.slots import BUFFER_SIZE, WORDS, WRITTEN
 from fdpass.serve.tally import Tally
+from fdpass.serve.timeouts import Timeout, Timeouts
+from fdpass.serve.transport import Transport
 
 log = logging.getLogger("fdpass.serve")
 _HEAD_SECONDS = 0.002  # that the head of a response waits for its body
-_DRAIN_SECONDS = 0.01  # until a response that waits in its transport is looked at again
 _LOOK_SECONDS = 0.05
 _LAST_SECONDS = 1.0  # for WebSockets to send their close frames, and cancelled requests to end
 
@@ -49,6 +52,21 @@ class _Server(uvicorn.Server):
             self.up.set()
 
 
+class _Loop:
+    """The running loop, as uvicorn's protocols see it: its timers, all of one length, are `Timeouts`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, timeouts: Timeouts) -> None:
+        self._loop = loop
+        self.timeouts = timeouts
+        self.create_task = loop.create_task
+
+    def call_later(self, _: float, call: Callable[[], object]) -> Timeout:
+        return self.timeouts.start(call)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+
 class Engine:
     """See `fdpass.serve.engines.Engine`, and for connections in custody `fdpass.serve.keeper.HttpKeeper`."""
 
@@ -60,7 +78,6 @@ class Engine:
         if job.setup.access_log is not None:
             self.app = wrap(self.app, job.setup.access_log)
         self._settings = job.setup.config
-        self.keep_alive = self._settings.keep_alive
         self._ssl: ssl.SSLContext | None = tls.context(self._settings)
         self._slots = job.setup.slots if self._ssl is None else None
         self._kept: set[Kept] = set()
@@ -74,7 +91,10 @@ class Engine:
     async def start(self) -> None:
         """Run the lifespan's start."""
         settings = self._settings
-        self.loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
+        self.poller = Poller(self._loop)
+        self._inner_loop = _Loop(self._loop, Timeouts(self._loop, settings.keep_alive))
+        self._parking = Parking(self.poller, self._inner_loop.timeouts, self._serve_kept)
         self._config = uvicorn.Config(
             _counted(self.app, self.tally),
             interface="asgi3",
@@ -87,8 +107,8 @@ class Engine:
         )
         self._server = _Server(self._config)
         with _errors() as said:
-            self._serving = self.loop.create_task(self._serve())
-            up = self.loop.create_task(self._server.up.wait())
+            self._serving = self._loop.create_task(self._serve())
+            up = self._loop.create_task(self._server.up.wait())
             await asyncio.wait({self._serving, up}, return_when=asyncio.FIRST_COMPLETED)
         if not up.done():
             up.cancel()
@@ -103,14 +123,27 @@ class Engine:
 
     def take(self, passed: PassedSocket) -> None:
         """Serve a connection."""
-        task = self.loop.create_task(self._connect(passed))
-        self._taking.add(task)
-        task.add_done_callback(self._taking.discard)
+        if self._ssl is not None:
+            task = self._loop.create_task(self._connect(passed))
+            self._taking.add(task)
+            task.add_done_callback(self._taking.discard)
+        elif self._slots is None:
+            Transport(self.poller, passed).start(self._protocol(passed))
+        elif self._slots[passed.slot * WORDS + WRITTEN] and not passed.read:
+            self._parking.add(passed)  # it was idle elsewhere
+        else:
+            self._serve_kept(passed)
+
+    def _serve_kept(self, passed: PassedSocket) -> None:
+        assert self._slots is not None
+        kept = Kept(self, passed, self._slots[passed.slot * WORDS : (passed.slot + 1) * WORDS])
+        self._kept.add(kept)
+        kept.start(self._protocol(passed))
 
     async def _connect(self, passed: PassedSocket) -> None:
         protocol = self._protocol(passed)
         try:
-            await self.loop.connect_accepted_socket(lambda: protocol, passed, ssl=self._ssl)
+            await self._loop.connect_accepted_socket(lambda: protocol, passed, ssl=self._ssl)
         except OSError as error:  # a client that went away, or no TLS
             log.debug("a connection failed: %s", error)
             passed.close()
@@ -128,34 +161,24 @@ class Engine:
                 connection.shutdown()
 
     def _protocol(self, passed: PassedSocket) -> Any:
-        """Uvicorn's protocol for a connection; in custody, behind ours."""
+        """Uvicorn's protocol for a connection."""
         more = {"passed": passed} if passed.client is not None else {}
-        protocol = self._http(
+        return self._http(
             config=self._config,
             server_state=self._server.server_state,
             app_state=self._server.lifespan.state,
+            _loop=self._inner_loop,
             **more,
         )
-        if self._slots is None:
-            return protocol
-        kept = Kept(self, passed, self._slots[passed.slot * WORDS : (passed.slot + 1) * WORDS])
-        protocol.app = kept.call  # the application, called for this connection
-        kept.wrap(protocol)
-        self._kept.add(kept)
-        return kept
 
     def flush_soon(self) -> None:
         """See `fdpass.serve.keeper.HttpKeeper`. One timer for all: one for each would cost too much."""
-        self.loop.call_later(_HEAD_SECONDS, self._flush_heads)
+        self._loop.call_later(_HEAD_SECONDS, self._flush_heads)
 
     def _flush_heads(self) -> None:
         heads, self.heads = self.heads, []
         for kept in heads:
-            kept.flush_head()
-
-    def undrained(self, kept: Kept) -> None:
-        """See `fdpass.serve.keeper.HttpKeeper`."""
-        self.loop.call_later(_DRAIN_SECONDS, kept.settle)
+            kept.flush()
 
     def ended(self, kept: Kept) -> None:
         """See `fdpass.serve.keeper.HttpKeeper`."""
@@ -165,14 +188,16 @@ class Engine:
         """See `fdpass.serve.engines.Engine.finish`."""
         state = self._server.server_state
         if streams:
-            deadline = self.loop.time() + seconds
+            deadline = self._loop.time() + seconds
+            self._parking.end(returned=True)
             for kept in list(self._kept):
                 kept.leave()
-            while (state.connections or self._kept) and self.loop.time() < deadline:
+            while (state.connections or self._kept) and self._loop.time() < deadline:
                 if not self.keeps:
                     self._shut_down()
                 await asyncio.sleep(_LOOK_SECONDS)
             seconds = _LAST_SECONDS
+        self._parking.end(returned=False)
         self._config.timeout_graceful_shutdown = seconds  # type: ignore[assignment]
         self._server.should_exit = True
         await asyncio.wait({self._serving})
