@@ -105,8 +105,9 @@ _SERVE = """
 .connection: .intake .keeper .outlet .passed .slots
 .proxied: .passed .proxy .slots
 .engines: .application .passed .setup .tally
-.engines.asgi: .access .application .engines .kept .parking .passed .poller .slots .tally .timeouts .tls
-    .transport
+.engines.patient: .passed
+.engines.asgi: .access .application .engines .engines.patient .kept .parking .passed .poller .slots .tally .timeouts
+    .tls .transport
 .engines.stream: .engines .passed .tls
 .engines.connection: .buffers .connection .engines .passed .slots .tls
 .engines.blocking: .engines .passed .tls

@@ -9,7 +9,7 @@ import select
 from collections.abc import Callable
 from functools import partial
 
-from fdpass.serve.passed import PassedSocket
+from fdpass.serve.passed import PassedSocket, unread
 from fdpass.serve.poller import Poller
 from fdpass.serve.timeouts import Timeout, Timeouts
 
@@ -34,7 +34,7 @@ class Parking:
         self._ones[passed] = self._timeouts.start(partial(self._end, passed))
         self._poller.watch(passed.fileno(), select.EPOLLIN, partial(self._ready, passed))
 
-    def _ready(self, passed: PassedSocket, events: int) -> None:  # noqa: ARG002 - reading tells what it is
+    def _ready(self, passed: PassedSocket, events: int = 0) -> None:  # noqa: ARG002 - reading tells what it is
         self._take(passed)
         self._serve(passed)
 
@@ -46,8 +46,16 @@ class Parking:
         self._take(passed)
         passed.close()
 
-    def end(self, *, returned: bool) -> None:
-        """End all of them; or give them back to the dispatcher."""
+    def give_back(self) -> None:
+        """The dispatcher shall have all of them."""
         for passed in list(self._ones):
-            passed.returned = returned
+            passed.returned = True
             self._end(passed)
+
+    def end(self) -> None:
+        """End all of them; but what a client has sent already is served."""
+        for passed in list(self._ones):
+            if unread(passed.fileno()):
+                self._ready(passed)
+            else:
+                self._end(passed)

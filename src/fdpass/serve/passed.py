@@ -6,9 +6,12 @@ a socket object in the end, so that is where it is told.
 
 from __future__ import annotations
 
+import array
 import contextlib
+import fcntl
 import os
 import socket
+import termios
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -90,6 +93,13 @@ class PassedSocket(socket.socket):
         tell, self._on_close = self._on_close, None
         if tell is not None:
             tell(self)
+
+
+def unread(number: int) -> int:
+    """How many bytes have come over a connection that nobody has read: FIONREAD, as in tcp(7) and unix(7)."""
+    count = array.array("i", [0])
+    fcntl.ioctl(number, termios.FIONREAD, count)
+    return count[0]
 
 
 class PassedListener(socket.socket):

@@ -31,19 +31,22 @@ class Timeouts:
     Args:
         loop: The running loop.
         seconds: How long each takes.
+
+    Attributes:
+        seconds: See above.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
         self._loop = loop
         self._time = loop.time
-        self._seconds = seconds
+        self.seconds = seconds
         self._due: dict[Timeout, float] = {}  # the first to run out is first
         self._armed = False
 
     def start(self, call: Callable[[], object]) -> Timeout:
         """Call this when the time is over."""
         timeout = Timeout(self._due, call)
-        due = self._due[timeout] = self._time() + self._seconds
+        due = self._due[timeout] = self._time() + self.seconds
         if not self._armed:
             self._arm(due)
         return timeout

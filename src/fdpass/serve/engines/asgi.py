@@ -20,6 +20,7 @@ from fdpass.serve import tls
 from fdpass.serve.access import wrap
 from fdpass.serve.application import StartupFailed
 from fdpass.serve.engines import Job
+from fdpass.serve.engines.patient import patient
 from fdpass.serve.kept import Kept
 from fdpass.serve.parking import Parking
 from fdpass.serve.passed import PassedSocket
@@ -53,15 +54,17 @@ class _Server(uvicorn.Server):
 
 
 class _Loop:
-    """The running loop, as uvicorn's protocols see it: its timers, all of one length, are `Timeouts`."""
+    """The running loop, as uvicorn's protocols see it: its timers of keep-alive are `Timeouts`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, timeouts: Timeouts) -> None:
         self._loop = loop
         self.timeouts = timeouts
         self.create_task = loop.create_task
 
-    def call_later(self, _: float, call: Callable[[], object]) -> Timeout:
-        return self.timeouts.start(call)
+    def call_later(self, seconds: float, call: Callable[[], object]) -> Timeout | asyncio.TimerHandle:
+        if seconds == self.timeouts.seconds:
+            return self.timeouts.start(call)
+        return self._loop.call_later(seconds, call)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loop, name)
@@ -113,7 +116,7 @@ class Engine:
         if not up.done():
             up.cancel()
             raise StartupFailed("the application's lifespan startup failed", "\n".join(said))
-        self._http: Any = self._config.http_protocol_class
+        self._http: Any = patient(self._config.http_protocol_class)
         if settings.proxy_protocol:
             self._http = _told_by_proxy(self._http)
 
@@ -189,7 +192,7 @@ class Engine:
         state = self._server.server_state
         if streams:
             deadline = self._loop.time() + seconds
-            self._parking.end(returned=True)
+            self._parking.give_back()
             for kept in list(self._kept):
                 kept.leave()
             while (state.connections or self._kept) and self._loop.time() < deadline:
@@ -197,7 +200,7 @@ class Engine:
                     self._shut_down()
                 await asyncio.sleep(_LOOK_SECONDS)
             seconds = _LAST_SECONDS
-        self._parking.end(returned=False)
+        self._parking.end()
         self._config.timeout_graceful_shutdown = seconds  # type: ignore[assignment]
         self._server.should_exit = True
         await asyncio.wait({self._serving})
