@@ -106,24 +106,13 @@ def test_no_more_live_than_may(staff, new_office):
 # The end
 
 
-def test_close_accepts_what_has_connected_already_and_then_nothing(staff, office):
-    member = office.hire(0)
-    office.connect(10)
-    office.passing.close()
-    assert len(office.takes(member)) == 10
-    office.connect(1)
-    staff.go()
-    assert office.watched == 0
-    assert office.books.accepted == 10
-
-
 def test_drop_closes_what_nobody_could_have(staff, office):
     member = office.hire(0)
     office.connect(2)
     staff.go()
     office.passing.remove(member)
     office.passing.gone(member)
-    office.passing.close()
+    office.passing.drain(lambda: None)
     office.passing.drop()
     assert (office.books.live, office.books.lost) == (0, 2)
     for client in office.clients:

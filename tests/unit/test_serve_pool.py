@@ -168,11 +168,16 @@ def test_without_a_limit_nobody_hangs(works, staff):
 # The end
 
 
-def test_stop_lets_all_finish_and_starts_nobody(works, staff):
+def test_after_stop_nobody_is_started_and_all_have_a_time_to_go(works, staff):
     shop = works().start()
     desks = [staff.desk(member) for member in shop.pool.members]
     shop.pool.stop()
+    deadlines = [member.deadline for member in shop.pool.members]
+    assert None not in deadlines
+    for member in shop.pool.members:
+        shop.pool.retire(member, messages.END)
     assert [staff.read(desk) for desk in desks] == [[(messages.END, b"", 0)]] * 2
+    assert [member.deadline for member in shop.pool.members] == deadlines
     for member in shop.pool.members:
         shop.end(member)
     assert shop.states() == []

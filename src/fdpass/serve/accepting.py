@@ -28,6 +28,10 @@ STUCK_NS = int(3.5 * BEAT_SECONDS * 1e9)
 BURST = 64
 """So many connections are accepted, or offered, before other events get their turn."""
 
+MOST_DRAINED = 4096
+"""At the end so many more are accepted at a listener: the kernel's usual bound of a backlog (net.core.somaxconn).
+Clients may go on coming as fast as they are served, and it shall be an end."""
+
 _DEAF_BEATS = 20
 _ROOM_SECONDS = 0.1  # nothing tells when a descriptor becomes free
 
@@ -69,6 +73,8 @@ class Accepting:
         self._pause: Timer | None = None
         self._full = 0.0  # when there was no room, the last time
         self._closed = False
+        self._backlogs: dict[int, int] = {}  # once `drain` was called: how many more are accepted at a listener
+        self._drained: Callable[[], None] | None = None
         self.hear: Callable[[], None] = lambda: None
 
     # Who can take one
@@ -191,9 +197,39 @@ class Accepting:
         self._pause = None
         self.go_on()
 
+    # The end
+
+    def drain(self, then: Callable[[], None]) -> None:
+        """Accept what the kernel has accepted already, and nothing more; call ``then`` when workers have it.
+
+        Connections for which there is no room stay where they are. Nor is anything awaited of workers that have as
+        many as they may; but of one that does not move for the moment, or has not taken what it got.
+        """
+        self._backlogs = dict.fromkeys(range(len(self._listeners)), MOST_DRAINED)
+        self._drained = then
+        self._watch(())
+        self.go_on()
+
+    def _drain_some(self, index: int, count: int) -> None:
+        """So many were accepted at a listener."""
+        if index in self._backlogs:
+            self._backlogs[index] -= count
+            if self._backlogs[index] <= 0:
+                del self._backlogs[index]
+
+    def _end_drain(self, *, waits: bool) -> None:
+        """If nothing waits, nor is to be accepted, or there is nobody to wait for, that was all."""
+        more = waits or (self._backlogs and self._accounts.room > 0)
+        hope = self._refused or self._pause is not None or self._anybody()
+        if self._drained is not None and not (more and hope):
+            then = self._drained
+            self.close()
+            then()
+
     def close(self) -> None:
         """Accept nothing more."""
         self._closed = True
+        self._drained = None
         if self._pause is not None:
             self._pause.cancel()
         self._watch(())

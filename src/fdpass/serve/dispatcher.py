@@ -119,8 +119,13 @@ class Dispatcher:
             return
         self._stopping = True
         log.info("stopping: what is in progress is finished")
-        self._accepting.close()
         self.pool.stop()
+        self._accepting.drain(self._end)
+
+    def _end(self) -> None:
+        """All that was to be had is with the workers: they finish, and go."""
+        for member in self.pool.members:
+            self.pool.retire(member, messages.END)
         self.settled()
 
     def reopen(self, access_log: Fd) -> None:

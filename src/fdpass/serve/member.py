@@ -161,6 +161,10 @@ class Member:
             pass
         return [_taken(far) for _ in range(len(far.inbox))]
 
+    def limit(self, seconds: float) -> None:
+        """It is killed if it has not gone so many seconds from now."""
+        self.deadline = time.monotonic() + seconds
+
     def abort(self) -> None:
         """Make it print its stacks and die: SIGABRT, on which faulthandler acts."""
         self.child.signal(signal.SIGABRT)

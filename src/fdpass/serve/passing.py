@@ -64,22 +64,37 @@ class Passing(Accepting):
         """See `Accepting.go_on`."""
         if self._waiting:
             self._place()
-        if self._wanted() and not self._waiting:
+        if self._drained is not None:
+            self._drain()
+        elif self._wanted() and not self._waiting:
             if len(self._watching) != len(self._listeners):
                 self._watch(range(len(self._listeners)))
         elif self._watching:
             self._watch(())
 
+    def _drain(self) -> None:
+        self.hear()
+        while self._backlogs and self._wanted() and not self._waiting:
+            self._accept(next(iter(self._backlogs)))
+            self._place()
+        self._end_drain(waits=bool(self._waiting))
+
     def _on_listener(self, index: int) -> None:
+        self.hear()
+        self._accept(index)
+        self.go_on()
+
+    def _accept(self, index: int) -> None:
         # socket.accept() is made of _accept(): a number is all that is needed here, and a socket object costs more
         # than the system call.
         accept = self._listeners[index].sock._accept  # type: ignore[attr-defined]  # noqa: SLF001
         accounts, waiting, custody = self._accounts, self._waiting, self._custody
-        self.hear()
+        before = accounts.accepted
         for _ in range(min(BURST, accounts.room)):
             try:
                 number, client = accept()
             except BlockingIOError:
+                self._backlogs.pop(index, None)
                 break
             except OSError as error:
                 if error.errno in _NO_ROOM:
@@ -91,7 +106,7 @@ class Passing(Accepting):
             if custody is not None:
                 custody.keep(slot, number)
             waiting.append(_Waiting(slot, number, client))
-        self.go_on()
+        self._drain_some(index, accounts.accepted - before or BURST)
 
     def _place(self) -> None:
         """Hand over all that wait, or as many as there is credit for.
@@ -204,17 +219,6 @@ class Passing(Accepting):
                 self._accounts.lose(slot, member.row)
         counts = self._custody.counts - before
         return "".join(f"; {counts[action]} {action.value}" for action in Action if counts[action])
-
-    def close(self) -> None:
-        """Accept what the kernel has accepted already, and nothing more; place it."""
-        if not self._closed and self._anybody():
-            for index in range(len(self._listeners)):
-                before = -1
-                while self._accounts.accepted != before and self._accounts.room and not self._waiting:
-                    before = self._accounts.accepted
-                    self._on_listener(index)
-        super().close()
-        self._place()
 
     def drop(self) -> None:
         """Close what still waits for a worker, at the end."""

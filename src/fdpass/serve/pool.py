@@ -218,8 +218,8 @@ class Pool:
             self._owner.leaving(member)
             member.move(State.RETIRING)
         member.tell(word)
-        config = self.current.config
-        member.deadline = time.monotonic() + config.graceful_timeout + _GRACE
+        if not self.stopping:  # else its time runs since `stop`
+            member.limit(self.current.config.graceful_timeout + _GRACE)
 
     def bury(self, member: Member) -> None:
         """Wait for the end of a worker that was killed, and draw the consequences."""
@@ -239,7 +239,7 @@ class Pool:
         self.height = max(self._rows, default=-1) + 1
         if before is State.STARTING:
             self._on_failed_start(member, ending(status))
-        elif before is State.READY:
+        elif before is State.READY and not self.stopping:
             log.error("worker %d ended (%s); another is started%s", member.pid, ending(status), became)
         elif status == 0 or not member.served:
             log.info("worker %d has retired", member.pid)
@@ -302,12 +302,12 @@ class Pool:
         self.reconcile()
 
     def stop(self) -> None:
-        """Let all of them finish, and go."""
+        """Start nobody any more; the time in which all of them have to go begins. They are told by `retire`."""
         self.stopping = True
         self.candidate = None
         self._backoff.cancel()
         for member in self.members:
-            self.retire(member, messages.END)
+            member.limit(self.current.config.graceful_timeout + _GRACE)
 
     def kill(self) -> None:
         """End all of them at once."""

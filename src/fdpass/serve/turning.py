@@ -14,7 +14,7 @@ from typing import Any
 from fdpass._message import close_all, release
 from fdpass.errors import ProtocolError
 from fdpass.serve import messages
-from fdpass.serve.accepting import BURST, Accepting, lost
+from fdpass.serve.accepting import BURST, MOST_DRAINED, Accepting, lost
 from fdpass.serve.member import Member, Turn
 
 _TCP_INFO_UNACKED = 24  # offset in struct tcp_info (linux/tcp.h): of a listener, the connections that wait
@@ -29,12 +29,23 @@ class Turning(Accepting):
 
     def go_on(self) -> None:
         """See `Accepting.go_on`."""
-        self._watch(index for index in range(len(self._listeners)) if self._wanted() and not self._open[index])
+        if self._drained is not None:
+            self._drain()
+        else:
+            self._watch(index for index in range(len(self._listeners)) if self._wanted() and not self._open[index])
+
+    def _drain(self) -> None:
+        for index in list(self._backlogs):
+            if not (self._queued(index) or self._open[index]):
+                self._backlogs.pop(index, None)
+            elif self._wanted() and not self._open[index]:
+                self._on_listener(index)
+        self._end_drain(waits=any(self._open[index] for index in self._backlogs))
 
     def _on_listener(self, index: int) -> None:
         self.hear()
         groups: dict[Member, list[int]] = {}
-        for _ in range(min(BURST, self._accounts.room, self._waiting(index))):
+        for _ in range(min(BURST, self._accounts.room, max(1, self._queued(index)))):
             # Whose connection comes next is not known before it is accepted: hash takes turns here.
             row = self._balance.choose(self._loads, self._ledger.requests, None)
             if row < 0:
@@ -49,12 +60,12 @@ class Turning(Accepting):
             self._give(member, Turn(index, slots))
         self.go_on()
 
-    def _waiting(self, index: int) -> int:
+    def _queued(self, index: int) -> int:
         sock = self._listeners[index].sock
         if sock.family == socket.AF_UNIX:
             return 1  # nothing tells how many
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_UNACKED + 4)
-        return max(1, int.from_bytes(info[_TCP_INFO_UNACKED:], sys.byteorder))
+        return int.from_bytes(info[_TCP_INFO_UNACKED:], sys.byteorder)
 
     def _give(self, member: Member, turn: Turn) -> None:
         if member.send(messages.with_slots(messages.TURN, [turn.listener, *turn.slots])):
@@ -73,7 +84,9 @@ class Turning(Accepting):
         """
         if not member.turns or member.turns[0].slots[: len(slots)] != slots:
             raise ProtocolError("it accepted without having a turn")
-        self._settle(member, member.turns.popleft(), len(slots))
+        turn = member.turns.popleft()
+        self._settle(member, turn, len(slots))
+        self._drain_some(turn.listener, len(slots) or MOST_DRAINED)  # none: there are no more
         self.go_on()
 
     def take_back(self, member: Member) -> None:

@@ -208,13 +208,3 @@ def test_a_reload_that_does_not_become_ready_in_time_is_refused(serve):
     assert "not ready within 4 s" in refused.stderr
     assert server.workers() == old
     assert server.get()[0] == 200
-
-
-def test_a_graceful_stop_answers_clients_that_wait_in_the_backlog(serve, client, tools):
-    server = serve()
-    assert server.address
-    with tools.stopped(server.pid):
-        asked = [client(server).send(connection="close") for _ in range(20)]
-        server.kill(signal.SIGTERM)
-    assert all(one.answered() for one in asked)
-    assert server.process.wait(60) == 0

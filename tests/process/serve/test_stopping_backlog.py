@@ -1,0 +1,86 @@
+"""A graceful stop answers whoever was there before it, in whatever state it finds dispatcher and workers."""
+
+import contextlib
+import signal
+
+import pytest
+
+WAYS = pytest.mark.parametrize(
+    "flags",
+    [(), ("--custody", "off"), ("--loop", "asyncio"), ("--accept", "worker")],
+    ids=["custody", "no custody", "asyncio", "accept worker"],
+)
+
+
+def assert_answered(server, asked):
+    workers = {one.answered() for one in asked}
+    assert server.wait_end() == 0
+    return workers
+
+
+@WAYS
+def test_clients_that_wait_in_the_backlog_are_answered(serve, client, tools, flags):
+    server = serve("app:app", *flags)
+    assert server.address  # who is stopped cannot say it
+    with tools.stopped(server.pid):
+        asked = [client(server).send(connection="close") for _ in range(20)]
+        server.kill(signal.SIGTERM)
+    assert_answered(server, asked)
+
+
+@WAYS
+def test_they_are_answered_by_workers_that_hear_of_them_and_of_the_end_at_once(serve, client, tools, flags):
+    server = serve("app:app", *flags)
+    workers = server.workers()
+    assert server.address  # who is stopped cannot say it
+    with contextlib.ExitStack() as held:
+        with tools.stopped(server.pid):
+            asked = [client(server).send(connection="close") for _ in range(20)]
+            server.kill(signal.SIGTERM)
+            for pid in workers:
+                held.enter_context(tools.stopped(pid))
+        server.wait_log("stopping:")
+        assert server.status()["workers"]  # by now the dispatcher has done what it can
+    assert assert_answered(server, asked) <= set(workers)
+
+
+@WAYS
+def test_they_are_answered_when_workers_move_that_did_not_at_the_stop(serve, client, tools, flags):
+    server = serve("app:app", *flags)
+    workers = server.workers()
+    with contextlib.ExitStack() as held:
+        for pid in workers:
+            held.enter_context(tools.stopped(pid))
+        stuck = [client(server).send(connection="close") for _ in range(400)]  # more than there is credit for
+        server.wait_status(lambda status: all(each["lag_ms"] > 500 for each in status["workers"]))
+        server.kill(signal.SIGTERM)
+        server.wait_log("stopping:")
+        assert server.status()["connections"]["accepted"] < 400
+    assert assert_answered(server, stuck) <= set(workers)
+
+
+def test_workers_that_never_move_again_do_not_hold_up_the_end(serve, client, tools):
+    server = serve("app:app", "--graceful-timeout", "0.3")
+    with contextlib.ExitStack() as held:
+        for pid in server.workers():
+            held.enter_context(tools.stopped(pid))
+        server.wait_status(lambda status: all(each["lag_ms"] > 500 for each in status["workers"]))
+        asked = client(server).send()
+        server.kill(signal.SIGTERM)
+        assert server.wait_end() == 0
+    assert asked.failed()
+
+
+def test_a_second_term_does_not_wait_for_workers_that_do_not_move(serve, client, tools):
+    server = serve()
+    with contextlib.ExitStack() as held:
+        for pid in server.workers():
+            held.enter_context(tools.stopped(pid))
+        server.wait_status(lambda status: all(each["lag_ms"] > 500 for each in status["workers"]))
+        asked = client(server).send()
+        server.kill(signal.SIGTERM)
+        server.wait_log("stopping:")
+        server.kill(signal.SIGTERM)
+        assert server.wait_end() == 0
+        assert "stopping at once" in server.log()
+    assert asked.failed()
