@@ -1,10 +1,12 @@
 """`PassedListener`: a listening socket as servers know it, whose connections were passed to the worker."""
 
+import contextlib
 import errno
 import gc
 import select
 import socket
 import threading
+import time
 import warnings
 
 import pytest
@@ -207,6 +209,48 @@ def test_threads_share_it_and_each_connection_goes_to_one(listener, arrivals):
         thread.join(60)
     assert sorted(found) == list(range(count))
     assert sorted(arrivals.ended) == list(range(count))
+
+
+class Held(PassedListener):
+    """Whoever got a byte goes on when its event is set: the first, the second, ..."""
+
+    def __init__(self):
+        super().__init__(socket.AF_INET, ADDRESS)
+        self.gates = [threading.Event() for _ in range(3)]
+        self.came = 0
+
+    def recv(self, *arguments):
+        byte = super().recv(*arguments)
+        gate = self.gates[self.came]
+        self.came += 1
+        gate.wait(60)
+        return byte
+
+
+def test_the_end_wakes_a_thread_that_came_while_another_had_not_yet_taken_the_last_connection(arrivals):
+    def work():
+        with contextlib.suppress(OSError):
+            listener.accept()[0].close()
+
+    def until(condition):
+        while not condition():
+            time.sleep(0)
+
+    with Held() as listener:
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(3)]
+        listener.feed(arrivals.make())
+        threads[0].start()
+        until(lambda: listener.came == 1)  # it has the connection's byte
+        listener.end()
+        threads[1].start()
+        until(lambda: listener.came == 2)  # it has that of the end
+        threads[2].start()
+        until(lambda: listener._accepting == 3)
+        for gate in listener.gates:
+            gate.set()
+        for thread in threads:
+            thread.join(10)
+        assert not any(thread.is_alive() for thread in threads)
 
 
 def test_the_end_wakes_who_waits_and_stays(listener):

@@ -168,6 +168,8 @@ class PassedListener(socket.socket):
         self._wait()
         with self._lock:
             if not self._coming:
+                if self._accepting:  # others may have come in while one waited that somebody else has got since
+                    self._wake(1)
                 raise OSError(_EINVAL, os.strerror(_EINVAL))
             passed = self._coming.popleft()
             if self._owed:
@@ -211,9 +213,13 @@ class PassedListener(socket.socket):
 
         Who polls is woken once, and not for ever: many servers go on polling whatever accept(2) says.
         """
-        with self._lock, contextlib.suppress(OSError):
+        with self._lock:
             self._ended = True
-            self._feed.send(b"e" * max(1, self._accepting))
+            self._wake(max(1, self._accepting))
+
+    def _wake(self, count: int) -> None:
+        with contextlib.suppress(OSError):  # full: then there are bytes enough
+            self._feed.send(b"e" * count)
 
     def close(self) -> None:
         """Close it, and the connections that nobody accepted."""
