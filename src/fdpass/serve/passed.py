@@ -127,6 +127,7 @@ class PassedListener(socket.socket):
         self._accepting = 0  # threads within `accept`
         self._ended = False
         self.on_use: Callable[[], None] = lambda: None  # somebody polls it, or accepts
+        self.on_told: Callable[[], None] = lambda: None  # `accept` has said that it is over
 
     @property
     def family(self) -> socket.AddressFamily:
@@ -168,6 +169,7 @@ class PassedListener(socket.socket):
         self._wait()
         with self._lock:
             if not self._coming:
+                self.on_told()
                 if self._accepting:  # others may have come in while one waited that somebody else has got since
                     self._wake(1)
                 raise OSError(_EINVAL, os.strerror(_EINVAL))

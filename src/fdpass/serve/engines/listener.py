@@ -2,7 +2,7 @@
 
 An async main runs in the worker's loop and is cancelled when the worker retires; it may clean up. A plain one
 runs in a thread; its listener says EINVAL then. Many servers take no notice of that and have no end, so when
-none of its connections is open any more, it is left behind.
+it was said, and none of its connections is open any more, it is left behind a second later.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fdpass.serve.engines import Job
 from fdpass.serve.passed import PassedListener, PassedSocket
 
 log = logging.getLogger("fdpass.serve")
-_LAST_SECONDS = 1.0  # for a plain main to clean up, when its last connection has ended
+_LAST_SECONDS = 1.0  # for a plain main to clean up, when its last connection has ended and it knows of the end
 
 
 class Engine:
@@ -105,8 +105,10 @@ class Engine:
             self._task.cancel()
             await asyncio.wait({self._over}, timeout=seconds)
             return
+        told = asyncio.Event()
+        self._listener.on_told = lambda: self._in_loop(told.set)
         self._listener.end()
-        idle = self._loop.create_task(self._idle.wait())
-        await asyncio.wait({self._over, idle}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        idle.cancel()
+        ready = asyncio.gather(self._idle.wait(), told.wait())
+        await asyncio.wait({self._over, ready}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
         await asyncio.wait({self._over}, timeout=_LAST_SECONDS)
