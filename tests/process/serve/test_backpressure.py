@@ -65,8 +65,12 @@ def test_a_burst_on_workers_that_stop_in_its_midst_is_served_when_they_move_agai
         waiting = [client(server).send(connection="close") for _ in range(400)]
         server.wait_status(lambda status: all(each["lag_ms"] > STUCK_MS for each in status["workers"]))
         assert server.status()["connections"]["accepted"] < 400
-    assert {one.answered() for one in waiting} == set(server.workers())
+    # Who moves first may have it all: what the other has not read by then is taken back from it.
+    workers = set(server.workers())
+    assert {one.answered() for one in waiting} <= workers
     server.wait_connections(accepted=400, finished=400, live=0, lost=0)
+    for pid in workers:  # and both are in use again
+        tools.wait_until(lambda pid=pid: server.get() == (200, str(pid)), f"{pid} answers: ", server.log)
 
 
 def test_scaling_makes_no_room_beyond_max_connections(serve, client):
