@@ -106,8 +106,8 @@ _SERVE = """
 .proxied: .passed .proxy .slots
 .engines: .application .passed .setup .tally
 .engines.patient: .passed
-.engines.asgi: .access .application .engines .engines.patient .kept .parking .passed .poller .slots .tally .timeouts
-    .tls .transport
+.engines.asgi: .access .application .engines .engines.patient .kept .parking .passed .poller .slots .tally
+    .timeouts .tls .transport
 .engines.stream: .engines .passed .tls
 .engines.connection: .buffers .connection .engines .passed .slots .tls
 .engines.blocking: .engines .passed .tls
