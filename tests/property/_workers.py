@@ -3,7 +3,6 @@
 import asyncio
 import mmap
 import select
-import socket
 
 from uvicorn.server import ServerState
 
@@ -24,7 +23,7 @@ class Socket:
 
     def __init__(self, worker, read):
         self.worker, self.world, self.read = worker, worker.world, read
-        self.family = socket.AF_UNIX if self.world.unix else socket.AF_INET
+        self.is_unix = self.world.unix
 
     def fileno(self):
         return 99

@@ -7,7 +7,6 @@ and reads again what came after it. So what is read, what is written, and the st
 from __future__ import annotations
 
 import asyncio
-import socket
 from typing import Any
 
 from fdpass.serve.intake import NOWHERE, Intake, nowhere
@@ -153,7 +152,7 @@ class Link(asyncio.BufferedProtocol):
         self.ahead = bytearray(passed.read)
         self.ended = self.lost = self.leaving = False
         self._transport: Any = None
-        marks = passed.family == socket.AF_UNIX
+        marks = passed.is_unix
         self._intake = Intake(self.words, keeper.buffers, keeper.scratch, marks=marks)
         self._outlet = Outlet(self.words, marks=marks)
         if passed.read:

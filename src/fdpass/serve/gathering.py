@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from typing import Any
 
 from fdpass.serve.passed import PassedSocket
@@ -31,7 +30,7 @@ class Gathering(Transport):
         super().__init__(poller, passed)
         self.words = words
         self._wrote = words[WRITTEN] & POSITION
-        self._marks = passed.family == socket.AF_UNIX  # of which the kernel keeps no counters
+        self._marks = passed.is_unix  # of which the kernel keeps no counters
         self._holding = False  # what is written waits for more that shall go out with it
         self._out: list[bytes] = []  # this
         self._last = False  # it shall end when all is sent

@@ -26,18 +26,22 @@ class PassedSocket(socket.socket):
 
     Attributes:
         slot: Its number in the dispatcher's books.
+        is_unix: It is a Unix socket.
         read: What another worker had read of it, and not answered; or, once returned, this one.
         client: Who is at the other end, if a PROXY header told; else None, and getpeername(2) knows.
         returned: It does not end with this socket: the dispatcher goes on with it.
         shut: The connection was shut down, or nobody else holds it: closing is all that is left.
     """
 
+    _on_close: Callable[[PassedSocket], None] | None = None
+
     def __init__(
         self, fd: int, slot: int, on_close: Callable[[PassedSocket], None], *, family: int = -1, proto: int = -1
     ) -> None:
         # What is not told is asked of the kernel. The protocol counts: see `Fd.socket`.
         super().__init__(family, socket.SOCK_STREAM, proto, fileno=fd)
-        self._on_close: Callable[[PassedSocket], None] | None = on_close
+        self._on_close = on_close
+        self.is_unix = (self.family if family < 0 else family) == socket.AF_UNIX
         self.slot = slot
         self.read = b""
         self.returned = self.shut = False
@@ -85,9 +89,10 @@ class PassedSocket(socket.socket):
         return twin
 
     def __del__(self) -> None:
-        with contextlib.suppress(OSError):
-            self.close()
-        self._tell()
+        if self._on_close is not None:  # else it was closed
+            with contextlib.suppress(OSError):
+                self.close()
+            self._tell()
 
     def _tell(self) -> None:
         tell, self._on_close = self._on_close, None

@@ -71,7 +71,7 @@ class Transport(asyncio.Transport):
     def start(self, protocol: Any) -> None:
         """Connect it with a protocol, and read what is there already."""
         self._protocol = protocol
-        if self.passed.family != socket.AF_UNIX:
+        if not self.passed.is_unix:
             with contextlib.suppress(OSError):  # EINVAL: the client has gone
                 self.passed.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         protocol.connection_made(self)
