@@ -22,7 +22,7 @@ from fdpass.serve.control import ask
 
 OURS = "fdpass"
 AGE = 0.7  # seconds that a worker of another server has to live before it can be killed
-LOOK = 0.005  # seconds between two questions for the status
+LOOK = 0.02  # seconds between two questions for the status, which takes the server a millisecond
 AGAIN = 0.01  # seconds until another look for a worker that can be killed
 KILLS = (0.15, 0.35)  # seconds between two of them
 RELOADS = (1.0, 1.0)

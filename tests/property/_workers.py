@@ -137,9 +137,9 @@ class Worker:
         """What the loop would do now: each a function."""
         moves = []
         if self.poller.events & select.EPOLLIN and self.world.incoming:
-            moves.append(lambda: self.poller.call(select.EPOLLIN))
+            moves.append(lambda: self.poller.call(99, select.EPOLLIN))
         if self.poller.events & select.EPOLLOUT and self.world.room:
-            moves.append(lambda: self.poller.call(select.EPOLLOUT))
+            moves.append(lambda: self.poller.call(99, select.EPOLLOUT))
         if self.heads:
             moves.append(lambda: self.heads.pop().flush())
         return moves

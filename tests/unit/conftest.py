@@ -213,6 +213,7 @@ class Dispatcher:
     def __init__(self):
         self.told = []
         self.lost = ""
+        self.waiting = False
 
     def buffers(self):
         return None
@@ -229,6 +230,9 @@ class Dispatcher:
     def gone(self, member):
         self.told.append(("gone", member.pid))
         return self.lost
+
+    def waits(self):
+        return self.waiting
 
     def settled(self):
         pass

@@ -81,10 +81,11 @@ _SERVE = """
 .passing: _ancillary _message errors .accepting .balance .custody .member .messages .recovery
 .turning: _message errors .accepting .member .messages
 .backoff: .loop
-.pool: errors fd .backoff .config .ledger .loop .member .messages .process
+.generation: .config
+.pool: errors fd .backoff .config .generation .ledger .loop .member .messages .process
 .upkeep: .config .ledger .loop .member .pool .process
-.dispatcher: errors fd memory .accepting .accounts .balance .config .custody .host .ledger .listener .loop
-    .member .messages .passing .pool .setup .slots .turning .upkeep
+.dispatcher: errors fd memory .accepting .accounts .balance .config .custody .generation .host .ledger .listener
+    .loop .member .messages .passing .pool .setup .slots .turning .upkeep
 .operations: errors fdpass .config .control .dispatcher .host .ledger .listener .logs .loop .member .notify
     .process .recovery .tls
 .server: activation errors fdpass .config .control .dispatcher .host .listener .logs .loop .notify .operations
@@ -95,7 +96,7 @@ _SERVE = """
 .poller:
 .timeouts:
 .transport: .passed .poller
-.parking: .passed .poller .timeouts
+.parking: .passed .poller
 .intake: .buffers .passed .slots
 .tally:
 .keeper: .buffers .poller .tally

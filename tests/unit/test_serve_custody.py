@@ -101,6 +101,7 @@ def test_who_still_waits_for_the_end_of_a_502_is_closed_with_custody(case):
 
 def test_a_cut_answer_is_reset(tcp):
     tcp.client.sendall(b"GET")
+    tcp.slot[BUFFER] = 1
     tcp.read(3)
     tcp.write(b"HTTP/1.1 200")
     assert tcp.die() == (Action.RESET, b"")
@@ -115,6 +116,7 @@ def test_of_a_unix_socket_a_cut_answer_ends(monkeypatch):
     """It knows no reset but for bytes that nobody read: the end of the stream is all that can be said."""
     with contextlib.closing(Case("unix")) as case:
         case.client.sendall(b"GET")
+        case.slot[BUFFER] = 1
         case.read(3)
         case.write(b"HTTP/1.1 200")
         assert case.die() == (Action.RESET, b"")

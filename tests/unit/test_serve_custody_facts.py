@@ -8,7 +8,7 @@ import pytest
 
 from fdpass.serve import custody as module
 from fdpass.serve.recovery import Action, Facts
-from fdpass.serve.slots import FLAGS, Flag
+from fdpass.serve.slots import BUFFER, FLAGS, Flag
 
 from ._custody_case import Case
 
@@ -104,6 +104,7 @@ def test_a_client_that_is_gone(case):
     if not case.unix:  # a FIN is all that is known of it: the first write will tell
         case.worker.sendall(b"y")
     case.go_until(lambda: not case.facts().open)
+    case.slot[BUFFER] = 1  # else nobody asks: the next worker will see
     assert case.die() == (Action.FINISH, b"")
 
 

@@ -19,7 +19,7 @@ class Place:
         loop = asyncio.get_running_loop()
         self.poller = Poller(loop)
         self.served, self.closed, self.clients, self.kept = [], [], [], []
-        self.parking = Parking(self.poller, Timeouts(loop, seconds), self.served.append)
+        self.parking = Parking(self.poller, seconds, self.served.append)
         for slot in range(count):
             ours, theirs = socket.socketpair()
             self.clients.append(theirs)

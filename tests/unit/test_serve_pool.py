@@ -86,6 +86,32 @@ def test_those_that_have_not_begun_go_first(works):
     assert shop.pool.complete
 
 
+def test_a_new_one_is_not_started_before_the_others_have_what_the_dead_one_had(works, staff):
+    shop = works().start()
+    dead = shop.pool.members[0]
+    shop.owner.waiting = True
+    shop.end(dead)
+    staff.go(3)
+    assert len(shop.states()) == 1
+    shop.owner.waiting = False
+    staff.go_until(lambda: len(shop.states()) == 2)
+
+
+def test_but_before_long(works, staff):
+    """Those that are there may be stuck."""
+    shop = works().start()
+    shop.owner.waiting = True
+    shop.end(shop.pool.members[0])
+    staff.go_until(lambda: len(shop.states()) == 2)
+
+
+def test_and_at_once_if_nobody_else_is_ready(works):
+    shop = works(workers=1).start()
+    shop.owner.waiting = True
+    shop.end(shop.pool.members[0])
+    assert [state for *_, state in shop.states()] == ["starting"]
+
+
 # Retire and replace
 
 

@@ -17,6 +17,7 @@ class Dispatcher:
     def __init__(self):
         self.configs = {}
         self.settlings = 0
+        self.waiting = False
 
     def buffers(self):
         return None
@@ -30,6 +31,9 @@ class Dispatcher:
 
     def gone(self, member):
         return ""
+
+    def waits(self):
+        return self.waiting
 
     def settled(self):
         self.settlings += 1

@@ -335,8 +335,8 @@ def test_what_one_has_ended_is_not_called_any_more(run):
         pairs = [socket.socketpair() for _ in range(3)]
         called = []
 
-        def call(events):
-            called.append(events)
+        def call(number, events):
+            called.append(number)
             for ours, _ in pairs:
                 poller.unwatch(ours.fileno())
 
@@ -357,12 +357,16 @@ def test_events_can_be_changed(run):
     async def main(poller):
         ours, theirs = socket.socketpair()
         found = []
-        poller.watch(ours.fileno(), select.EPOLLIN, found.append)
+
+        def call(number, events):
+            found.append((number, events))
+
+        poller.watch(ours.fileno(), select.EPOLLIN, call)
         await asyncio.sleep(0)
         assert found == []
-        poller.watch(ours.fileno(), select.EPOLLOUT, found.append)
+        poller.watch(ours.fileno(), select.EPOLLOUT, call)
         await until(lambda: found)
-        assert found[0] == select.EPOLLOUT
+        assert found[0] == (ours.fileno(), select.EPOLLOUT)
         poller.unwatch(ours.fileno())
         ours.close()
         theirs.close()

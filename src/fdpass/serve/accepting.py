@@ -19,7 +19,7 @@ from fdpass.serve.member import Member
 
 log = logging.getLogger("fdpass.serve")
 
-WINDOW = 128
+WINDOW = 240
 """Credit: how many connections may wait untaken in one worker's channel."""
 
 STUCK_NS = int(3.5 * BEAT_SECONDS * 1e9)
@@ -76,6 +76,11 @@ class Accepting:
         self._backlogs: dict[int, int] = {}  # once `drain` was called: how many more are accepted at a listener
         self._drained: Callable[[], None] | None = None
         self.hear: Callable[[], None] = lambda: None
+
+    @property
+    def waits(self) -> bool:
+        """Whether there are connections that no worker has."""
+        return False
 
     # Who can take one
 

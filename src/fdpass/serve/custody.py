@@ -21,7 +21,7 @@ from typing import Any
 from fdpass._message import close_all
 from fdpass.memory import common, mapped
 from fdpass.serve.loop import Loop, Timer
-from fdpass.serve.recovery import Action, Decision, Facts, decide
+from fdpass.serve.recovery import Action, Decision, Facts, decide, is_idle
 from fdpass.serve.slots import (
     ATTEMPT,
     BASE,
@@ -115,12 +115,15 @@ class Custody:
         """
         number = self._numbers[slot]
         words = self._words[slot * WORDS : (slot + 1) * WORDS]
+        if is_idle(words):
+            self.counts[Action.IDLE] += 1
+            return Action.IDLE, b""
         decision = decide(words, self._facts(words, number), self.replay)
         self.counts[decision.action] += 1
         if decision.action in _TOLD:
             level, reason = _TOLD[decision.action]
             log.log(level, "connection %d: %s: %s", slot, decision.action.value, reason)
-        if decision.action in {Action.IDLE, Action.REPLAY}:
+        if decision.action is Action.IDLE or decision.action is Action.REPLAY:
             return decision.action, self._prepared(words, decision, buffers)
         if decision.action is Action.ANSWER:
             del self._numbers[slot]

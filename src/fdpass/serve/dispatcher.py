@@ -18,12 +18,13 @@ from fdpass.serve.accounts import Accounts
 from fdpass.serve.balance import BALANCES
 from fdpass.serve.config import Config
 from fdpass.serve.custody import Custody
+from fdpass.serve.generation import Generation
 from fdpass.serve.ledger import BEAT_SECONDS, SIZE, Ledger
 from fdpass.serve.listener import Listening
 from fdpass.serve.loop import Loop
 from fdpass.serve.member import Member
 from fdpass.serve.passing import Passing
-from fdpass.serve.pool import Generation, Pool
+from fdpass.serve.pool import Pool
 from fdpass.serve.slots import BUFFER_SIZE
 from fdpass.serve.turning import Turning
 from fdpass.serve.upkeep import Upkeep
@@ -183,6 +184,10 @@ class Dispatcher:
         became = self._accepting.gone(member)
         self._accepting.go_on()
         return became
+
+    def waits(self) -> bool:
+        """See `pool.Owner`."""
+        return self._accepting.waits
 
     def settled(self) -> None:
         """See `pool.Owner`."""

@@ -1,4 +1,4 @@
-"""What is written to a connection in custody: together what belongs together, and counted."""
+"""What a raw handler writes to a connection in custody, counted."""
 
 from __future__ import annotations
 
@@ -19,45 +19,17 @@ class Outlet:
     Attributes:
         transport: The loop's.
         wrote: The position up to which the transport was given bytes.
-        holding: What is written waits for more that shall go out with it.
-        out: What waits.
     """
 
-    __slots__ = ("_marks", "_words", "holding", "out", "transport", "wrote")
+    __slots__ = ("_marks", "_words", "transport", "wrote")
 
     def __init__(self, words: memoryview, *, marks: bool) -> None:
         self.transport: Any = None
         self.wrote = words[WRITTEN] & POSITION
-        self.holding = False
         self._words = words
         self._marks = marks
-        self.out: list[bytes] = []
 
     def write(self, data: Any) -> None:
-        """Some of a response, or all of it."""
-        if self.holding:
-            self.out.append(data)
-        else:
-            self.send(data)
-
-    def flush(self) -> None:
-        """Send what was held to go together."""
-        self.holding = False
-        if self.out:
-            self.send(self.held())
-
-    def flush_head(self) -> None:
-        """The same, unless it has gone: then what is held now, or will be, has an end of its own."""
-        if self.out:
-            self.flush()
-
-    def held(self) -> bytes:
-        """What was held, taken out."""
-        out, self.out = self.out, []
-        self.holding = False
-        return out[0] if len(out) == 1 else b"".join(out)
-
-    def send(self, data: Any) -> None:
         """Write it now."""
         if self._marks:
             self._words[FLAGS] |= _WRITING

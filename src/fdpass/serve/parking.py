@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
-from functools import partial
 
 from fdpass.serve.passed import PassedSocket, unread
 from fdpass.serve.poller import Poller
-from fdpass.serve.timeouts import Timeout, Timeouts
+
+_LATE = 0.1  # seconds that one may stay longer, so that many are ended in one go
 
 
 class Parking:
@@ -19,43 +19,55 @@ class Parking:
 
     Args:
         poller: Where they are watched.
-        timeouts: How long one may be idle.
+        seconds: How long one may be idle.
         serve: Called with a connection of which something has come. Given.
     """
 
-    def __init__(self, poller: Poller, timeouts: Timeouts, serve: Callable[[PassedSocket], None]) -> None:
+    def __init__(self, poller: Poller, seconds: float, serve: Callable[[PassedSocket], None]) -> None:
         self._poller = poller
-        self._timeouts = timeouts
+        self._seconds = seconds
         self._serve = serve
-        self._ones: dict[PassedSocket, Timeout] = {}
+        self._ones: dict[int, tuple[PassedSocket, float]] = {}  # and since when; the first to come is first
+        self._armed = False
 
     def add(self, passed: PassedSocket) -> None:
         """Here is one. Given."""
-        self._ones[passed] = self._timeouts.start(partial(self._end, passed))
-        self._poller.watch(passed.fileno(), select.EPOLLIN, partial(self._ready, passed))
+        number, loop = passed.fileno(), self._poller.loop
+        self._ones[number] = passed, loop.time()
+        self._poller.watch(number, select.EPOLLIN, self._ready)
+        if not self._armed:
+            self._armed = True
+            loop.call_later(self._seconds + _LATE, self._expire)
 
-    def _ready(self, passed: PassedSocket, events: int = 0) -> None:  # noqa: ARG002 - reading tells what it is
-        self._take(passed)
-        self._serve(passed)
+    def _take(self, number: int) -> PassedSocket:
+        self._poller.unwatch(number)
+        return self._ones.pop(number)[0]
 
-    def _take(self, passed: PassedSocket) -> None:
-        self._ones.pop(passed).cancel()
-        self._poller.unwatch(passed.fileno())
+    def _ready(self, number: int, events: int = 0) -> None:  # noqa: ARG002 - reading tells what it is
+        self._serve(self._take(number))
 
-    def _end(self, passed: PassedSocket) -> None:
-        self._take(passed)
-        passed.close()
+    def _expire(self) -> None:
+        self._armed = False
+        loop = self._poller.loop
+        for number, (_, since) in list(self._ones.items()):
+            due = since + self._seconds
+            if due > loop.time():
+                self._armed = True
+                loop.call_at(due + _LATE, self._expire)
+                return
+            self._take(number).close()
 
     def give_back(self) -> None:
         """The dispatcher shall have all of them."""
-        for passed in list(self._ones):
+        for number in list(self._ones):
+            passed = self._take(number)
             passed.returned = True
-            self._end(passed)
+            passed.close()
 
     def end(self) -> None:
         """End all of them; but what a client has sent already is served."""
-        for passed in list(self._ones):
-            if unread(passed.fileno()):
-                self._ready(passed)
+        for number in list(self._ones):
+            if unread(number):
+                self._ready(number)
             else:
-                self._end(passed)
+                self._take(number).close()

@@ -8,11 +8,10 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from fdpass._ancillary import MAX_FDS
 from fdpass._message import close_all, release
 from fdpass.errors import ProtocolError
 from fdpass.serve import messages
-from fdpass.serve.accepting import BURST, Accepting, lost
+from fdpass.serve.accepting import BURST, WINDOW, Accepting, lost
 from fdpass.serve.balance import NEVER
 from fdpass.serve.custody import Custody, client_of
 from fdpass.serve.member import Member
@@ -20,6 +19,7 @@ from fdpass.serve.recovery import Action
 
 log = logging.getLogger("fdpass.serve")
 
+_MOST_AT_ONCE = WINDOW // 2  # in a message: while the worker takes one, the next is on its way
 _NO_ROOM = {12, 23, 24, 105}  # ENOMEM, ENFILE, EMFILE, ENOBUFS
 
 
@@ -59,6 +59,11 @@ class Passing(Accepting):
         self._custody = custody
         self._waiting: deque[_Waiting] = deque()
         self._passed: list[int] = []  # to be closed here
+
+    @property
+    def waits(self) -> bool:
+        """See `Accepting.waits`."""
+        return bool(self._waiting)
 
     def go_on(self) -> None:
         """See `Accepting.go_on`."""
@@ -124,7 +129,7 @@ class Passing(Accepting):
             group = groups.get(row)
             if group is None:
                 member = self._members[row]
-                credit = min(self._credit(member), self._capacity - member.live, MAX_FDS)
+                credit = min(self._credit(member), self._capacity - member.live, _MOST_AT_ONCE)
                 if credit <= 0:
                     continue
                 group = groups[row] = _Group(member, credit, [])
@@ -211,8 +216,10 @@ class Passing(Accepting):
         before = self._custody.counts.copy()
         for slot in self._accounts.slots_of(member.row):
             action, read = self._custody.recover(slot, member.map)
-            if action in {Action.IDLE, Action.REPLAY}:
+            if action is Action.IDLE or action is Action.REPLAY:
                 self._wait(slot, self._custody.number(slot), read)
+                if len(self._waiting) >= _MOST_AT_ONCE:
+                    self._place()  # others begin while the rest is looked at
             elif action is Action.FINISH:
                 self._accounts.finish(slot, member.row)
             else:

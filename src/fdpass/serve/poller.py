@@ -25,11 +25,11 @@ class Poller:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._epoll = select.epoll()
-        self._calls: dict[int, Callable[[int], None]] = {}
+        self._calls: dict[int, Callable[[int, int], None]] = {}
         loop.add_reader(self._epoll.fileno(), self._poll)
 
-    def watch(self, number: int, events: int, call: Callable[[int], None]) -> None:
-        """From now on, call this with what has come of these events of a descriptor.
+    def watch(self, number: int, events: int, call: Callable[[int, int], None]) -> None:
+        """From now on, call this with the descriptor and with what has come of these events.
 
         Args:
             number: The descriptor. Lent, until `unwatch`.
@@ -52,7 +52,7 @@ class Poller:
         for number, events in self._epoll.poll(0, _MOST):
             call = calls.get(number)
             if call is not None:  # else one before it has ended this
-                call(events)
+                call(number, events)
 
     def close(self) -> None:
         """Watch nothing any more."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 from fdpass.errors import FdpassError
@@ -17,6 +17,7 @@ from fdpass.fd import Fd
 from fdpass.serve import messages
 from fdpass.serve.backoff import Backoff
 from fdpass.serve.config import Config
+from fdpass.serve.generation import Generation
 from fdpass.serve.ledger import MOST_WORKERS, Ledger
 from fdpass.serve.loop import Loop
 from fdpass.serve.member import Member, State
@@ -24,22 +25,8 @@ from fdpass.serve.process import ending
 
 log = logging.getLogger("fdpass.serve")
 
+_FIRST_SECONDS = 0.5  # that a start waits for connections to be taken over
 _GRACE = 3.0  # seconds beyond --graceful-timeout that a worker has to cut the rest and go
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """All workers started from one state of the code.
-
-    Attributes:
-        number: From 1.
-        config: Their settings.
-        target: How many of them shall serve; ``spare`` more shall be ready.
-    """
-
-    number: int
-    config: Config
-    target: int
 
 
 class Owner(Protocol):
@@ -59,6 +46,9 @@ class Owner(Protocol):
 
     def gone(self, member: Member) -> str:
         """A worker has ended. Returns what became of its connections: "" if it had none."""
+
+    def waits(self) -> bool:
+        """Whether connections of an ended worker wait for others to take them."""
 
     def settled(self) -> None:
         """Something has ended that somebody may wait for: see `Pool.candidate`, `Pool.complete`."""
@@ -245,8 +235,15 @@ class Pool:
             log.info("worker %d has retired", member.pid)
         else:
             log.warning("worker %d ended while it retired (%s)%s", member.pid, ending(status), became)
-        self.reconcile()
+        self._replace(time.monotonic() + _FIRST_SECONDS)
         self._owner.settled()
+
+    def _replace(self, latest: float) -> None:
+        """First those that are there take over what waits: a start takes a processor for a while."""
+        if self._owner.waits() and self._ready(self.current) and time.monotonic() < latest:
+            self._loop.call_later(_FIRST_SECONDS / 20, lambda: self._replace(latest))
+        else:
+            self.reconcile()
 
     def _on_failed_start(self, member: Member, how: str) -> None:
         if self.hopeless:

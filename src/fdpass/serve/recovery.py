@@ -83,6 +83,8 @@ class Action(Enum):
     ANSWER = "answered 502"
     RESET = "cut"
 
+    __hash__ = object.__hash__  # Enum's own costs more than all that is done with an idle connection
+
 
 class Decision(NamedTuple):
     """What to do; for IDLE and REPLAY the new BASE, WRITTEN, ATTEMPT, and where in the buffer the bytes are."""
@@ -93,6 +95,15 @@ class Decision(NamedTuple):
     start: int = 0
     stop: int = 0
     attempt: int = 0
+
+
+def is_idle(slot: Sequence[int]) -> bool:
+    """Whether the slot alone says that nothing is in progress: the kernel need not be asked.
+
+    A worker names a buffer, or says OVERFLOW, before it reads, and takes that back when its response has gone out.
+    Raw handlers (STREAM) may write at any time. Whether the client is still there, the next worker will see.
+    """
+    return not (slot[FLAGS] or slot[BUFFER] or slot[FINAL_END])
 
 
 def decide(slot: Sequence[int], facts: Facts, replay: str) -> Decision:

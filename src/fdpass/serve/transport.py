@@ -97,7 +97,7 @@ class Transport(asyncio.Transport):
             else:
                 self._poller.unwatch(self._number)
 
-    def _ready(self, events: int) -> None:
+    def _ready(self, _: int, events: int) -> None:
         try:
             if events & (_OUT | _BROKEN) and self._backlog:
                 self._drain()

@@ -40,6 +40,7 @@ from fdpass.serve.tally import Tally
 log = logging.getLogger("fdpass.serve")
 _DONTWAIT = int(socket.MSG_DONTWAIT)
 _REPORT_SECONDS = 0.005  # until the channel is tried again
+_REPORT_AT_ONCE = 128  # slots: the dispatcher can begin with them while others are closed
 _ORPHAN_SECONDS = 5.0
 """How often the guard against a hang without a dispatcher is wound up; it strikes much later."""
 
@@ -225,8 +226,11 @@ class Worker:
             self._report(messages.FINISHED, passed.slot)
 
     def _report(self, word: bytes, slot: int) -> None:
-        self._reports[word].append(slot)
-        if not self._reporting:
+        slots = self._reports[word]
+        slots.append(slot)
+        if len(slots) == _REPORT_AT_ONCE:
+            self._flush()
+        elif not self._reporting:
             self._reporting = True
             with contextlib.suppress(RuntimeError):  # the loop is closed: `run` has reported all that counts
                 self._loop.call_soon(self._flush)

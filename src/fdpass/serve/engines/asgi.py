@@ -97,7 +97,7 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self.poller = Poller(self._loop)
         self._inner_loop = _Loop(self._loop, Timeouts(self._loop, settings.keep_alive))
-        self._parking = Parking(self.poller, self._inner_loop.timeouts, self._serve_kept)
+        self._parking = Parking(self.poller, settings.keep_alive, self._serve_kept)
         self._config = uvicorn.Config(
             _counted(self.app, self.tally),
             interface="asgi3",
