@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+from unittest import mock
 
 import pytest
 
@@ -92,6 +93,20 @@ def test_at_the_end_those_that_have_asked_are_served():
         place.parking.end()
         assert place.ended == {0: False, 1: False}
         assert [passed.slot for passed in place.served] == [2]
+
+    parked(main)
+
+
+def test_if_the_kernel_watches_no_more_it_is_closed(caplog):
+    async def main(place):
+        ours, theirs = socket.socketpair()
+        place.clients.append(theirs)
+        refused = OSError(28, "No space left on device")
+        with mock.patch.object(place.poller, "watch", side_effect=refused):
+            place.parking.add(PassedSocket(ours.detach(), 7, place.closed.append))
+        assert place.ended == {7: False}
+        assert "closed: No space left" in caplog.text
+        place.parking.end()
 
     parked(main)
 

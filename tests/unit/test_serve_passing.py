@@ -69,12 +69,12 @@ def test_a_worker_gets_no_more_than_its_window_untaken(staff, office):
 
 def test_another_worker_has_credit_yet(staff, office):
     slow, quick = office.hire(0), office.hire(1)
-    for _ in range(10):
+    for _ in range(5):
         office.connect(60)
         staff.go(6)
         office.takes(quick)
     assert slow.untaken == WINDOW
-    assert slow.live + quick.live == 600
+    assert slow.live + quick.live == 300
 
 
 def test_a_worker_at_its_capacity_gets_no_more(staff, new_office):

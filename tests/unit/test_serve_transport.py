@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import select
 import socket
+from unittest import mock
 
 import pytest
 
@@ -320,6 +321,21 @@ def test_it_says_who_is_at_the_ends(run):
         transport.abort()
         await until(lambda: passed.fileno() < 0)
         assert info("peername", "gone") == "gone"
+        theirs.close()
+
+    run(main)
+
+
+def test_if_the_kernel_watches_no_more_it_is_lost(run):
+    async def main(poller):
+        passed, theirs, closed = pair()
+        protocol = Spoken()
+        refused = OSError(28, "No space left on device")
+        with mock.patch.object(poller, "watch", side_effect=refused):
+            Transport(poller, passed).start(protocol)
+            await protocol.over.wait()
+        assert protocol.said == ["made", OSError]
+        assert closed == [passed]
         theirs.close()
 
     run(main)

@@ -19,7 +19,7 @@ from fdpass.serve.member import Member
 
 log = logging.getLogger("fdpass.serve")
 
-WINDOW = 240
+WINDOW = 128
 """Credit: how many connections may wait untaken in one worker's channel."""
 
 STUCK_NS = int(3.5 * BEAT_SECONDS * 1e9)

@@ -5,12 +5,14 @@ They have no protocol and no transport yet. So ten thousand of them can be taken
 
 from __future__ import annotations
 
+import logging
 import select
 from collections.abc import Callable
 
 from fdpass.serve.passed import PassedSocket, unread
 from fdpass.serve.poller import Poller
 
+log = logging.getLogger("fdpass.serve")
 _LATE = 0.1  # seconds that one may stay longer, so that many are ended in one go
 
 
@@ -33,8 +35,13 @@ class Parking:
     def add(self, passed: PassedSocket) -> None:
         """Here is one. Given."""
         number, loop = passed.fileno(), self._poller.loop
+        try:
+            self._poller.watch(number, select.EPOLLIN, self._ready)
+        except OSError as error:  # ENOSPC, ENOMEM: see epoll_ctl(2)
+            log.warning("an idle connection was closed: %s", error.strerror)
+            passed.close()
+            return
         self._ones[number] = passed, loop.time()
-        self._poller.watch(number, select.EPOLLIN, self._ready)
         if not self._armed:
             self._armed = True
             loop.call_later(self._seconds + _LATE, self._expire)

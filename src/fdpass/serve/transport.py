@@ -86,16 +86,19 @@ class Transport(asyncio.Transport):
 
     def _settle(self) -> None:
         self._fresh = False
-        self._watch(self._wanted)
+        try:
+            self._watch(self._wanted)
+        except OSError as error:  # ENOSPC, ENOMEM: see epoll_ctl(2)
+            self._end(error)
 
     def _watch(self, events: int) -> None:
         self._wanted = events
         if events != self._watched and not self._fresh:
-            self._watched = events
             if events:
                 self._poller.watch(self._number, events, self._ready)
             else:
                 self._poller.unwatch(self._number)
+            self._watched = events
 
     def _ready(self, _: int, events: int) -> None:
         try:
