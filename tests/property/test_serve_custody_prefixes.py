@@ -4,6 +4,8 @@ import pytest
 
 pytest.importorskip("uvicorn")
 
+from fdpass.serve.recovery import Action
+
 from ._requests import Request, request
 from ._world import World
 
@@ -99,6 +101,19 @@ def test_after_a_death_at_each_moment_the_next_worker_goes_on_rightly(http, scen
     whole = World(http, fresh(scenario), **PLACES[place]).run()
     for step in range(1, whole.steps + 1):
         World(http, fresh(scenario), deaths={step}, **PLACES[place]).run()
+
+
+@pytest.mark.parametrize("unix", [False, True])
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_worker_that_dies_before_it_has_begun_with_what_it_was_handed_costs_nothing(scenario, unix):
+    """Nor do two of them; the bytes of the request are the dispatcher's yet."""
+    whole = World("httptools", fresh(scenario), unix=unix).run()
+    for step in range(1, whole.steps + 1):
+        last = World("httptools", fresh(scenario), deaths={step}, unix=unix).run().outcome
+        world = World("httptools", fresh(scenario), deaths={step}, stillborn={2, 3}, unix=unix).run()
+        if last is Action.REPLAY:
+            assert world.workers == 4
+            assert world.outcome is Action.REPLAY
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

@@ -49,6 +49,7 @@ fates = st.fixed_dictionaries(
         "seed": st.integers(0, 2**16),
         "deaths": st.frozensets(st.integers(1, 150), max_size=5),
         "leaves": st.frozensets(st.integers(1, 60), max_size=2),
+        "stillborn": st.frozensets(st.integers(2, 6), max_size=2),
     }
 )
 

@@ -82,7 +82,8 @@ _SERVE = """
 .turning: _message errors .accepting .member .messages
 .backoff: .loop
 .generation: .config
-.pool: errors fd .backoff .config .generation .ledger .loop .member .messages .process
+.owner: fd .generation .member
+.pool: errors .backoff .config .generation .ledger .loop .member .messages .owner .process
 .upkeep: .config .ledger .loop .member .pool .process
 .dispatcher: errors fd memory .accepting .accounts .balance .config .custody .generation .host .ledger .listener
     .loop .member .messages .passing .pool .setup .slots .turning .upkeep

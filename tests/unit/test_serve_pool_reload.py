@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from fdpass.serve import pool
 from fdpass.serve.config import Config
 from fdpass.serve.member import State
 from fdpass.serve.pool import Pool
@@ -37,6 +38,12 @@ class Dispatcher:
 
     def settled(self):
         self.settlings += 1
+
+
+@pytest.fixture(autouse=True)
+def processors(monkeypatch):
+    """More than workers: all are started at once."""
+    monkeypatch.setattr(pool, "_PROCESSORS", 64)
 
 
 class Works:
@@ -226,3 +233,19 @@ def test_nobody_waits_for_ever(shop):
     shop.pool.reload(Config(workers=2))
     shop.fails(shop.starting()[0])
     assert shop.owner.settlings > before
+
+
+def test_while_some_serve_no_more_are_started_at_a_time_than_there_are_processors(shop, monkeypatch):
+    monkeypatch.setattr(pool, "_PROCESSORS", 2)
+    shop.pool.reload(Config(workers=5))
+    for count in (2, 2, 1):
+        assert len(shop.starting()) == count
+        shop.ready(shop.starting())
+    assert shop.pool.current.number == 2
+
+
+def test_if_none_serves_all_are_started_at_once(shop, monkeypatch):
+    monkeypatch.setattr(pool, "_PROCESSORS", 1)
+    for member in shop.pool.members:
+        shop.end(member)
+    assert len(shop.starting()) == 2

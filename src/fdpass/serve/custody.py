@@ -78,6 +78,7 @@ class Custody:
         self.counts: Counter[Action] = Counter()
         self._loop = loop
         self._numbers: dict[int, int] = {}
+        self._handed: dict[int, bytes] = {}  # bytes of requests that were handed on, until it ends or is looked at
         self._lingering: dict[int, Timer] = {}
         self.memory = common(SLOT_SIZE * most, name="fdpass-slots")
         self._map = mapped(self.memory)
@@ -95,6 +96,10 @@ class Custody:
 
     def end(self, slots: Iterable[int]) -> None:
         """These have ended: close ours."""
+        if self._handed:
+            slots = list(slots)
+            for slot in slots:
+                self._handed.pop(slot, None)
         take = self._numbers.pop
         numbers = [take(slot) for slot in slots]
         numbers.sort()
@@ -118,13 +123,17 @@ class Custody:
         if is_idle(words):
             self.counts[Action.IDLE] += 1
             return Action.IDLE, b""
-        decision = decide(words, self._facts(words, number), self.replay)
+        ours = self._handed.pop(slot, b"")
+        decision = decide(words, self._facts(words, number)._replace(ours=len(ours)), self.replay)
         self.counts[decision.action] += 1
         if decision.action in _TOLD:
             level, reason = _TOLD[decision.action]
             log.log(level, "connection %d: %s: %s", slot, decision.action.value, reason)
         if decision.action is Action.IDLE or decision.action is Action.REPLAY:
-            return decision.action, self._prepared(words, decision, buffers)
+            read = prepared(words, decision, buffers, ours)
+            if read:
+                self._handed[slot] = read
+            return decision.action, read
         if decision.action is Action.ANSWER:
             del self._numbers[slot]
             self._answer(number)
@@ -135,20 +144,6 @@ class Custody:
         else:
             self.shut([slot])
         return decision.action, b""
-
-    def _prepared(self, words: memoryview, decision: Decision, buffers: mmap.mmap | None) -> bytes:
-        read = b""
-        if decision.action is Action.REPLAY:
-            assert buffers is not None, "a request is in a buffer"
-            start = (words[BUFFER] - 1) * BUFFER_SIZE
-            read = buffers[start + decision.start : start + decision.stop]
-        words[BUFFER] = 0
-        words[ATTEMPT] = decision.attempt
-        words[FLAGS] &= Flag.STREAM
-        words[BASE] = words[ORIGIN] = decision.base
-        words[WRITTEN] = decision.written
-        words[FINAL_END] = 0
-        return read
 
     def _facts(self, words: memoryview, number: int) -> Facts:
         try:
@@ -195,6 +190,34 @@ class Custody:
         self._words.release()
         self._map.close()
         self.memory.close()
+
+
+def prepared(words: memoryview, decision: Decision, buffers: mmap.mmap | None, ours: bytes) -> bytes:
+    """Make a slot ready for the next worker.
+
+    Args:
+        words: The slot.
+        decision: IDLE or REPLAY.
+        buffers: The dead worker's.
+        ours: What this worker was handed.
+
+    Returns:
+        The bytes that the next one has to be handed.
+    """
+    read = b""
+    if decision.action is Action.REPLAY and decision.stop:
+        assert buffers is not None, "a request is in a buffer"
+        start = (words[BUFFER] - 1) * BUFFER_SIZE
+        read = buffers[start + decision.start : start + decision.stop]
+    elif decision.action is Action.REPLAY:
+        read = ours
+    words[BUFFER] = 0
+    words[ATTEMPT] = decision.attempt
+    words[FLAGS] &= Flag.STREAM
+    words[BASE] = words[ORIGIN] = decision.base
+    words[WRITTEN] = decision.written
+    words[FINAL_END] = 0
+    return read
 
 
 @contextlib.contextmanager

@@ -147,11 +147,11 @@ class Dispatcher:
     # What the pool asks and tells
 
     def buffers(self) -> Fd | None:
-        """See `pool.Owner`."""
+        """See `owner.Owner`."""
         return None if self.custody is None else common(self._buffers, name="fdpass-buffers")
 
     def set_up(self, member: Member, generation: Generation) -> None:
-        """See `pool.Owner`."""
+        """See `owner.Owner`."""
         kept = [] if self.custody is None or member.buffers is None else [self.custody.memory, member.buffers]
         data, fds = setup.packed(
             generation.config,
@@ -165,19 +165,19 @@ class Dispatcher:
         self._loop.watch(member.talk.sock.fileno(), lambda: self._on_channel(member))
 
     def ready(self, member: Member) -> None:
-        """See `pool.Owner`."""
+        """See `owner.Owner`."""
         self._accepting.add(member)
         self._accepting.go_on()
 
     def leaving(self, member: Member) -> None:
-        """See `pool.Owner`."""
+        """See `owner.Owner`."""
         if not self.pool.stopping:  # else nobody else would have it
             self._accepting.take_back(member)  # what it has not read need not wait for its end
         self._accepting.remove(member)
         self._accepting.go_on()
 
     def gone(self, member: Member) -> str:
-        """See `pool.Owner`."""
+        """See `owner.Owner`."""
         self._read_notes()
         self._on_channel(member)  # its last words
         self._loop.unwatch(member.talk.sock.fileno())
@@ -186,11 +186,11 @@ class Dispatcher:
         return became
 
     def waits(self) -> bool:
-        """See `pool.Owner`."""
+        """See `owner.Owner`."""
         return self._accepting.waits
 
     def settled(self) -> None:
-        """See `pool.Owner`."""
+        """See `owner.Owner`."""
         if self.pool.hopeless or (self._stopping and not self.pool.members):
             self._loop.stop()
         self.on_settled()

@@ -148,6 +148,6 @@ class Intake:
                 self._buffers.free.append(number)
 
     def forget(self) -> None:
-        """The slot is another connection's from now on."""
-        self.release()
+        """The connection has ended, and its slot stays as it is: soon it is another one's."""
         self._words = NOWHERE
+        self.release()

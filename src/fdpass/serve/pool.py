@@ -7,13 +7,12 @@ once as many as are wanted are ready and stay, retire the rest.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Protocol
 
 from fdpass.errors import FdpassError
-from fdpass.fd import Fd
 from fdpass.serve import messages
 from fdpass.serve.backoff import Backoff
 from fdpass.serve.config import Config
@@ -21,37 +20,14 @@ from fdpass.serve.generation import Generation
 from fdpass.serve.ledger import MOST_WORKERS, Ledger
 from fdpass.serve.loop import Loop
 from fdpass.serve.member import Member, State
+from fdpass.serve.owner import Owner
 from fdpass.serve.process import ending
 
 log = logging.getLogger("fdpass.serve")
 
 _FIRST_SECONDS = 0.5  # that a start waits for connections to be taken over
+_PROCESSORS = len(os.sched_getaffinity(0))
 _GRACE = 3.0  # seconds beyond --graceful-timeout that a worker has to cut the rest and go
-
-
-class Owner(Protocol):
-    """What the pool asks of its dispatcher, and tells it."""
-
-    def buffers(self) -> Fd | None:
-        """Memory for the receive buffers of a worker, if it needs any. Given."""
-
-    def set_up(self, member: Member, generation: Generation) -> None:
-        """A worker was started, and has to be told everything."""
-
-    def ready(self, member: Member) -> None:
-        """A worker can take connections."""
-
-    def leaving(self, member: Member) -> None:
-        """A worker gets no more connections."""
-
-    def gone(self, member: Member) -> str:
-        """A worker has ended. Returns what became of its connections: "" if it had none."""
-
-    def waits(self) -> bool:
-        """Whether connections of an ended worker wait for others to take them."""
-
-    def settled(self) -> None:
-        """Something has ended that somebody may wait for: see `Pool.candidate`, `Pool.complete`."""
 
 
 class Pool:
@@ -158,13 +134,20 @@ class Pool:
         staying = list(self._staying(generation))
         missing = self._total(generation) - len(staying)
         if not self._backoff.waiting:
-            for _ in range(missing):
+            for _ in range(min(missing, self._room_to_start())):
                 if not self._start(generation):
                     return
         # Too many: rather those that have not begun, or rest, then those that have least to finish.
         staying.sort(key=lambda member: (member.state is State.READY, member.active, member.live, -member.began))
         for member in staying[: max(0, -missing)]:
             self.retire(member)
+
+    def _room_to_start(self) -> int:
+        """How many may start now: a start takes a processor for a while, and those that serve need theirs too."""
+        if not self._ready(self.current):
+            return MOST_WORKERS
+        starting = sum(member.state is State.STARTING for member in self._rows.values())
+        return max(0, _PROCESSORS - starting)
 
     def _start(self, generation: Generation) -> bool:
         row = next(row for row in range(MOST_WORKERS) if row not in self._rows)

@@ -11,7 +11,8 @@ row  what is found                                                          then
 3    the response went out whole, and the connection ends with it           FINISH
 4    the response went out whole, or none is due, and nothing more was read IDLE
 5    nothing of a response was written; all of the request's bytes so far   REPLAY
-     are in the buffer; and the application was not called, or its method
+     are in the buffer, or are those that the worker was handed and had
+     not begun with; and the application was not called, or its method
      may be repeated and no worker has died yet that had called it
 6    nothing of a response was written, and it is HTTP                      ANSWER
 7    else: part of a response has gone out                                  RESET
@@ -57,11 +58,13 @@ class Facts(NamedTuple):
         open: Both sides can still send, or the peer has only ended its own direction.
         read: Bytes that were ever read from it; None if that is not known for certain.
         wrote: Bytes that were ever written to it, whether or not they have arrived; None likewise.
+        ours: Bytes from BASE on that the dispatcher has itself: those that it handed to this worker.
     """
 
     open: bool
     read: int | None
     wrote: int | None
+    ours: int = 0
 
 
 class Action(Enum):
@@ -87,7 +90,10 @@ class Action(Enum):
 
 
 class Decision(NamedTuple):
-    """What to do; for IDLE and REPLAY the new BASE, WRITTEN, ATTEMPT, and where in the buffer the bytes are."""
+    """What to do; for IDLE and REPLAY the new BASE, WRITTEN, ATTEMPT, and where in the buffer the bytes are.
+
+    For a REPLAY of bytes that the dispatcher has itself ``stop`` is 0.
+    """
 
     action: Action
     base: int = 0
@@ -101,9 +107,10 @@ def is_idle(slot: Sequence[int]) -> bool:
     """Whether the slot alone says that nothing is in progress: the kernel need not be asked.
 
     A worker names a buffer, or says OVERFLOW, before it reads, and takes that back when its response has gone out.
-    Raw handlers (STREAM) may write at any time. Whether the client is still there, the next worker will see.
+    Raw handlers (STREAM) may write at any time; of a request that was handed on (ATTEMPT) bytes were read before.
+    Whether the client is still there, the next worker will see.
     """
-    return not (slot[FLAGS] or slot[BUFFER] or slot[FINAL_END])
+    return not (slot[FLAGS] or slot[BUFFER] or slot[FINAL_END] or slot[ATTEMPT])
 
 
 def decide(slot: Sequence[int], facts: Facts, replay: str) -> Decision:
@@ -132,6 +139,8 @@ def decide(slot: Sequence[int], facts: Facts, replay: str) -> Decision:
         return Decision(Action.RESET)
     if read == base:
         return Decision(Action.IDLE, base, written)
+    if not slot[BUFFER] and facts.ours == read - base:
+        return Decision(Action.REPLAY, base, written, attempt=slot[ATTEMPT])  # the worker had not begun with them
     start, stop = base - slot[ORIGIN], read - slot[ORIGIN]
     buffered = slot[BUFFER] > 0 and not flags & _OVERFLOW and start >= 0 and stop <= BUFFER_SIZE
     attempt = 0 if whole else slot[ATTEMPT]
