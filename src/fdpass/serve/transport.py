@@ -163,7 +163,7 @@ class Transport(asyncio.Transport):
                 return
             if sent == len(data):
                 return
-            data = data[sent:]
+            data = memoryview(data)[sent:]
             self._watch(self._wanted | _OUT)
         self._backlog += data
         if len(self._backlog) > self._high and not self._full:
