@@ -17,6 +17,7 @@ from fdpass.serve.requests import Border, is_whole
 from fdpass.serve.slots import (
     ATTEMPT,
     BASE,
+    BUFFER,
     CALLED_BEFORE,
     CALLED_BY_METHOD,
     FINAL_BASE,
@@ -251,7 +252,9 @@ class Kept(Gathering):
             words[FINAL_BASE] = fed  # some of it came after its response
         if words[FLAGS] & _OVERFLOW:
             self._intake.refer()
-        words[FLAGS] = words[ATTEMPT] = 0
+        # Bytes of the next request that found no buffer must not look as if there were none.
+        words[FLAGS] = _OVERFLOW if self._held and not words[BUFFER] else 0
+        words[ATTEMPT] = 0
         words[BASE] = fed
         words[WRITTEN] = self._wrote
         words[FINAL_END] = 0
