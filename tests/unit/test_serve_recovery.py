@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from fdpass.serve.recovery import MOST_ATTEMPTS, REPEATABLE, Action, Decision, Facts, decide
+from fdpass.serve.recovery import MOST_ATTEMPTS, REPEATABLE, Action, Decision, Facts, decide, is_idle
 from fdpass.serve.slots import (
     ATTEMPT,
     BASE,
@@ -190,3 +190,25 @@ def test_nothing_is_executed_again_or_forgotten_whatever_the_slot_says():
             if decision.action is Action.ANSWER:
                 assert wrote in {5000, end}, case
                 assert read > 1000, case
+
+
+def test_bytes_that_the_worker_had_not_begun_with_are_handed_on_again():
+    slot = words(buffer=0, attempt=1)
+    assert not is_idle(slot)
+    again = Decision(Action.REPLAY, 1000, 5000, attempt=1)
+    assert decide(slot, Facts(True, 1040, 5000, ours=40), "none") == again
+    assert decide(slot, Facts(True, 1040, 5000), "none").action is Action.ANSWER
+
+
+@pytest.mark.parametrize(
+    ("named", "read", "wrote"),
+    [
+        ({"attempt": 0}, 1040, 5000),  # that request is over, and this is another one
+        ({"flags": Flag.OVERFLOW}, 1040, 5000),  # likewise, or more was read that is nowhere
+        ({"flags": SAFE}, 1040, 5000),
+        ({"final_base": 1010, "final_end": 5001}, 1050, 5001),  # its response went out
+    ],
+)
+def test_bytes_of_a_request_that_was_begun_are_not_taken_for_those_of_the_next(named, read, wrote):
+    slot = words(**{"buffer": 0, "attempt": 1, **named})
+    assert decide(slot, Facts(True, read, wrote, ours=40), "idempotent").action is Action.ANSWER

@@ -120,10 +120,10 @@ class Custody:
         """
         number = self._numbers[slot]
         words = self._words[slot * WORDS : (slot + 1) * WORDS]
+        ours = self._handed.pop(slot, b"")
         if is_idle(words):
             self.counts[Action.IDLE] += 1
             return Action.IDLE, b""
-        ours = self._handed.pop(slot, b"")
         decision = decide(words, self._facts(words, number)._replace(ours=len(ours)), self.replay)
         self.counts[decision.action] += 1
         if decision.action in _TOLD:

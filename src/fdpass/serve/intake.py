@@ -83,22 +83,12 @@ class Intake:
         Raises:
             OSError: As of recv(2); BlockingIOError if nothing is there.
         """
-        if self._marks or self._number:
-            view = self.place()
-        elif self.begin():
-            view = self._buffers.views[self._number]
-        else:
-            view = self._scratch
+        count = 0
         try:
-            count = passed.recv_into(view, 0, _DONTWAIT)
-        except OSError:
-            self.came(0)
-            raise
-        if self._marks or not self._number:
-            return self.came(count)
-        start = self._offset + self.read - self._origin
-        self.read += count
-        return self._buffers.memory[start : start + count]
+            count = passed.recv_into(self.place(), 0, _DONTWAIT)
+        finally:
+            data = self.came(count)
+        return data
 
     def came(self, nbytes: int) -> bytes:
         """So much has come: the bytes."""

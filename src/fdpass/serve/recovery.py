@@ -139,8 +139,9 @@ def decide(slot: Sequence[int], facts: Facts, replay: str) -> Decision:
         return Decision(Action.RESET)
     if read == base:
         return Decision(Action.IDLE, base, written)
-    if not slot[BUFFER] and facts.ours == read - base:
-        return Decision(Action.REPLAY, base, written, attempt=slot[ATTEMPT])  # the worker had not begun with them
+    begun = whole or slot[BUFFER] or flags & (_CALLED | _OVERFLOW) or not slot[ATTEMPT]
+    if not begun and facts.ours == read - base:
+        return Decision(Action.REPLAY, base, written, attempt=slot[ATTEMPT])
     start, stop = base - slot[ORIGIN], read - slot[ORIGIN]
     buffered = slot[BUFFER] > 0 and not flags & _OVERFLOW and start >= 0 and stop <= BUFFER_SIZE
     attempt = 0 if whole else slot[ATTEMPT]

@@ -18,6 +18,16 @@ def assert_answered(server, asked):
     return workers
 
 
+@contextlib.contextmanager
+def stuck(server, tools):
+    """No worker moves, and the dispatcher has seen it."""
+    with contextlib.ExitStack() as held:
+        for pid in server.workers():
+            held.enter_context(tools.stopped(pid))
+        server.wait_status(lambda status: all(each["lag_ms"] > 500 for each in status["workers"]))
+        yield
+
+
 @WAYS
 def test_clients_that_wait_in_the_backlog_are_answered(serve, client, tools, flags):
     server = serve("app:app", *flags)
@@ -61,10 +71,7 @@ def test_they_are_answered_when_workers_move_that_did_not_at_the_stop(serve, cli
 
 def test_workers_that_never_move_again_do_not_hold_up_the_end(serve, client, tools):
     server = serve("app:app", "--graceful-timeout", "0.3")
-    with contextlib.ExitStack() as held:
-        for pid in server.workers():
-            held.enter_context(tools.stopped(pid))
-        server.wait_status(lambda status: all(each["lag_ms"] > 500 for each in status["workers"]))
+    with stuck(server, tools):
         asked = client(server).send()
         server.kill(signal.SIGTERM)
         assert server.wait_end() == 0
@@ -73,10 +80,7 @@ def test_workers_that_never_move_again_do_not_hold_up_the_end(serve, client, too
 
 def test_a_second_term_does_not_wait_for_workers_that_do_not_move(serve, client, tools):
     server = serve()
-    with contextlib.ExitStack() as held:
-        for pid in server.workers():
-            held.enter_context(tools.stopped(pid))
-        server.wait_status(lambda status: all(each["lag_ms"] > 500 for each in status["workers"]))
+    with stuck(server, tools):
         asked = client(server).send()
         server.kill(signal.SIGTERM)
         server.wait_log("stopping:")
