@@ -3,9 +3,13 @@
 import contextlib
 import os
 from collections import Counter
+from functools import partial
 
 import pytest
 
+from fdpass.serve import slots
+
+BASE, BUFFER = str(slots.BASE), str(slots.BUFFER)
 HOOK = """
 import os, sys
 
@@ -56,18 +60,19 @@ CASES = {
 
 
 @pytest.fixture
-def watched(kept, tmp_path):
-    """``watched(loop, unix)``: a server whose workers have the hook; and its address, if at a Unix socket."""
+def watched(kept, client, tmp_path):
+    """``watched(loop, unix)``: a server whose workers have the hook; and what connects to it."""
 
     def start(loop, unix=False):
         (tmp_path / "hook").mkdir()
         (tmp_path / "hook" / "sitecustomize.py").write_text(HOOK)
         path = str(tmp_path / "unix")
-        return kept(
+        server = kept(
             *("--workers", "1", "--spare", "1", "--loop", loop),
             env={"PYTHONPATH": str(tmp_path / "hook")},
             bind=[f"unix:{path}" if unix else "127.0.0.1:0"],
-        ), path if unix else None
+        )
+        return server, partial(client, server, address=path if unix else server.address)
 
     return start
 
@@ -95,35 +100,51 @@ def outcome(one, token, path):
     return "502"
 
 
-def exchange(one, case, token):
-    """Two requests over one connection, as far as that goes: their outcomes."""
+def exchange(tools, server, connect, case, token):
+    """A connection and two requests over it, as far as that goes: the client, and their outcomes.
+
+    The first request is there before the dispatcher accepts, so each connection meets the same stores.
+    """
     method, path, body = CASES[case]
-    outcomes = []
+    one, outcomes = None, []
     for request in (f"{token}a.", f"{token}b."):
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            one.ask(path, request, method, body)
+            if one is None:
+                with tools.stopped(server.pid):
+                    one = connect().ask(path, request, method, body)
+            else:
+                one.ask(path, request, method, body)
         outcomes.append(outcome(one, request, path))
         if outcomes[-1] != "whole":
             break
-    return outcomes
+    return one, outcomes
 
 
-def sweep(server, connect, case, step=1):
-    """Kill a worker before and behind each store of two requests (or of every ``step``-th); outcomes, counted."""
+def stores(tools, server, connect, case):
+    """How many of them two requests take."""
     told_to(server, 0, 0)
-    one = connect()
-    assert exchange(one, case, "first.") == ["whole"] * 2
-    stores = (server.folder / "stores").read_text().split()
-    assert len(stores) >= 8
+    one, found = exchange(tools, server, connect, case, "first.")
+    assert found == ["whole"] * 2
+
+    def settled():
+        seen = (server.folder / "stores").read_text().split()
+        return seen.count(BASE) == 2 and seen[-1] == BUFFER and seen
+
+    seen = tools.wait_until(settled, "both requests are over: ", server.log)
     one.close()
+    return len(seen)
+
+
+def sweep(tools, server, connect, case, step=1):
+    """Kill a worker before and behind each store of two requests (or of every ``step``-th); outcomes, counted."""
+    count = stores(tools, server, connect, case)
     outcomes = Counter()
-    points = [(number, behind) for number in range(1, len(stores) + 1) for behind in (0, 1)]
+    points = [(number, behind) for number in range(1, count + 1) for behind in (0, 1)]
     for number, behind in points[::step]:
         deaths = server.log().count("killed by SIGKILL")
         told_to(server, number, behind)
         token = f"{number}.{behind}."
-        one = connect()
-        found = exchange(one, case, token)
+        one, found = exchange(tools, server, connect, case, token)
         server.wait_log("killed by SIGKILL", deaths + 1)
         if found == ["whole"] * 2:
             assert one.ask(token="after").told()["token"] == "after"
@@ -147,9 +168,9 @@ def check(server, case, token, found):
 
 
 @pytest.mark.parametrize(("loop", "case", "step"), [("asyncio", "POST", 4), ("uvloop", "GET-large", 5)])
-def test_a_worker_killed_at_some_stores_leaves_no_wrong_outcome(watched, client, loop, case, step):
-    server, _ = watched(loop)
-    outcomes = sweep(server, lambda: client(server), case, step)
+def test_a_worker_killed_at_some_stores_leaves_no_wrong_outcome(tools, watched, loop, case, step):
+    server, connect = watched(loop)
+    outcomes = sweep(tools, server, connect, case, step)
     assert outcomes["whole"]
     assert outcomes["cut"] == 0 or case == "GET-large"
 
@@ -158,25 +179,20 @@ def test_a_worker_killed_at_some_stores_leaves_no_wrong_outcome(watched, client,
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_a_worker_killed_at_any_store_leaves_no_wrong_outcome(watched, client, loop, case):
-    server, _ = watched(loop)
-    assert sweep(server, lambda: client(server), case)["whole"]
+def test_a_worker_killed_at_any_store_leaves_no_wrong_outcome(tools, watched, loop, case):
+    server, connect = watched(loop)
+    assert sweep(tools, server, connect, case)["whole"]
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("case", ["GET", "POST"])
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_a_worker_killed_at_any_store_executes_no_post_twice_over_a_unix_socket(watched, client, loop, case):
-    server, path = watched(loop, unix=True)
-    told_to(server, 0, 0)
-    one = client(server, address=path)
-    assert exchange(one, case, "first.") == ["whole"] * 2
-    one.close()
-    for number in range(1, len((server.folder / "stores").read_text().split()) + 1):
+def test_a_worker_killed_at_any_store_executes_no_post_twice_over_a_unix_socket(tools, watched, loop, case):
+    server, connect = watched(loop, unix=True)
+    for number in range(1, stores(tools, server, connect, case) + 1):
         told_to(server, number, number % 2)
-        one = client(server, address=path)
-        found = exchange(one, case, f"{number}.")
+        one, found = exchange(tools, server, connect, case, f"{number}.")
         one.close()
         assert set(found) <= {"whole", "502", "ended", "cut"}
         if case == "POST":
