@@ -18,6 +18,7 @@ def engine(request, kept, tmp_path):
         server = kept("--workers", "1", "--spare", "1", "--loop", loop, *flags, env=env)
         _, body = server.get("/?token=parser")
         assert json.loads(body)["parser"] == parser
+        server.wait_connections(live=0)  # else a worker that is killed may not have seen the end of that one
         return server
 
     return start
