@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fdpass.serve.requests import Border, is_whole
+from fdpass.serve.requests import Border
 
 httptools = pytest.importorskip("httptools")
 
@@ -92,13 +92,24 @@ def test_what_is_not_there_wholly_is_not_complete(one, data):
 
 @given(requests() | st.builds(bytes.__add__, requests(), requests()), st.data())
 def test_what_is_said_to_be_whole_is_one_request_and_no_more(sent, data):
-    """The quick answer, right also for what has come only in part."""
+    """The quick answer, right also for what has come only in part, and whatever was asked before."""
     part = sent[: data.draw(st.integers(0, len(sent)))]
-    for each in (sent, part):
-        if is_whole(each):
+    border = Border()
+    for each in (sent, part, sent, b"GET /other" + sent[sent.find(b"\r") :], sent[sent.find(b"\r") :], sent):
+        if border.is_whole(each):
             assert borders(each) == ([len(each)], False)
     simple = sent.find(b"\r\n\r\n") == len(sent) - 4 and b"ontent-" not in sent.lower()
-    assert is_whole(sent) or not simple or b"ransfer" in sent.lower()
+    assert border.is_whole(sent) or not simple or b"ransfer" in sent.lower()
+
+
+@given(requests(), st.data())
+def test_a_request_that_ends_like_the_last_one_is_not_taken_for_whole_because_of_that(sent, data):
+    border = Border()
+    border.is_whole(sent)
+    odd = data.draw(st.sampled_from([*SPLICES, b"GET / HTTP/1.1", b"GET / HTTP/1.1\r\n"]))
+    for each in (odd + sent, b"GET " + odd + sent, sent[:4] + odd + sent[4:], sent + sent):
+        if border.is_whole(each):
+            assert borders(each) == ([len(each)], False)
 
 
 @given(st.binary(max_size=300), cuttings)
@@ -175,7 +186,7 @@ def test_what_a_parser_takes_for_a_request_ends_there_or_is_opaque(end_by, data)
     """What it refuses is answered 400, and the connection closed: then nobody asks where it ended."""
     end = end_by(data)
     found, opaque = borders(data)
-    if is_whole(data):
+    if Border().is_whole(data):
         assert end in {None, len(data)}
     if end is not None and found:
         assert found[0] == end or (opaque and found[0] >= end)

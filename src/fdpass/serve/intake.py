@@ -64,15 +64,14 @@ class Intake:
     def begin(self, data: bytes = b"") -> bool:
         """Have a buffer that begins with these bytes, if one is free."""
         words, buffers = self._words, self._buffers
-        free = buffers.free
         origin = self._origin = self.read
-        if not free and not buffers.more():
+        if not buffers.free and not buffers.more():
             words[FLAGS] |= _OVERFLOW
             return False
-        number = free.pop()
-        self._offset = (number - 1) * BUFFER_SIZE
+        number = buffers.free.pop()
+        self._offset = offset = (number - 1) * BUFFER_SIZE
         if data:
-            buffers.memory[self._offset : self._offset + len(data)] = data
+            buffers.memory[offset : offset + len(data)] = data
         words[ORIGIN] = origin
         words[BUFFER] = self._number = number
         return True
@@ -83,6 +82,11 @@ class Intake:
         Raises:
             OSError: As of recv(2); BlockingIOError if nothing is there.
         """
+        if not (self._number or self._marks) and self.begin():  # what the rest comes to, with less ado
+            offset, buffers = self._offset, self._buffers
+            count = passed.recv_into(buffers.views[self._number], 0, _DONTWAIT)
+            self.read += count
+            return buffers.memory[offset : offset + count]
         count = 0
         try:
             count = passed.recv_into(self.place(), 0, _DONTWAIT)

@@ -6,6 +6,7 @@ what belongs together in one write, and keeps the slot true: `slots` says in whi
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ from fdpass.serve.gathering import Gathering
 from fdpass.serve.intake import NOWHERE, Intake
 from fdpass.serve.keeper import HttpKeeper
 from fdpass.serve.passed import PassedSocket
-from fdpass.serve.requests import Border, is_whole
+from fdpass.serve.requests import Border
 from fdpass.serve.slots import (
     ATTEMPT,
     BASE,
@@ -66,7 +67,9 @@ class Kept(Gathering):
         self._fed: int = words[BASE]  # the position up to which the engine has been fed
         self._held = passed.read  # bytes behind the request in progress
         self._begun = False  # bytes of a request are there
-        self._sender: Any = None  # the engine's `send`, from the application's call to the end of the response
+        self._sender: Any = (
+            None  # the engine's `send`, while a request is in progress: from its call to its answer
+        )
         self._done = False  # its response is complete, but BASE does not say so yet
         self._paused = False  # by the engine
         self._upgraded = False  # another protocol has it
@@ -101,7 +104,7 @@ class Kept(Gathering):
             return
         if self._begun or self._done:
             self._take(data)
-        elif is_whole(data):  # what `_feed` comes to, with less ado
+        elif self._border.is_whole(data):  # what `_feed` comes to, with less ado
             self._begun = True
             self._fed += len(data)
             self._protocol.data_received(data)
@@ -166,26 +169,22 @@ class Kept(Gathering):
 
     # The application
 
-    async def call(self, scope: Any, receive: Any, send: Any) -> None:
+    def call(self, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
         """The application, for an HTTP request on this connection."""
-        words = self.words
+        words, keeper = self.words, self._keeper
         about = {"attempt": words[ATTEMPT] % CALLED_BEFORE, "slot": self.passed.slot}
-        scope["extensions"] = (
-            {**scope["extensions"], "fdpass": about} if "extensions" in scope else {"fdpass": about}
-        )
+        if "extensions" in scope:
+            scope["extensions"] = {**scope["extensions"], "fdpass": about}
+        else:
+            scope["extensions"] = {"fdpass": about}
         words[FLAGS] |= CALLED_BY_METHOD.get(scope["method"], _CALLED)
         if self._done or not self._begun:  # the engine sees a request where `Border` saw none
             self._border.opaque = True
             words[FLAGS] |= _OPAQUE
         self._sender = send
-        tally = self._keeper.tally
-        tally.begun += 1
-        try:
-            await self._keeper.app(scope, receive, partial(self._say, send))
-        finally:
-            tally.over += 1
-            if self._sender is send:
-                self.flush()
+        keeper.tally.begun += 1
+        called: Awaitable[None] = keeper.app(scope, receive, partial(self._say, send))
+        return called
 
     def _say(self, send: Any, message: Any) -> Any:
         """What the application calls, and awaits: a response's head goes out with what follows."""
@@ -206,24 +205,30 @@ class Kept(Gathering):
         if self._ending:
             return  # the client has gone
         self._responded()
-        words, border = self.words, self._border
-        self._sender = None
+        words, border, out = self.words, self._border, self._out
+        self._answered()
         self._holding = False
         if self._last:
             words[FLAGS] |= _CLOSING
         elif not border.complete:
             words[FLAGS] |= _OPAQUE  # answered before it came to its end: the rest of it belongs to nobody else
-        data = b"".join(self._out)
+        data = b"".join(out)
         words[FINAL_BASE] = self._fed
         words[FINAL_END] = self._wrote + len(data)
         self._done = True
         if data:
-            self._out.clear()
+            out.clear()
             self._put(data)
         if self._last:
             self._close()
-        else:
-            self.settle()
+        elif not (self._backlog or self._closing):
+            self._commit()
+
+    def _answered(self) -> None:
+        """The request is over, whatever its application does yet."""
+        if self._sender is not None:
+            self._sender = None
+            self._keeper.tally.over += 1
 
     def _drained(self) -> None:
         super()._drained()
@@ -231,35 +236,34 @@ class Kept(Gathering):
 
     def settle(self) -> None:
         """If the response has left the process, the request is over, and the next one may begin."""
-        border = self._border
-        if not self._done or self._backlog or self._last or self._closing:
-            return
-        if border.opaque:
-            self.words[ATTEMPT] = 0
-        elif border.complete:
+        if self._done and not (self._backlog or self._last or self._closing):
             self._commit()
+
+    def _commit(self) -> None:
+        words, border, held = self.words, self._border, self._held
+        if border.opaque:
+            words[ATTEMPT] = 0
+        elif border.complete:
+            fed = self._fed
+            if words[FINAL_BASE] != fed:
+                words[FINAL_BASE] = fed  # some of it came after its response
+            if words[FLAGS] & _OVERFLOW:
+                self._intake.refer()
+            # Bytes of the next request that found no buffer must not look as if there were none.
+            words[FLAGS] = _OVERFLOW if held and not words[BUFFER] else 0
+            words[ATTEMPT] = 0
+            words[BASE] = fed
+            words[WRITTEN] = self._wrote
+            words[FINAL_END] = 0
+            if not held:
+                self._intake.release()
         else:
             return  # the rest of it has to come first
         self._done = self._begun = False
-        if self._held:
+        if held:
             self._poller.loop.call_soon(self._go_on)
         elif self._leaving:
             self._give_back()
-
-    def _commit(self) -> None:
-        words, fed = self.words, self._fed
-        if words[FINAL_BASE] != fed:
-            words[FINAL_BASE] = fed  # some of it came after its response
-        if words[FLAGS] & _OVERFLOW:
-            self._intake.refer()
-        # Bytes of the next request that found no buffer must not look as if there were none.
-        words[FLAGS] = _OVERFLOW if self._held and not words[BUFFER] else 0
-        words[ATTEMPT] = 0
-        words[BASE] = fed
-        words[WRITTEN] = self._wrote
-        words[FINAL_END] = 0
-        if not self._held:
-            self._intake.release()
 
     def _go_on(self) -> None:
         """With the bytes that were held back."""
@@ -310,6 +314,7 @@ class Kept(Gathering):
 
     def _let_go(self) -> None:
         """The slot may be another connection's soon, or nobody's, and the application of this one goes on."""
+        self._answered()
         self._intake.forget()
         self.words = NOWHERE
         self._keeper.ended(self)
