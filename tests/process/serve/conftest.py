@@ -20,7 +20,7 @@ import pytest
 from fdpass import Fd
 from fdpass.serve.control import ask
 
-LIMIT = 15
+LIMIT = 60
 APP = """
 import asyncio, os
 
