@@ -144,6 +144,7 @@ class World:
             assert over, state
         elif action is Action.CLOSE:
             assert any(self.secret(each) for each in self.requests[: whole + 1]), state
+            assert not (partial and one.calls), state  # a cut answer could pass for a whole one
 
     def judge_answer(self, one, policy, state):
         """502 only if the request must not be repeated, or is not all there."""

@@ -53,6 +53,23 @@ ROWS = {
         Decision(Action.CLOSE),
     ),
     "2: answered, but not read": ({"flags": Flag.OPAQUE, **DONE}, Facts(True, 1050, 5500), Decision(Action.CLOSE)),
+    "2: an answer is half out": ({"flags": Flag.OPAQUE | UNSAFE}, Facts(True, 1050, 5001), Decision(Action.RESET)),
+    "2: called, and silent": ({"flags": Flag.OPAQUE | UNSAFE}, Facts(True, 1050, 5000), Decision(Action.CLOSE)),
+    "2: an answer is half out, and its end known": (
+        {"flags": Flag.OPAQUE | UNSAFE, **DONE},
+        Facts(True, 1050, 5499),
+        Decision(Action.RESET),
+    ),
+    "2: an answer is out, and not yet noted": (
+        {"flags": Flag.OPAQUE | UNSAFE, **DONE},
+        Facts(True, 1050, 5500),
+        Decision(Action.CLOSE),
+    ),
+    "2: a doubt: how much of an answer is out": (
+        {"flags": Flag.OPAQUE | UNSAFE},
+        Facts(True, 1050, None),
+        Decision(Action.RESET),
+    ),
     "3: it ends with its response": (
         {"flags": SAFE | Flag.CLOSING, **DONE},
         Facts(True, 1100, 5500),

@@ -242,6 +242,9 @@ class Kept(Gathering):
     def _commit(self) -> None:
         words, border, held = self.words, self._border, self._held
         if border.opaque:
+            words[WRITTEN] = self._wrote
+            words[FINAL_END] = 0
+            words[FLAGS] = _OPAQUE  # and no more CALLED
             words[ATTEMPT] = 0
         elif border.complete:
             fed = self._fed

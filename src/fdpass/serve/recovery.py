@@ -7,7 +7,9 @@ The kernel's counters tell what was read and written, and not the dead worker; t
 row  what is found                                                          then
 ===  =====================================================================  ===================
 1    the peer has closed or reset the connection                            FINISH
-2    OPAQUE: only its worker could go on                                    CLOSE
+2    OPAQUE: only its worker could go on; and an application's response     RESET
+     has gone out in part
+     OPAQUE otherwise                                                       CLOSE
 3    the response went out whole, and the connection ends with it           FINISH
 4    the response went out whole, or none is due, and nothing more was read IDLE
 5    nothing of a response was written; all of the request's bytes so far   REPLAY
@@ -124,13 +126,13 @@ def decide(slot: Sequence[int], facts: Facts, replay: str) -> Decision:
     flags = slot[FLAGS]
     if not facts.open:
         return Decision(Action.FINISH)
-    if flags & _OPAQUE:
-        return Decision(Action.CLOSE)
     read, wrote = facts.read, facts.wrote
+    base, written, called = slot[BASE], slot[WRITTEN], flags & _CALLED
+    whole = slot[FINAL_END] and wrote is not None and wrote >= slot[FINAL_END] & POSITION
+    if flags & _OPAQUE:
+        return Decision(Action.RESET if called and not whole and wrote != written else Action.CLOSE)
     if read is None or wrote is None:
         return Decision(Action.RESET)
-    base, written, called = slot[BASE], slot[WRITTEN], flags & _CALLED
-    whole = slot[FINAL_END] and wrote >= slot[FINAL_END] & POSITION
     if whole:
         if flags & _CLOSING:
             return Decision(Action.FINISH)

@@ -30,6 +30,7 @@ STATES         two states of nine words, raw handlers only: a length, and so man
    is OPAQUE); (ORIGIN, if the next request came after an overflow); FLAGS to 0, or to OVERFLOW if bytes of the
    next request are there that found no buffer; ATTEMPT to 0; BASE; WRITTEN;
    FINAL_END to 0; BUFFER to 0, unless bytes of the next request are in it.
+   Of an OPAQUE connection: WRITTEN; FINAL_END to 0; FLAGS to OPAQUE; ATTEMPT to 0.
 
 Of a Unix socket, around each K: READING; K: bytes are read; READ; READING off. WRITING; K: bytes are written,
 until the transport holds none back; WROTE; WRITING off.
