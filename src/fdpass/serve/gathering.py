@@ -49,8 +49,8 @@ class Gathering(Transport):
         """What waits for more has waited enough."""
         if self._out:
             self._put(self._gathered())
-            if self._last:
-                self._close()
+        if self._last:
+            self._close()
 
     def _gathered(self) -> bytes:
         """What waits, taken out: nothing is held any more."""

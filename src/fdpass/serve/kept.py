@@ -194,11 +194,20 @@ class Kept(Gathering):
                 self._holding = not message.get("more_body", False)
             elif kind == "http.response.start":
                 self._holding = True
-                heads = self._keeper.heads
-                if not heads:
-                    self._keeper.flush_soon()
-                heads.append(self)
+                self._flush_soon()
         return send(message)
+
+    def _flush_soon(self) -> None:
+        heads = self._keeper.heads
+        if not heads:
+            self._keeper.flush_soon()
+        heads.append(self)
+
+    def close(self) -> None:
+        """See `asyncio.BaseTransport`."""
+        super().close()
+        if self._holding:  # mostly because of a response that ends in this instant; but it may have failed instead
+            self._flush_soon()
 
     def _respond(self) -> None:
         """The engine has written the end of a response."""

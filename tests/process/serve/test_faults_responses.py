@@ -1,0 +1,44 @@
+"""Applications whose responses are broken: their client sees an end at once, and the worker goes on."""
+
+import pytest
+
+APP = """
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        kind = scope["path"][1:]
+        length, parts = {
+            "no end": (9, [b"abc"]),
+            "too long": (2, [b"abc"]),
+            "too long in the end": (5, [b"abc", b"def"]),
+            "too short": (9, [b"abc", b""]),
+        }.get(kind, (3, [b"abc"]))
+        name = "name" if kind == "no bytes" else b"content-length"
+        await send({"type": "http.response.start", "status": 200, "headers": [(name, b"%d" % length)]})
+        if kind == "no body":
+            return
+        if kind == "fails":
+            raise RuntimeError("after the head")
+        for number, part in enumerate(parts, 1):
+            more = number < len(parts) or kind == "no end"
+            await send({"type": "http.response.body", "body": part, "more_body": more})
+            if kind == "too long in the end":
+                import asyncio
+                await asyncio.sleep(0.01)
+"""
+KINDS = ["no bytes", "no body", "fails", "no end", "too long", "too long in the end", "too short"]
+
+
+@pytest.mark.parametrize("parser", ["h11", "httptools"])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("custody", ["on", "off"])
+def test_a_response_that_fails_ends_its_connection(serve, tmp_path, custody, loop, parser):
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden" / "httptools.py").write_text("raise ImportError")
+    env = {"PYTHONPATH": str(tmp_path / "hidden")} if parser == "h11" else {}
+    server = serve("broken:app", "--custody", custody, "--loop", loop, files={"broken.py": APP}, env=env)
+    for kind in KINDS:
+        answer = server.exchange(f"GET /{kind.replace(' ', '%20')} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+        assert b"\r\n\r\nabcdef" not in answer, kind
+    assert server.exchange(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").endswith(b"\r\n\r\nabc")
+    server.wait_connections(live=0, finished=len(KINDS) + 1)
