@@ -108,7 +108,7 @@ class Worker:
         self.scratch = memoryview(bytearray(SIZE))
         self.app, self.poller = self.call, Poller(asyncio.get_running_loop())
         self.tally, self.heads = Tally(), []
-        self.flush_soon = lambda: None
+        self.flush_soon = self.heads.append
         self.ended = lambda _: None
         self.state = ServerState()
         words = Words(world.slot)

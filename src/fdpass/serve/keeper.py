@@ -31,16 +31,14 @@ class HttpKeeper(Keeper, Protocol):
         app: The application.
         poller: Where connections are watched.
         tally: Where requests are counted.
-        heads: Those whose response has begun, and whose head waits for its body.
     """
 
     app: Any
     poller: Poller
     tally: Tally
-    heads: list[Kept]
 
-    def flush_soon(self) -> None:
-        """There is a first one in ``heads`` now: call `Kept.flush` of all within a moment, and empty it."""
+    def flush_soon(self, kept: Kept) -> None:
+        """Call `Kept.flush` within a moment."""
 
     def ended(self, kept: Kept) -> None:
         """The connection is nobody's here any more, or nobody keeps it."""

@@ -6,7 +6,6 @@ what belongs together in one write, and keeps the slot true: `slots` says in whi
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from functools import partial
 from typing import Any
 
@@ -151,8 +150,7 @@ class Kept(Gathering):
         self._fed += used
         if used < len(data):
             self._hold(data[used:])
-            data = data[:used]
-        self._protocol.data_received(data)
+        self._protocol.data_received(data[:used])
         if self._done:
             self.settle()  # it was answered early: the rest of it may have come now
 
@@ -169,22 +167,18 @@ class Kept(Gathering):
 
     # The application
 
-    def call(self, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
+    def call(self, scope: Any, receive: Any, send: Any) -> Any:
         """The application, for an HTTP request on this connection."""
         words, keeper = self.words, self._keeper
         about = {"attempt": words[ATTEMPT] % CALLED_BEFORE, "slot": self.passed.slot}
-        if "extensions" in scope:
-            scope["extensions"] = {**scope["extensions"], "fdpass": about}
-        else:
-            scope["extensions"] = {"fdpass": about}
+        scope["extensions"] = {**scope.get("extensions", {}), "fdpass": about}
         words[FLAGS] |= CALLED_BY_METHOD.get(scope["method"], _CALLED)
         if self._done or not self._begun:  # the engine sees a request where `Border` saw none
             self._border.opaque = True
             words[FLAGS] |= _OPAQUE
         self._sender = send
         keeper.tally.begun += 1
-        called: Awaitable[None] = keeper.app(scope, receive, partial(self._say, send))
-        return called
+        return keeper.app(scope, receive, partial(self._say, send))
 
     def _say(self, send: Any, message: Any) -> Any:
         """What the application calls, and awaits: a response's head goes out with what follows."""
@@ -194,20 +188,14 @@ class Kept(Gathering):
                 self._holding = not message.get("more_body", False)
             elif kind == "http.response.start":
                 self._holding = True
-                self._flush_soon()
+                self._keeper.flush_soon(self)
         return send(message)
-
-    def _flush_soon(self) -> None:
-        heads = self._keeper.heads
-        if not heads:
-            self._keeper.flush_soon()
-        heads.append(self)
 
     def close(self) -> None:
         """See `asyncio.BaseTransport`."""
         super().close()
         if self._holding:  # mostly because of a response that ends in this instant; but it may have failed instead
-            self._flush_soon()
+            self._keeper.flush_soon(self)
 
     def _respond(self) -> None:
         """The engine has written the end of a response."""
@@ -257,8 +245,7 @@ class Kept(Gathering):
             words[ATTEMPT] = 0
         elif border.complete:
             fed = self._fed
-            if words[FINAL_BASE] != fed:
-                words[FINAL_BASE] = fed  # some of it came after its response
+            words[FINAL_BASE] = fed  # some of it may have come after its response
             if words[FLAGS] & _OVERFLOW:
                 self._intake.refer()
             # Bytes of the next request that found no buffer must not look as if there were none.

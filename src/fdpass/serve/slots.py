@@ -26,10 +26,10 @@ STATES         two states of nine words, raw handlers only: a length, and so man
 2. The buffer is full: OVERFLOW; K: more is read, over what was there.
 3. The application is called: CALLED, and what its method permits; then it is.
 4. The response ends: CLOSING, if the connection ends with it; FINAL_BASE; FINAL_END; K: the last part is written.
-5. It has left the process: (FINAL_BASE, if the response came before the request's end: until that has come there
-   is OPAQUE); (ORIGIN, if the next request came after an overflow); FLAGS to 0, or to OVERFLOW if bytes of the
-   next request are there that found no buffer; ATTEMPT to 0; BASE; WRITTEN;
-   FINAL_END to 0; BUFFER to 0, unless bytes of the next request are in it.
+5. It has left the process: FINAL_BASE again, for the response may have come before the request's end (until that
+   has come there is OPAQUE); (ORIGIN, if the next request came after an overflow); FLAGS to 0, or to OVERFLOW if
+   bytes of the next request are there that found no buffer; ATTEMPT to 0; BASE; WRITTEN; FINAL_END to 0; BUFFER to
+   0, unless bytes of the next request are in it.
    Of an OPAQUE connection: WRITTEN; FINAL_END to 0; FLAGS to OPAQUE; ATTEMPT to 0.
 
 Of a Unix socket, around each K: READING; K: bytes are read; READ; READING off. WRITING; K: bytes are written,

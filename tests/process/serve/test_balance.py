@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-HELD = 400
+HELD = 120
 
 
 def spread(server):

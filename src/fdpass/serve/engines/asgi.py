@@ -84,7 +84,7 @@ class Engine:
         self._ssl: ssl.SSLContext | None = tls.context(self._settings)
         self._slots = job.setup.slots if self._ssl is None else None
         self._kept: set[Kept] = set()
-        self.heads: list[Kept] = []
+        self._heads: list[Kept] = []  # those whose head waits for its body
         self._taking: set[asyncio.Task[Any]] = set()
         self.keeps = self._slots is not None
         if job.setup.buffers is not None:
@@ -174,12 +174,14 @@ class Engine:
             **more,
         )
 
-    def flush_soon(self) -> None:
+    def flush_soon(self, kept: Kept) -> None:
         """See `fdpass.serve.keeper.HttpKeeper`. One timer for all: one for each would cost too much."""
-        self._loop.call_later(_HEAD_SECONDS, self._flush_heads)
+        if not self._heads:
+            self._loop.call_later(_HEAD_SECONDS, self._flush_heads)
+        self._heads.append(kept)
 
     def _flush_heads(self) -> None:
-        heads, self.heads = self.heads, []
+        heads, self._heads = self._heads, []
         for kept in heads:
             kept.flush()
 
