@@ -66,9 +66,7 @@ class Kept(Gathering):
         self._fed: int = words[BASE]  # the position up to which the engine has been fed
         self._held = passed.read  # bytes behind the request in progress
         self._begun = False  # bytes of a request are there
-        self._sender: Any = (
-            None  # the engine's `send`, while a request is in progress: from its call to its answer
-        )
+        self._sender: Any = None  # the engine's `send`, from the application's call to the end of the response
         self._done = False  # its response is complete, but BASE does not say so yet
         self._paused = False  # by the engine
         self._upgraded = False  # another protocol has it

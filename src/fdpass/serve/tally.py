@@ -8,7 +8,7 @@ class Tally:
 
     Attributes:
         begun: Requests that have begun, ever.
-        over: Of these, how many are over.
+        over: Of these, how many are over: answered, in custody; else their application has returned.
     """
 
     __slots__ = ("begun", "over")

@@ -3,6 +3,8 @@
 import pytest
 
 APP = """
+    import asyncio
+
     async def app(scope, receive, send):
         if scope["type"] == "lifespan":
             raise NotImplementedError
@@ -23,7 +25,6 @@ APP = """
             more = number < len(parts) or kind == "no end"
             await send({"type": "http.response.body", "body": part, "more_body": more})
             if kind == "too long in the end":
-                import asyncio
                 await asyncio.sleep(0.01)
 """
 KINDS = ["no bytes", "no body", "fails", "no end", "too long", "too long in the end", "too short"]
