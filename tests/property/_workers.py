@@ -98,7 +98,11 @@ class Words(list):
 
 
 class Worker:
-    """One worker with the connection, dead or alive."""
+    """One worker with the connection, dead or alive.
+
+    Attributes:
+        left: Its buffers at its death: what was called before it does not know that it is dead.
+    """
 
     def __init__(self, world, read):
         self.world, self.dead, self.over = world, False, False
@@ -130,7 +134,8 @@ class Worker:
                 world.check(self.memory)
             except AssertionError as error:  # uvicorn would log it as the application's
                 world.failures.append(error)
-            self.dead = world.steps in world.deaths
+            if world.steps in world.deaths:
+                self.dead, self.left = True, bytes(self.memory)
 
     @property
     def moves(self):

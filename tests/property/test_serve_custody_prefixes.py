@@ -49,6 +49,11 @@ SCENARIOS = {
     "http 1.0": [request(0), request(1, version="1.0")],
     "connection: close": [request(0), request(1, headers="Connection: close\r\n"), request(2)],
     "closed by the application": [request(0, "close", "POST", b"abc"), request(1)],
+    "zeros": [
+        request(0, method="POST", body=b"\0" * 90),
+        request(1, method="PUT", body=b"a\0b\0", **ONE_BY_ONE),
+        request(2, **ONE_BY_ONE),
+    ],
     "streaming": [request(0, "stream"), request(1, "slow", "POST", b"abc"), request(2, "stream", "POST", b"abc")],
     "a response that waits for its client": [
         request(0, "big"),
@@ -76,6 +81,9 @@ PLACES = {
     "one buffer": {"buffers": 1, "most": 50},
     "no buffer": {"buffers": 0, "most": 50},
     "no buffer, unix": {"buffers": 0, "most": 50, "unix": True},
+    "urgent bytes": {"most": 50, "ahead": 30},
+    "one urgent byte": {"most": 50, "ahead": 1},
+    "a late counter": {"most": 50, "ahead": -7},
 }
 
 
@@ -93,7 +101,13 @@ def test_each_moment_of_a_life_without_deaths_has_a_right_outcome(http, scenario
 
 @pytest.mark.parametrize(
     ("http", "place"),
-    [("h11", "at once"), ("httptools", "at once"), ("httptools", "slow client"), ("httptools", "unix")],
+    [
+        ("h11", "at once"),
+        ("httptools", "at once"),
+        ("httptools", "slow client"),
+        ("httptools", "unix"),
+        ("httptools", "one urgent byte"),
+    ],
 )
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_after_a_death_at_each_moment_the_next_worker_goes_on_rightly(http, scenario, place):

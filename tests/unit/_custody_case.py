@@ -14,8 +14,8 @@ FAMILIES = {"ipv4": (socket.AF_INET, "127.0.0.1"), "ipv6": (socket.AF_INET6, "::
 HANG = 60
 
 
-def pair(kind):
-    """A server's end and its client's."""
+def pair(kind, *, inline=True):
+    """A server's end and its client's; urgent bytes are in line, as the server's own listeners have it."""
     family, host = FAMILIES[kind]
     if family == socket.AF_UNIX:
         server, client = socket.socketpair()
@@ -25,6 +25,7 @@ def pair(kind):
         except OSError as error:  # no IPv6 here
             pytest.skip(str(error))
         with listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, inline)
             client = socket.create_connection(listener.getsockname()[:2], HANG)
             server, _ = listener.accept()
     client.settimeout(HANG)
@@ -34,10 +35,10 @@ def pair(kind):
 class Case:
     """A connection in custody, a worker's end of it, and its client."""
 
-    def __init__(self, kind):
+    def __init__(self, kind, *, inline=True):
         self.loop = Loop()
         self.custody = Custody(self.loop, 4, "safe")
-        self.worker, self.client = pair(kind)
+        self.worker, self.client = pair(kind, inline=inline)
         self.number = os.dup(self.worker.fileno())
         self.custody.keep(2, self.number)
         self.words = mapped(self.custody.memory)

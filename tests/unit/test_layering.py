@@ -64,7 +64,8 @@ _SERVE = """
 .proxy:
 # of both processes
 .config: errors .ledger
-.passed:
+.reset:
+.passed: .reset
 .logs:
 .process: errors fd
 .tls: errors .config
@@ -75,7 +76,7 @@ _SERVE = """
 .host: errors fd .config .ledger .slots
 .notify: errors
 .control: _conversation _sockets channel errors listening peer .loop
-.custody: _message memory .loop .recovery .slots
+.custody: _message memory .loop .recovery .reset .slots
 .member: _ancillary _conversation _message _pair errors fd memory .ledger .process
 .accepting: .accounts .balance .ledger .listener .loop .member
 .passing: _ancillary _message errors .accepting .balance .custody .member .messages .recovery
@@ -105,17 +106,18 @@ _SERVE = """
 .gathering: .passed .poller .slots .transport
 .kept: .gathering .intake .keeper .passed .requests .slots
 .connection: .intake .keeper .outlet .passed .slots
-.proxied: .passed .proxy .slots
+.proxied: .intake .passed .proxy .slots
 .engines: .application .passed .setup .tally
 .engines.patient: .passed
 .engines.asgi: .access .application .engines .engines.patient .kept .parking .passed .poller .slots .tally
     .timeouts .tls .transport
 .engines.stream: .engines .passed .tls
 .engines.connection: .buffers .connection .engines .passed .slots .tls
-.engines.blocking: .engines .passed .tls
+.engines.blocking: .engines .passed .reset .tls
 .engines.listener: errors .application .engines .passed
-.worker: _ancillary _conversation _message errors .application .config .engines .ledger .logs .messages .passed
-    .proxied .proxy .setup .slots .tally
+.reports: _conversation .ledger .messages .passed
+.worker: _ancillary _conversation _message errors .application .config .engines .intake .ledger .logs .messages
+    .passed .proxied .proxy .reports .setup .slots .tally
 .welcome: fdpass
 # the public names
 serve: .config .connection .passed .server

@@ -13,17 +13,19 @@ from fdpass.serve.slots import (
     ATTEMPT,
     BASE,
     BUFFER,
+    BUFFER_SIZE,
     CALLED_BEFORE,
     FINAL_BASE,
     FINAL_END,
     FLAGS,
     ORIGIN,
+    READ,
     WORDS,
     WRITTEN,
     Flag,
 )
 
-from ._custody_case import HANG, Case, assert_closed
+from ._custody_case import FAMILIES, HANG, Case, assert_closed
 
 
 def test_idle_leaves_the_connection_as_it_is(case):
@@ -156,3 +158,38 @@ def test_shut_ends_a_connection_that_a_worker_still_holds(case):
     case.custody.shut([2])
     assert case.client.recv(1) == b""
     assert_closed(case.number)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_bytes_that_were_given_back_are_handed_on_until_the_next_worker_is_done_with_them(kind):
+    """Nothing is taken out of a buffer for them: that number is one of another worker's buffers."""
+    with contextlib.closing(Case(kind)) as case:
+        case.slot[FLAGS], case.slot[BUFFER] = int(Flag.STREAM), 2
+        case.client.sendall(b"half a line")
+        assert case.read(100) == b"half a line"
+        case.custody.take_back(2, b"half a line")
+        assert (case.slot[BUFFER], case.slot[READ], case.slot[FLAGS]) == (0, 11, Flag.STREAM)
+        assert case.die() == (Action.REPLAY, b"half a line")
+        assert case.custody.recover(2, case.buffers) == (Action.REPLAY, b"half a line")
+        case.slot[BASE] = 11
+        assert case.custody.recover(2, case.buffers) == (Action.IDLE, b"")
+
+
+def test_a_request_that_is_given_back_is_no_first_attempt():
+    with contextlib.closing(Case("ipv4")) as case:
+        case.slot[ATTEMPT] = 2 + CALLED_BEFORE
+        case.client.sendall(b"GET")
+        case.read(3)
+        case.custody.take_back(2, b"GET")
+        assert case.slot[ATTEMPT] == 2 + CALLED_BEFORE
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_urgent_bytes_are_never_taken_out_of_a_buffer_for_bytes_that_were_read(inline):
+    with contextlib.closing(Case("ipv4", inline=inline)) as case:
+        case.slot[BUFFER] = 1
+        case.buffers[: 2 * BUFFER_SIZE] = bytes(2 * BUFFER_SIZE)
+        case.client.sendall(b"P")
+        assert case.read(10) == b"P"
+        case.client.send(b"!", socket.MSG_OOB)
+        assert case.die() == ((Action.REPLAY, b"P") if inline else (Action.ANSWER, b""))

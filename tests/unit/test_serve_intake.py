@@ -153,7 +153,7 @@ def test_receive_is_place_and_the_kernel_and_came(memory, marks, taken):
         assert intake.read == 27
         if not taken:
             assert content(memory, 0, 27) == b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-        assert memory.words[READ] == (27 if marks else 0)
+        assert memory.words[READ] == 27
         assert memory.words[FLAGS] == (Flag.OVERFLOW if taken else 0)
         theirs.close()
         assert intake.receive(ours) == b""
@@ -181,28 +181,37 @@ def test_a_request_that_was_handed_over_begins_in_the_buffer(memory):
 def test_a_full_buffer_is_used_again_and_the_slot_says_so_first(memory):
     intake = memory.intake()
     come(intake, b"x" * BUFFER_SIZE)
-    assert memory.words[FLAGS] == 0
-    view = intake.place(-1)
-    assert len(view) == BUFFER_SIZE
-    assert memory.words[FLAGS] == Flag.OVERFLOW
     assert memory.words[ORIGIN] == 0
+    view = intake.place(-1)
+    assert view == bytes(BUFFER_SIZE)
+    assert memory.words[ORIGIN] == BUFFER_SIZE
     assert come(intake, b"y" * 100 + b"z" * BUFFER_SIZE) == b"y" * 100 + b"z" * BUFFER_SIZE
 
 
-def test_after_an_overflow_the_next_request_is_where_it_is(memory):
-    """Its bytes came behind those of one that was too large."""
+def test_the_next_request_behind_one_that_was_too_large_is_where_the_slot_says(memory):
     intake = memory.intake()
     come(intake, b"x" * BUFFER_SIZE + b"y" * 10 + b"next")
-    intake.refer()
-    assert memory.words[ORIGIN] == BUFFER_SIZE
-    assert content(memory, BUFFER_SIZE + 10, BUFFER_SIZE + 14) == b"next"
+    assert content(memory, BUFFER_SIZE + 10, BUFFER_SIZE + 15) == b"next\0"
+    assert memory.words[FLAGS] == 0
 
 
-def test_without_an_overflow_the_origin_stays(memory):
+@pytest.mark.parametrize("size", [1, 100, PAGE, PAGE + 1, BUFFER_SIZE, BUFFER_SIZE + 1, 2 * BUFFER_SIZE])
+def test_a_buffer_that_nobody_has_is_all_zeros(memory, size):
+    """So nothing of one client can be taken for another's, whatever is believed to have been read."""
     intake = memory.intake()
-    come(intake, b"one")
-    intake.refer()
-    assert memory.words[ORIGIN] == 0
+    come(intake, b"x" * size)
+    intake.release()
+    assert memory.map[:] == bytes(len(memory.map))
+
+
+def test_a_buffer_that_was_exchanged_is_all_zeros(memory):
+    intake = memory.intake()
+    come(intake, b"x" * 40_000 + b"rest")
+    memory.words[BASE] = 40_000
+    intake.exchange(b"rest")
+    assert content(memory, 40_000, 40_005) == b"rest\0"
+    assert memory.map[:].strip(b"\0") == b"rest"
+    assert memory.words[FLAGS] == 0
 
 
 def test_when_no_buffer_is_free_it_is_served_all_the_same_and_the_slot_says_so(memory):
@@ -213,7 +222,6 @@ def test_when_no_buffer_is_free_it_is_served_all_the_same_and_the_slot_says_so(m
     assert come(intake, data) == data
     assert (memory.words[BUFFER], memory.words[FLAGS]) == (0, Flag.OVERFLOW)
     assert intake.read == len(data)
-    intake.refer()
     intake.release()
     assert memory.words[ORIGIN] == 0
 
@@ -234,7 +242,6 @@ def test_of_a_large_request_only_a_page_remains(memory, size):
     """Also if it went round, and the last of it lies at the buffer's start."""
     intake = memory.intake()
     come(intake, b"x" * size)
-    assert memory.resident == BUFFER_SIZE
     intake.release()
     assert memory.resident == PAGE
 
@@ -252,10 +259,12 @@ def test_of_a_unix_socket_a_read_is_marked_before_and_after(memory, taken):
     assert memory.words[READ] == 10
 
 
-def test_of_a_tcp_socket_nothing_is_marked(memory):
+def test_of_a_tcp_socket_a_read_is_marked_afterwards(memory):
     intake = memory.intake()
-    come(intake, b"x" * 10)
+    intake.place(-1)
     assert (memory.words[FLAGS], memory.words[READ]) == (0, 0)
+    intake.came(10)
+    assert (memory.words[FLAGS], memory.words[READ]) == (0, 10)
 
 
 @pytest.mark.parametrize("marks", [False, True])
@@ -268,7 +277,6 @@ def test_once_the_connection_is_lost_nothing_is_written_into_its_slot(memory, ma
     assert memory.words == before  # without BUFFER it would look idle
     assert take(memory.buffers) == 1
     come(intake, b"y" * (BUFFER_SIZE + 10))
-    intake.refer()
     intake.release()
     intake.forget()
     assert memory.words == before

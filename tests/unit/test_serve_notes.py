@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fdpass.serve.ledger import MOST_WORKERS, RING, SIZE, Column, Ledger
 from fdpass.serve.passed import PassedSocket
 from fdpass.serve.proxied import note, recall
-from fdpass.serve.slots import BASE, CLIENT, READ, WORDS
+from fdpass.serve.slots import BASE, CLIENT, WORDS
 
 CLIENTS = {
     "ipv4": ("192.0.2.1", 56324),
@@ -46,19 +46,18 @@ def test_nothing_is_recalled_of_a_connection_whose_header_nobody_has_read():
         assert (sock.client, sock.tls_by_proxy) == (None, False)
 
 
-def test_a_clients_own_bytes_begin_behind_the_header():
-    """BASE says so; READ, of a Unix socket, is never set back."""
+def test_nothing_is_recalled_of_a_header_that_was_not_noted_to_the_end():
+    """Its bytes come once more, and are read as a header once more."""
     words = [0] * WORDS
     with a_socket() as sock:
         note(words, sock, 28)
-        assert (words[BASE], words[READ]) == (28, 28)
-        words[READ] = 100
-        note(words, sock, 28)
-        assert words[READ] == 100
+        assert words[BASE] == 28
+        words[BASE] = 0
+        assert not recall(words, sock)
 
 
 def test_that_the_header_is_over_is_noted_last():
-    """A worker may die between any two stores: the client's own bytes must never be read as a header."""
+    """A worker may die between any two stores: before the last the header is read again, after it never."""
 
     class Recording(list):
         def __setitem__(self, index, value):
@@ -71,7 +70,7 @@ def test_that_the_header_is_over_is_noted_last():
         sock.client = ("192.0.2.1", 5)
         note(Recording([0] * WORDS), sock, 28)
     assert stored[-1] == BASE
-    assert sorted(stored) == sorted([BASE, READ, CLIENT, CLIENT + 1, CLIENT + 2])
+    assert sorted(stored) == sorted([BASE, CLIENT, CLIENT + 1, CLIENT + 2])
 
 
 # The ring

@@ -2,15 +2,19 @@
 
 import asyncio
 import importlib.util
+import mmap
 import socket
 import struct
 
 import pytest
 
 from fdpass.serve import proxied
+from fdpass.serve.buffers import Buffers
+from fdpass.serve.intake import Intake, nowhere
 from fdpass.serve.passed import PassedSocket
-from fdpass.serve.proxied import read_header
+from fdpass.serve.proxied import LONGEST, read_header
 from fdpass.serve.proxy import ProxyError
+from fdpass.serve.slots import BUFFER_SIZE, ORIGIN, READ
 
 LOOPS = [pytest.param(asyncio.SelectorEventLoop, id="asyncio")]
 if importlib.util.find_spec("uvloop") is not None:
@@ -51,9 +55,28 @@ def run(request):
         yield runner.run
 
 
+class Reading:
+    """The reading side of a connection in custody, and what the dispatcher has of it."""
+
+    def __init__(self, passed, read=b""):
+        self.words = nowhere()
+        self.buffers = Buffers(mmap.mmap(-1, BUFFER_SIZE))
+        passed.read = read
+        self.intake = Intake(self.words, self.buffers, memoryview(bytearray(LONGEST)), marks=passed.is_unix)
+
+    @property
+    def buffered(self):
+        return self.buffers.memory[: self.words[READ] - self.words[ORIGIN]]
+
+
+async def header_of(passed):
+    """Read in custody, as a worker does."""
+    await read_header(passed, Reading(passed).intake)
+
+
 async def in_pieces(passed, client, data, size):
     """Let the header come in pieces, each only once the reader waits for more."""
-    reading = asyncio.create_task(read_header(passed))
+    reading = asyncio.create_task(header_of(passed))
     for start in range(0, len(data), size):
         client.send(data[start : start + size])
         for _ in range(3):
@@ -65,7 +88,7 @@ async def in_pieces(passed, client, data, size):
 def test_not_a_byte_of_what_follows_is_taken(run, ends, header):
     passed, client = ends
     client.sendall(header + b"GET / HTTP/1.1\r\n")
-    run(read_header(passed))
+    run(header_of(passed))
     assert passed.recv(100) == b"GET / HTTP/1.1\r\n"
 
 
@@ -83,7 +106,7 @@ def test_a_header_may_come_in_pieces(run, ends, header, size):
 def test_the_socket_says_who_the_client_is(run, ends):
     passed, client = ends
     client.sendall(V1)
-    run(read_header(passed))
+    run(header_of(passed))
     assert passed.getpeername() == ("192.0.2.1", 56324)
     assert not passed.tls_by_proxy
 
@@ -91,7 +114,7 @@ def test_the_socket_says_who_the_client_is(run, ends):
 def test_ipv6_and_tls(run, ends):
     passed, client = ends
     client.sendall(V2_TLS)
-    run(read_header(passed))
+    run(header_of(passed))
     assert passed.getpeername() == ("::1", 1)
     assert passed.tls_by_proxy
 
@@ -99,7 +122,7 @@ def test_ipv6_and_tls(run, ends):
 def test_of_a_health_check_the_addresses_are_the_connections_own(run, ends):
     passed, client = ends
     client.sendall(b"PROXY UNKNOWN\r\n")
-    run(read_header(passed))
+    run(header_of(passed))
     assert passed.client is None
     assert passed.getpeername() == client.getsockname()
 
@@ -111,7 +134,45 @@ def test_what_is_no_header_is_refused_at_once(run, ends, data):
     passed, client = ends
     client.sendall(data)
     with pytest.raises(ProxyError):
-        run(read_header(passed))
+        run(header_of(passed))
+
+
+@pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
+def test_without_custody_it_is_read_alike(run, ends, header):
+    passed, client = ends
+    client.sendall(header + b"rest")
+    assert run(read_header(passed, None)) == len(header)
+    assert passed.recv(100) == b"rest"
+
+
+@pytest.mark.parametrize(("header", "half"), [(V1, 1), (V1, 20), (V2_TLS, 14), (V2_TLS, 30), (LONG, 4000)])
+def test_half_a_header_goes_on_in_another_worker(run, ends, header, half):
+    """What the first has read is in a buffer until then; the second is handed it."""
+    passed, client = ends
+    first = Reading(passed)
+
+    async def begun():
+        reading = asyncio.create_task(read_header(passed, first.intake))
+        client.sendall(header[:half])
+        while first.words[READ] < half:
+            await asyncio.sleep(0)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+    run(begun())
+    assert passed.read == first.buffered == header[:half]
+    client.sendall(header[half:] + b"rest")
+    second = Reading(passed, header[:half])
+    assert run(read_header(passed, second.intake)) == len(header)
+    assert second.buffered == header
+    assert (passed.read, passed.recv(100)) == (b"", b"rest")
+
+
+def test_a_whole_header_that_was_handed_over_needs_nothing_of_the_client(run, ends):
+    """Its worker died between the read and the note of it."""
+    passed, _ = ends
+    assert run(read_header(passed, Reading(passed, V1).intake)) == len(V1)
+    assert passed.client == ("192.0.2.1", 56324)
 
 
 class Counting(PassedSocket):
@@ -134,7 +195,7 @@ def test_an_end_within_the_header_is_seen_at_once(run, pair, data):
         client.sendall(data)
         client.shutdown(socket.SHUT_WR)
         with pytest.raises(ProxyError, match="ended within the header"):
-            run(read_header(passed))
+            run(header_of(passed))
         assert passed.reads < 10
 
 
@@ -146,7 +207,7 @@ def test_a_slow_header_costs_a_read_for_each_piece(run, pair):
         passed.setblocking(False)
 
         async def slowly():
-            reading = asyncio.create_task(read_header(passed))
+            reading = asyncio.create_task(header_of(passed))
             client.sendall(V1[:20])
             for _ in range(100):
                 await asyncio.sleep(0)
@@ -163,7 +224,7 @@ def test_a_client_that_goes_away_is_an_error_of_the_system(run):
     client.close()  # resets it
     with PassedSocket(server.detach(), 0, lambda _: None) as passed, pytest.raises(ConnectionResetError):
         passed.setblocking(False)
-        run(read_header(passed))
+        run(header_of(passed))
 
 
 @pytest.mark.parametrize("begun", [b"", V1[:9]])
@@ -172,7 +233,7 @@ def test_a_header_that_does_not_come_is_not_waited_for(run, ends, monkeypatch, b
     passed, client = ends
     client.sendall(begun)
     with pytest.raises(TimeoutError):
-        run(read_header(passed))
+        run(header_of(passed))
 
 
 def test_the_loop_watches_nothing_afterwards(run, ends):
@@ -184,7 +245,7 @@ def test_the_loop_watches_nothing_afterwards(run, ends):
         for data in (V1, b"nonsense\r\n"):
             client.sendall(data)
             try:
-                await read_header(passed)
+                await header_of(passed)
             except ProxyError:
                 pass
             assert not loop.remove_reader(passed.fileno())
@@ -200,9 +261,9 @@ def test_other_connections_are_served_while_one_is_slow(run):
         each.setblocking(False)
 
     async def both():
-        silent = asyncio.create_task(read_header(passed[0]))
+        silent = asyncio.create_task(header_of(passed[0]))
         pairs[1][1].sendall(V1)
-        await read_header(passed[1])
+        await header_of(passed[1])
         assert not silent.done()
         silent.cancel()
         await asyncio.gather(silent, return_exceptions=True)

@@ -4,13 +4,14 @@ import itertools
 
 import pytest
 
-from fdpass.serve.recovery import MOST_ATTEMPTS, REPEATABLE, Action, Decision, Facts, decide, is_idle
+from fdpass.serve.recovery import MOST_ATTEMPTS, REPEATABLE, Action, Decision, Facts, agrees, decide, is_idle
 from fdpass.serve.slots import (
     ATTEMPT,
     BASE,
     BUFFER,
     BUFFER_SIZE,
     CALLED_BEFORE,
+    CONTINUE,
     FINAL,
     FINAL_BASE,
     FINAL_END,
@@ -80,41 +81,90 @@ ROWS = {
         Facts(True, 1100, 5499),
         Decision(Action.RESET),
     ),
-    "4: nothing came": ({}, Facts(True, 1000, 5000), IDLE),
-    "4: the response is out": (
+    "5: it has read nothing": ({"buffer": 0, "attempt": 2}, Facts(True, 1000, 5000), IDLE._replace(attempt=2)),
+    "5: it has not begun with what it was handed": (
+        {"buffer": 0, "attempt": 2},
+        Facts(True, 1040, 5000, ours=40),
+        Decision(Action.REPLAY, 1000, 5000, attempt=2),
+    ),
+    "5: a Unix socket that it was about to read": ({"buffer": 0}, Facts(True, None, 5000), IDLE),
+    "6: the kernel counts what the worker has not read": (
+        {},
+        Facts(True, 1100, 5000, agreed=False),
+        Decision(Action.ANSWER),
+    ),
+    "6: behind a whole response, too": (
+        {"flags": UNSAFE, **DONE},
+        Facts(True, 1130, 5500, agreed=False),
+        Decision(Action.ANSWER),
+    ),
+    "6: what looks idle may not be": ({}, Facts(True, 1000, 5000, agreed=False), Decision(Action.ANSWER)),
+    "6: of a raw handler": ({"flags": Flag.STREAM}, Facts(True, 1100, 5000, agreed=False), Decision(Action.RESET)),
+    "6: what was read is not known": ({}, Facts(True, None, 5000), Decision(Action.RESET)),
+    "7: nothing came": ({}, Facts(True, 1000, 5000), IDLE),
+    "7: the response is out": (
         {"flags": UNSAFE, **DONE},
         Facts(True, 1100, 5500),
         Decision(Action.IDLE, 1100, 5500),
     ),
-    "4: of a connection that never had a byte": (
+    "7: of a connection that never had a byte": (
         {"base": 0, "written": 0},
         Facts(True, 0, 0),
         Decision(Action.IDLE),
     ),
-    "5: not called": ({}, Facts(True, 1100, 5000), REPLAY),
-    "5: safe": ({"flags": SAFE}, Facts(True, 1100, 5000), AGAIN),
-    "5: its response was made but not sent": ({"flags": SAFE, **DONE}, Facts(True, 1100, 5000), AGAIN),
-    "5: the next request, behind a whole response": (
+    "8: not called": ({}, Facts(True, 1100, 5000), REPLAY),
+    "8: safe": ({"flags": SAFE}, Facts(True, 1100, 5000), AGAIN),
+    "8: its response was made but not sent": ({"flags": SAFE, **DONE}, Facts(True, 1100, 5000), AGAIN),
+    "8: the next request, behind a whole response": (
         {"flags": UNSAFE, "attempt": 1, **DONE},
         Facts(True, 1130, 5500),
         Decision(Action.REPLAY, 1100, 5500, 100, 130, 1),
     ),
-    "6: unsafe": ({"flags": UNSAFE}, Facts(True, 1100, 5000), Decision(Action.ANSWER)),
-    "6: unsafe, made but not sent": (
+    "8: after 100 Continue": (
+        {"flags": SAFE | Flag.INTERIM},
+        Facts(True, 1100, 5000 + len(CONTINUE)),
+        AGAIN._replace(written=5000 + len(CONTINUE)),
+    ),
+    "8: before 100 Continue": ({"flags": SAFE | Flag.INTERIM}, Facts(True, 1100, 5000), AGAIN),
+    "8: what came since the buffer was full": (
+        {"flags": UNSAFE, "origin": 1090, **DONE},
+        Facts(True, 1130, 5500),
+        Decision(Action.REPLAY, 1100, 5500, 10, 40, 1),
+    ),
+    "9: unsafe, after 100 Continue": (
+        {"flags": UNSAFE | Flag.INTERIM},
+        Facts(True, 1100, 5000 + len(CONTINUE)),
+        Decision(Action.ANSWER),
+    ),
+    "9: unsafe": ({"flags": UNSAFE}, Facts(True, 1100, 5000), Decision(Action.ANSWER)),
+    "9: unsafe, made but not sent": (
         {"flags": UNSAFE, **DONE},
         Facts(True, 1100, 5000),
         Decision(Action.ANSWER),
     ),
-    "6: no buffer": ({"buffer": 0}, Facts(True, 1100, 5000), Decision(Action.ANSWER)),
-    "6: more than a buffer": ({"flags": Flag.OVERFLOW}, Facts(True, 1100, 5000), Decision(Action.ANSWER)),
-    "6: it begins before the buffer": ({"origin": 1001}, Facts(True, 1100, 5000), Decision(Action.ANSWER)),
-    "7: part of a response": ({"flags": SAFE}, Facts(True, 1100, 5001), Decision(Action.RESET)),
-    "7: all but its last byte": ({"flags": SAFE, **DONE}, Facts(True, 1100, 5499), Decision(Action.RESET)),
-    "7: more than a response": ({"flags": SAFE, **DONE}, Facts(True, 1100, 5501), Decision(Action.RESET)),
-    "7: a doubt: less read than there was": ({}, Facts(True, 999, 5000), Decision(Action.RESET)),
-    "7: a doubt: less written than there was": ({}, Facts(True, 1000, 4999), Decision(Action.RESET)),
-    "7: a doubt: what was read is not known": ({}, Facts(True, None, 5000), Decision(Action.RESET)),
-    "7: a doubt: what was written is not known": ({}, Facts(True, 1000, None), Decision(Action.RESET)),
+    "9: no buffer": ({"buffer": 0}, Facts(True, 1100, 5000), Decision(Action.ANSWER)),
+    "9: no buffer was free": (
+        {"buffer": 0, "flags": Flag.OVERFLOW},
+        Facts(True, 1100, 5000),
+        Decision(Action.ANSWER),
+    ),
+    "9: it begins before the buffer": ({"origin": 1001}, Facts(True, 1100, 5000), Decision(Action.ANSWER)),
+    "4: part of a response": ({"flags": SAFE}, Facts(True, 1100, 5001), Decision(Action.RESET)),
+    "4: all but its last byte": ({"flags": SAFE, **DONE}, Facts(True, 1100, 5499), Decision(Action.RESET)),
+    "4: more than a response": ({"flags": SAFE, **DONE}, Facts(True, 1100, 5501), Decision(Action.RESET)),
+    "4: part of 100 Continue": ({"flags": SAFE | Flag.INTERIM}, Facts(True, 1100, 5010), Decision(Action.RESET)),
+    "4: more than 100 Continue": (
+        {"flags": SAFE | Flag.INTERIM},
+        Facts(True, 1100, 5001 + len(CONTINUE)),
+        Decision(Action.RESET),
+    ),
+    "4: as much as 100 Continue, of a response": (
+        {"flags": SAFE},
+        Facts(True, 1100, 5000 + len(CONTINUE)),
+        Decision(Action.RESET),
+    ),
+    "4: a doubt: less written than there was": ({}, Facts(True, 1000, 4999), Decision(Action.RESET)),
+    "4: a doubt: what was written is not known": ({}, Facts(True, 1000, None), Decision(Action.RESET)),
 }
 
 
@@ -176,7 +226,7 @@ def test_of_a_unix_socket_the_workers_own_marks_are_not_looked_at_here():
 
 
 def test_a_raw_handlers_connection_gets_no_http_answer():
-    slot = words(flags=Flag.STREAM | Flag.OVERFLOW)
+    slot = words(flags=Flag.STREAM | Flag.OVERFLOW, buffer=0)
     assert decide(slot, Facts(True, 1100, 5000), "safe").action is Action.RESET
 
 
@@ -190,9 +240,8 @@ def test_a_raw_handlers_commit_counts_from_position_0_on_and_chooses_its_state()
 
 def test_nothing_is_executed_again_or_forgotten_whatever_the_slot_says():
     """Over many slots: what a decision promises follows from the facts alone."""
-    values = itertools.product(
-        [0, SAFE, UNSAFE, Flag.OVERFLOW, SAFE | Flag.CLOSING], [0, 5500], [0, 1], [0, 1], [1000, 1050, 1100, 1150]
-    )
+    flagged = [0, SAFE, UNSAFE, Flag.OVERFLOW, SAFE | Flag.CLOSING]
+    values = itertools.product(flagged, [0, 5500], [0, 1], [0, 1], [1000, 1050, 1100, 1150])
     for (flags, end, attempt, buffer, read), wrote in itertools.product(list(values), [5000, 5200, 5500, 5600]):
         final = {"final_base": 1100, "final_end": end} if end else {}
         slot = words(flags=flags, attempt=attempt, buffer=buffer, **final)
@@ -203,7 +252,8 @@ def test_nothing_is_executed_again_or_forgotten_whatever_the_slot_says():
                 assert decision.written == wrote, case
                 assert decision.base + decision.stop - decision.start == read, case
             if decision.action is Action.REPLAY and wrote == 5000:
-                assert flags & (Flag.CALLED | Flag.OVERFLOW) == 0 or (flags & Flag.SAFE and policy != "none"), case
+                assert buffer, case
+                assert not flags & Flag.CALLED or (flags & Flag.SAFE and policy != "none"), case
             if decision.action is Action.ANSWER:
                 assert wrote in {5000, end}, case
                 assert read > 1000, case
@@ -220,8 +270,8 @@ def test_bytes_that_the_worker_had_not_begun_with_are_handed_on_again():
 @pytest.mark.parametrize(
     ("named", "read", "wrote"),
     [
-        ({"attempt": 0}, 1040, 5000),  # that request is over, and this is another one
-        ({"flags": Flag.OVERFLOW}, 1040, 5000),  # likewise, or more was read that is nowhere
+        ({}, 1041, 5000),  # the counter tells of more than them
+        ({"flags": Flag.OVERFLOW}, 1040, 5000),
         ({"flags": SAFE}, 1040, 5000),
         ({"final_base": 1010, "final_end": 5001}, 1050, 5001),  # its response went out
     ],
@@ -229,3 +279,43 @@ def test_bytes_that_the_worker_had_not_begun_with_are_handed_on_again():
 def test_bytes_of_a_request_that_was_begun_are_not_taken_for_those_of_the_next(named, read, wrote):
     slot = words(**{"buffer": 0, "attempt": 1, **named})
     assert decide(slot, Facts(True, read, wrote, ours=40), "idempotent").action is Action.ANSWER
+
+
+MEMORY = bytes(BUFFER_SIZE) + b"abc\0def\0" + bytes(BUFFER_SIZE - 8)
+
+
+@pytest.mark.parametrize(
+    ("marked", "read", "expected"),
+    [
+        (1000, 1000, False),  # there is more than both say
+        (1000, 1003, True),  # the zero behind it, which is the client's own, hides that there is more
+        (1000, 1004, False),
+        (1000, 1007, True),
+        (1007, 1007, True),
+        (1008, 1008, True),  # its last byte is a zero, and the worker says that it has read it
+        (1007, 1008, False),  # nobody knows
+        (1007, 1009, False),
+        (1007, 1032, False),  # urgent bytes, counted and never read
+        (1007, 1006, False),
+        (1007, 1000 + 2 * BUFFER_SIZE, False),
+        (1007, 999, False),
+    ],
+)
+def test_the_kernel_is_believed_where_the_worker_or_its_buffer_says_the_same(marked, read, expected):
+    """Bytes that the present owner of a buffer has not read are never handed on, whatever a counter says."""
+    slot = words(buffer=2)
+    slot[READ] = marked
+    assert agrees(slot, read, MEMORY) is expected
+
+
+@pytest.mark.parametrize("read", [1006, 1007, 1008])
+def test_without_a_buffer_the_workers_word_decides(read):
+    slot = words(buffer=0)
+    slot[READ] = 1007
+    assert agrees(slot, read, MEMORY) is (read == 1007)
+
+
+def test_a_full_buffer_has_nothing_behind_it():
+    slot = words(buffer=1)
+    slot[READ] = 1000
+    assert agrees(slot, 1000 + BUFFER_SIZE, b"x" * BUFFER_SIZE)

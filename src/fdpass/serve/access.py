@@ -198,11 +198,10 @@ def wrap(app: App, log: AccessLog) -> App:
 
     async def logged(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] not in {"http", "websocket"}:
-            await app(scope, receive, send)
-            return
+            return await app(scope, receive, send)
         exchange = _Exchange(scope, send, log)
         try:
-            await app(scope, receive, exchange.send)
+            return await app(scope, receive, exchange.send)
         finally:
             exchange.end()
 

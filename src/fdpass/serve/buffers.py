@@ -1,7 +1,8 @@
 """A worker's receive buffers, in memory that the dispatcher has too: what is read from a connection is never lost.
 
 A buffer is taken while a request is in progress. The last one given back is the first to be taken, so that as many
-pages are in use as there were requests at a time; what a large request touched beyond the first page is freed.
+pages are in use as there were requests at a time; what a large request touched beyond the first page is freed. A
+free buffer is all zeros: nobody can ever be handed what another connection has sent (see `slots`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import mmap
 from fdpass.serve.slots import BUFFER_SIZE
 
 PAGE = mmap.PAGESIZE
+_ZEROS = memoryview(bytes(PAGE))
 
 
 class Buffers:
@@ -42,7 +44,13 @@ class Buffers:
 
     def give_back(self, number: int, used: int) -> None:
         """A buffer is free again; ``used`` of its bytes may have been touched."""
-        if used > PAGE:
-            start = (number - 1) * BUFFER_SIZE
-            self.memory.madvise(mmap.MADV_REMOVE, start + PAGE, BUFFER_SIZE - PAGE)
+        self.clear(number, used)
         self.free.append(number)
+
+    def clear(self, number: int, used: int) -> None:
+        """Make zeros of the first ``used`` bytes of a buffer, the only ones that may not be."""
+        start = (number - 1) * BUFFER_SIZE
+        if used > PAGE:
+            self.memory.madvise(mmap.MADV_REMOVE, start + PAGE, BUFFER_SIZE - PAGE)
+            used = PAGE
+        self.memory[start : start + used] = _ZEROS[:used]

@@ -247,6 +247,7 @@ class Link(asyncio.BufferedProtocol):
         """The handler has ended because the connection moves."""
         self.passed.returned = True
         self.passed.read = bytes(self.ahead)
+        self.passed.let_go = self._intake.forget
         self._transport.pause_reading()
         self._transport.abort()
 
@@ -257,7 +258,9 @@ class Link(asyncio.BufferedProtocol):
 
     def abort(self) -> None:
         """The handler has failed: a cut answer must not pass for a whole one."""
-        self._transport.abort()
+        if self._transport is not None:
+            self.passed.reset()
+            self._transport.abort()
 
     # From the loop
 
@@ -284,7 +287,7 @@ class Link(asyncio.BufferedProtocol):
         """See `asyncio.BaseProtocol`."""
         if not self.passed.returned:
             self.passed.shut_down()
-        self._intake.forget()
+            self._intake.forget()
         self.words = NOWHERE
         self._outlet.forget(self.words)
         self.lost = self.ended = True

@@ -10,7 +10,6 @@ import fcntl
 import logging
 import mmap
 import os
-import select
 import socket
 import struct
 import termios
@@ -21,7 +20,8 @@ from typing import Any
 from fdpass._message import close_all
 from fdpass.memory import common, mapped
 from fdpass.serve.loop import Loop, Timer
-from fdpass.serve.recovery import Action, Decision, Facts, decide, is_idle
+from fdpass.serve.recovery import Action, Decision, Facts, agrees, decide, is_idle
+from fdpass.serve.reset import has_ended, reset
 from fdpass.serve.slots import (
     ATTEMPT,
     BASE,
@@ -50,7 +50,6 @@ _ANSWER = (
     % (len(_REASON), _REASON)
 )
 _LINGER_SECONDS = 2.0  # for a client to read its 502 before the connection is closed
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER of 0 seconds: close(2) sends RST
 _TOLD = {
     Action.REPLAY: (logging.INFO, "its worker died before it answered the request"),
     Action.ANSWER: (logging.WARNING, "its worker died before it answered the request, which must not be repeated"),
@@ -78,7 +77,7 @@ class Custody:
         self.counts: Counter[Action] = Counter()
         self._loop = loop
         self._numbers: dict[int, int] = {}
-        self._handed: dict[int, bytes] = {}  # bytes of requests that were handed on, until it ends or is looked at
+        self._handed: dict[int, tuple[int, bytes]] = {}  # bytes that were handed on, and the BASE they begin at
         self._lingering: dict[int, Timer] = {}
         self.memory = common(SLOT_SIZE * most, name="fdpass-slots")
         self._map = mapped(self.memory)
@@ -112,6 +111,24 @@ class Custody:
             _shutdown(self._numbers[slot])
         self.end(slots)
 
+    def take_back(self, slot: int, read: bytes) -> None:
+        """A living worker gives a connection back, of which it has read no more: ready it for the next one."""
+        self.counts[Action.IDLE] += 1
+        words = self._slot(slot)
+        if read or not is_idle(words):
+            hand_on(words, Decision(Action.IDLE, words[BASE], words[WRITTEN], attempt=words[ATTEMPT]), read)
+        self._remember(slot, read)
+
+    def _slot(self, slot: int) -> memoryview:
+        return self._words[slot * WORDS : (slot + 1) * WORDS]
+
+    def _remember(self, slot: int, read: bytes) -> None:
+        """These bytes are handed on with the connection: until the next worker is done with them they are ours."""
+        if read:
+            self._handed[slot] = self._words[slot * WORDS + BASE], read
+        else:
+            self._handed.pop(slot, None)
+
     def recover(self, slot: int, buffers: mmap.mmap | None) -> tuple[Action, bytes]:
         """A connection whose worker is dead: do with it what the table says.
 
@@ -119,27 +136,31 @@ class Custody:
             What was done; for IDLE and REPLAY another worker has to get it, with these bytes that were read of it.
         """
         number = self._numbers[slot]
-        words = self._words[slot * WORDS : (slot + 1) * WORDS]
-        ours = self._handed.pop(slot, b"")
-        if is_idle(words):
+        words = self._slot(slot)
+        base, ours = self._handed.get(slot, (0, b""))
+        if base != words[BASE]:
+            ours = b""  # the worker was done with them
+        if is_idle(words) and not ours:
             self.counts[Action.IDLE] += 1
             return Action.IDLE, b""
-        decision = decide(words, self._facts(words, number)._replace(ours=len(ours)), self.replay)
+        facts = self._facts(words, number)
+        agreed = facts.read is None or agrees(words, facts.read, buffers)
+        decision = decide(words, facts._replace(ours=len(ours), agreed=agreed), self.replay)
         self.counts[decision.action] += 1
         if decision.action in _TOLD:
             level, reason = _TOLD[decision.action]
             log.log(level, "connection %d: %s: %s", slot, decision.action.value, reason)
         if decision.action is Action.IDLE or decision.action is Action.REPLAY:
-            read = prepared(words, decision, buffers, ours)
-            if read:
-                self._handed[slot] = read
+            read = kept_of(words, decision, buffers, ours)
+            hand_on(words, decision, read)
+            self._remember(slot, read)
             return decision.action, read
         if decision.action is Action.ANSWER:
             del self._numbers[slot]
+            self._remember(slot, b"")
             self._answer(number)
         elif decision.action is Action.RESET:
-            with _borrowed(number) as sock, contextlib.suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            reset(number)
             self.end([slot])
         else:
             self.shut([slot])
@@ -151,7 +172,7 @@ class Custody:
         except OSError:  # EOPNOTSUPP: a Unix socket, of which the kernel keeps no counters
             flags = words[FLAGS]
             read = None if flags & _READING else words[READ]
-            return Facts(_peer_is_there(number), read, None if flags & _WRITING else words[WROTE])
+            return Facts(not has_ended(number), read, None if flags & _WRITING else words[WROTE])
         state, acked, received = info
         if state not in {_ESTABLISHED, _CLOSE_WAIT}:
             return Facts(False, None, None)
@@ -192,32 +213,33 @@ class Custody:
         self.memory.close()
 
 
-def prepared(words: memoryview, decision: Decision, buffers: mmap.mmap | None, ours: bytes) -> bytes:
-    """Make a slot ready for the next worker.
+def kept_of(words: memoryview, decision: Decision, buffers: mmap.mmap | None, ours: bytes) -> bytes:
+    """The bytes that the next worker has to be handed.
 
     Args:
-        words: The slot.
+        words: The slot, as the dead worker left it.
         decision: IDLE or REPLAY.
         buffers: The dead worker's.
         ours: What this worker was handed.
-
-    Returns:
-        The bytes that the next one has to be handed.
     """
-    read = b""
-    if decision.action is Action.REPLAY and decision.stop:
-        assert buffers is not None, "a request is in a buffer"
-        start = (words[BUFFER] - 1) * BUFFER_SIZE
-        read = buffers[start + decision.start : start + decision.stop]
-    elif decision.action is Action.REPLAY:
-        read = ours
+    if decision.action is Action.IDLE:
+        return b""
+    if not decision.stop:
+        return ours
+    assert buffers is not None, "a request is in a buffer"
+    start = (words[BUFFER] - 1) * BUFFER_SIZE
+    return buffers[start + decision.start : start + decision.stop]
+
+
+def hand_on(words: memoryview, decision: Decision, read: bytes) -> None:
+    """Make a slot ready for the next worker, who is handed these bytes."""
     words[BUFFER] = 0
     words[ATTEMPT] = decision.attempt
     words[FLAGS] &= Flag.STREAM
     words[BASE] = words[ORIGIN] = decision.base
+    words[READ] = decision.base + len(read)
     words[WRITTEN] = decision.written
     words[FINAL_END] = 0
-    return read
 
 
 @contextlib.contextmanager
@@ -255,12 +277,6 @@ def _counters(number: int) -> tuple[tuple[int, int, int], int, int]:
 def _ioctl(number: int, request: int) -> int:
     found: int = _WORD.unpack(fcntl.ioctl(number, request, bytes(_WORD.size)))[0]
     return found
-
-
-def _peer_is_there(number: int) -> bool:
-    poller = select.poll()
-    poller.register(number, 0)
-    return not poller.poll(0)  # POLLHUP comes unasked
 
 
 def client_of(number: int) -> Any:

@@ -6,10 +6,10 @@ from typing import Any
 
 from fdpass.serve.passed import PassedSocket
 from fdpass.serve.poller import Poller
-from fdpass.serve.slots import FLAGS, POSITION, WRITTEN, WROTE, Flag
+from fdpass.serve.slots import CONTINUE, FLAGS, POSITION, WRITTEN, WROTE, Flag
 from fdpass.serve.transport import Transport
 
-_WRITING = int(Flag.WRITING)
+_WRITING, _INTERIM = int(Flag.WRITING), int(Flag.INTERIM)
 
 
 class Gathering(Transport):
@@ -37,6 +37,8 @@ class Gathering(Transport):
 
     def write(self, data: Any) -> None:
         """See `asyncio.WriteTransport`."""
+        if data == CONTINUE:
+            self.words[FLAGS] |= _INTERIM
         if self._holding:
             self._out.append(data)
         elif self._out:
@@ -81,7 +83,7 @@ class Gathering(Transport):
         """See `asyncio.BaseTransport`: end it, once everything is sent."""
         self._last = True
         if not self._holding:
-            self._close()
+            self.flush()
 
     def _close(self) -> None:
         super().close()

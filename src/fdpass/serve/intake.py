@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from fdpass.serve.buffers import PAGE, Buffers
+from fdpass.serve.buffers import Buffers
 from fdpass.serve.passed import PassedSocket
 from fdpass.serve.slots import BASE, BUFFER, BUFFER_SIZE, FLAGS, ORIGIN, READ, SLOT_SIZE, Flag
 
@@ -28,13 +28,13 @@ class Intake:
         words: Its slot.
         buffers: Of this worker.
         scratch: Where to read when no buffer is free.
-        marks: The kernel keeps no counters of it: see READ in `slots`.
+        marks: The kernel keeps no counters of it: see READING in `slots`.
 
     Attributes:
         read: The position up to which the kernel has been read.
     """
 
-    __slots__ = ("_buffers", "_marks", "_number", "_offset", "_origin", "_scratch", "_touched", "_words", "read")
+    __slots__ = ("_buffers", "_marks", "_number", "_offset", "_origin", "_scratch", "_words", "read")
 
     def __init__(self, words: memoryview, buffers: Buffers, scratch: memoryview, *, marks: bool) -> None:
         self.read = words[BASE]
@@ -44,7 +44,6 @@ class Intake:
         self._marks = marks
         self._number = 0  # of its buffer; 0: it has none
         self._origin = self._offset = 0  # the position at the buffer's start; where that is in the memory
-        self._touched = 0  # bytes of the buffer that were used before it began anew
 
     def place(self, sizehint: int = -1) -> memoryview:  # noqa: ARG002 - a buffer is as large as it is
         """Where the kernel shall put what comes: `asyncio.BufferedProtocol.get_buffer`."""
@@ -55,9 +54,9 @@ class Intake:
             return self._buffers.views[self._number] if self.begin() else self._scratch
         start = self.read - self._origin
         if start >= BUFFER_SIZE:
-            words[FLAGS] |= _OVERFLOW
-            start, self._origin = 0, self.read  # ORIGIN stands: with OVERFLOW nobody asks
-            self._touched = BUFFER_SIZE
+            words[ORIGIN] = self._origin = self.read
+            self._buffers.clear(self._number, BUFFER_SIZE)
+            start = 0
         view = self._buffers.views[self._number]
         return view[start:] if start else view
 
@@ -86,6 +85,7 @@ class Intake:
             offset, buffers = self._offset, self._buffers
             count = passed.recv_into(buffers.views[self._number], 0, _DONTWAIT)
             self.read += count
+            self._words[READ] = self.read
             return buffers.memory[offset : offset + count]
         count = 0
         try:
@@ -102,46 +102,34 @@ class Intake:
         else:
             data = bytes(self._scratch[:nbytes])
         self.read += nbytes
+        self._words[READ] = self.read
         if self._marks:
-            self._words[READ] = self.read
             self._words[FLAGS] &= ~_READING
         return data
 
     @property
     def used(self) -> int:
-        """Bytes of the buffer that were ever read into."""
+        """Bytes of the buffer that were read into since it began."""
         return self.read - self._origin
 
     def exchange(self, data: bytes) -> None:
         """Have another buffer that begins with these bytes, the last that came."""
         words = self._words
-        words[FLAGS] |= _OVERFLOW  # until the two words that tell of it agree
-        if self._number:
-            self._buffers.give_back(self._number, BUFFER_SIZE)
-            self._number = self._touched = 0
+        words[FLAGS] |= _OVERFLOW  # until another buffer has what is read
+        self.release()
         read, self.read = self.read, self.read - len(data)
         if self.begin(data):
             words[FLAGS] &= ~_OVERFLOW
         self.read = read
-
-    def refer(self) -> None:
-        """After an overflow: what of the next request has come is where it is now."""
-        if self._number:
-            self._words[ORIGIN] = self._origin
 
     def release(self) -> None:
         """Nothing of a request is there any more."""
         number = self._number
         if number:
             self._words[BUFFER] = self._number = 0
-            used = self._touched or self.read - self._origin
-            if used > PAGE:
-                self._buffers.give_back(number, used)
-                self._touched = 0
-            else:
-                self._buffers.free.append(number)
+            self._buffers.give_back(number, self.used)
 
     def forget(self) -> None:
-        """The connection has ended, and its slot stays as it is: soon it is another one's."""
+        """The slot is another connection's soon, or another worker's: it stays as it is from now on."""
         self._words = NOWHERE
         self.release()

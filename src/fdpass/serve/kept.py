@@ -46,6 +46,7 @@ class Kept(Gathering):
         "_begun",
         "_border",
         "_done",
+        "_ends_by_close",
         "_fed",
         "_held",
         "_intake",
@@ -67,6 +68,7 @@ class Kept(Gathering):
         self._held = passed.read  # bytes behind the request in progress
         self._begun = False  # bytes of a request are there
         self._sender: Any = None  # the engine's `send`, from the application's call to the end of the response
+        self._ends_by_close = False  # the end of the response may be told by that of the connection alone
         self._done = False  # its response is complete, but BASE does not say so yet
         self._paused = False  # by the engine
         self._upgraded = False  # another protocol has it
@@ -81,10 +83,7 @@ class Kept(Gathering):
         super().start(protocol)
 
     def _first(self) -> None:
-        if self._held:
-            self._replay()
-        else:
-            self._read()
+        (self._replay if self._held else self._read)()
 
     # What comes
 
@@ -135,7 +134,7 @@ class Kept(Gathering):
     def _hold(self, data: bytes) -> None:
         """The request in progress has to end first."""
         self._held += data
-        super().pause_reading()
+        self.read_no_more()
 
     def _feed(self, data: bytes) -> None:
         if self._begun and self._border.complete:
@@ -170,11 +169,15 @@ class Kept(Gathering):
         words, keeper = self.words, self._keeper
         about = {"attempt": words[ATTEMPT] % CALLED_BEFORE, "slot": self.passed.slot}
         scope["extensions"] = {**scope.get("extensions", {}), "fdpass": about}
-        words[FLAGS] |= CALLED_BY_METHOD.get(scope["method"], _CALLED)
         if self._done or not self._begun:  # the engine sees a request where `Border` saw none
             self._border.opaque = True
             words[FLAGS] |= _OPAQUE
+            if self._done:
+                self._commit()
+            self._begun = True
+        words[FLAGS] |= CALLED_BY_METHOD.get(scope["method"], _CALLED)
         self._sender = send
+        self._ends_by_close = scope["http_version"] == "1.0"
         keeper.tally.begun += 1
         return keeper.app(scope, receive, partial(self._say, send))
 
@@ -197,11 +200,11 @@ class Kept(Gathering):
 
     def _respond(self) -> None:
         """The engine has written the end of a response."""
+        self._answered()
         if self._ending:
-            return  # the client has gone
+            return  # the client has gone, or it was the engine's own answer, at whose end the connection ends
         self._responded()
         words, border, out = self.words, self._border, self._out
-        self._answered()
         self._holding = False
         if self._last:
             words[FLAGS] |= _CLOSING
@@ -242,14 +245,11 @@ class Kept(Gathering):
             words[FLAGS] = _OPAQUE  # and no more CALLED
             words[ATTEMPT] = 0
         elif border.complete:
-            fed = self._fed
-            words[FINAL_BASE] = fed  # some of it may have come after its response
-            if words[FLAGS] & _OVERFLOW:
-                self._intake.refer()
+            words[FINAL_BASE] = self._fed  # some of it may have come after its response
             # Bytes of the next request that found no buffer must not look as if there were none.
             words[FLAGS] = _OVERFLOW if held and not words[BUFFER] else 0
             words[ATTEMPT] = 0
-            words[BASE] = fed
+            words[BASE] = self._fed
             words[WRITTEN] = self._wrote
             words[FINAL_END] = 0
             if not held:
@@ -274,7 +274,7 @@ class Kept(Gathering):
 
     @property
     def idle(self) -> bool:
-        """Nothing is in progress, and nothing has come of a next request."""
+        """See `Transport.idle`."""
         return not (self._begun or self._done or self._held or self._last)
 
     def leave(self) -> None:
@@ -302,7 +302,9 @@ class Kept(Gathering):
         self._let_go()
 
     def _over(self, error: Exception | None) -> None:
-        if not self.returned:
+        if self._sender is not None and self._ends_by_close and self._wrote != self.words[WRITTEN]:
+            self.passed.reset()  # the response has failed, and what is out of it would pass for the whole
+        elif not self.returned:
             self.passed.shut_down()
         self._done = False
         self._let_go()

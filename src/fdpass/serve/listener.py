@@ -128,6 +128,7 @@ def _tcp(family: int, address: tuple[str, int], backlog: int, bind: str) -> List
         # A restarted server need not wait for the old one's connections in TIME_WAIT. Linux does not let two
         # listeners share a port by this.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        take_urgent(sock)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setblocking(False)
@@ -159,7 +160,17 @@ def _adopted(fd: Fd, whence: str) -> Listening:
         raise ConfigError(f"{whence}: it listens, but not for streams")
     os.set_inheritable(sock.fileno(), False)
     sock.setblocking(False)
+    if sock.family != socket.AF_UNIX:
+        take_urgent(sock)
     return Listening(sock, name_of(sock))
+
+
+def take_urgent(sock: socket.socket) -> None:
+    """Let urgent bytes stand among the others on each connection that comes from now on (RFC 6093).
+
+    Else the kernel would count them as received, and no read would return them: custody compares the two.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
 
 
 def name_of(sock: socket.socket) -> str:

@@ -17,6 +17,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from fdpass.serve.reset import reset
+
 Address = Any
 _EINVAL = 22
 
@@ -28,6 +30,7 @@ class PassedSocket(socket.socket):
         slot: Its number in the dispatcher's books.
         is_unix: It is a Unix socket.
         read: What another worker had read of it, and not answered; or, once returned, this one.
+        let_go: Called once it is returned and the dispatcher has been told: until then what was read is kept here.
         client: Who is at the other end, if a PROXY header told; else None, and getpeername(2) knows.
         returned: It does not end with this socket: the dispatcher goes on with it.
         shut: The connection was shut down, or nobody else holds it: closing is all that is left.
@@ -44,6 +47,7 @@ class PassedSocket(socket.socket):
         self.is_unix = (self.family if family < 0 else family) == socket.AF_UNIX
         self.slot = slot
         self.read = b""
+        self.let_go: Callable[[], None] = _nothing
         self.returned = self.shut = False
         self.client: Address | None = None
         self.tls_by_proxy = False
@@ -69,6 +73,12 @@ class PassedSocket(socket.socket):
             self.shut = True
             with contextlib.suppress(OSError):  # ENOTCONN: the peer was faster
                 self.shutdown(socket.SHUT_RDWR)
+
+    def reset(self) -> None:
+        """End the connection so that the peer cannot take what it got for the whole: see `fdpass.serve.reset`."""
+        if not self.shut:
+            self.shut = True
+            reset(self.fileno())
 
     def _real_close(self, *arguments: Any) -> None:  # what close() comes to, once no file object needs it
         if not self.returned:
@@ -98,6 +108,10 @@ class PassedSocket(socket.socket):
         tell, self._on_close = self._on_close, None
         if tell is not None:
             tell(self)
+
+
+def _nothing() -> None:
+    pass
 
 
 def unread(number: int) -> int:

@@ -203,8 +203,8 @@ class Passing(Accepting):
             if not self._accounts.is_of(slot, member.row):
                 raise ProtocolError("it gives back a connection that it does not have")
             member.live -= 1
+            self._custody.take_back(slot, read)
             self._wait(slot, self._custody.number(slot), read)
-            self._custody.counts[Action.IDLE] += 1
         self.refresh(member)
         self.go_on()
 

@@ -1,4 +1,7 @@
-"""Read the PROXY header off a connection, and not a byte more, before its engine sees it."""
+"""Read the PROXY header off a connection, and not a byte more, before its engine sees it.
+
+In custody it is read into a buffer, like a request: so half a header can go on in another worker.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +11,27 @@ import socket
 import struct
 from typing import Any
 
+from fdpass.serve.intake import Intake
 from fdpass.serve.passed import PassedSocket
 from fdpass.serve.proxy import Header, ProxyError, parse
-from fdpass.serve.slots import BASE, CLIENT, READ
+from fdpass.serve.slots import BASE, CLIENT
 
 _MAPPED = bytes(10) + b"\xff\xff"
 _TWO = struct.Struct("=qq")
 _SECONDS = 10.0  # a proxy sends the header in its first packet
-_LONGEST = 4200  # bytes, of the longest header that `parse` admits
+_DONTWAIT = int(socket.MSG_DONTWAIT)
+
+LONGEST = 4200
+"""Bytes of the longest header that `parse` admits, and some more."""
 
 
-async def read_header(passed: PassedSocket) -> int:
+async def read_header(passed: PassedSocket, intake: Intake | None) -> int:
     """Take the header off, and let the socket say who the client is.
 
     Args:
-        passed: Lent, non-blocking, of TCP or Unix.
+        passed: Lent, non-blocking, of TCP or Unix. Until the header is whole ``read`` is what was read of it, by
+            another worker or here.
+        intake: Its reading side in custody; its buffer has the header's bytes at the end.
 
     Returns:
         Its length.
@@ -32,28 +41,40 @@ async def read_header(passed: PassedSocket) -> int:
         TimeoutError: None came in ten seconds.
         OSError: The client went away.
     """
+    if passed.read and intake is not None:
+        intake.begin(passed.read)
+        intake.read += len(passed.read)
     async with asyncio.timeout(_SECONDS):
-        header = await _whole(passed)
+        header = await _whole(passed, intake)
     passed.client = header.client
     passed.tls_by_proxy = header.tls
+    passed.read = b""
     return header.length
 
 
-async def _whole(passed: PassedSocket) -> Header:
-    taken = b""
+async def _whole(passed: PassedSocket, intake: Intake | None) -> Header:
     while True:
+        if passed.read and isinstance(found := parse(passed.read), Header):
+            return found
         await _readable(passed)
         # Looking is not taking: what is there may be more than the header. (The danger of MSG_PEEK is on Unix
         # sockets that carry descriptors: on those of clients no descriptor is ever received.)
-        seen = passed.recv(_LONGEST, socket.MSG_PEEK)
+        seen = passed.recv(LONGEST, socket.MSG_PEEK)
         if not seen:
             raise ProxyError("the connection ended within the header")
-        found = parse(taken + seen)
-        if isinstance(found, Header):
-            passed.recv(found.length - len(taken))
-            return found
-        # All of it belongs to the header. Left there, it would be reported as readable again and again.
-        taken += passed.recv(len(seen))
+        found = parse(passed.read + seen)
+        # If it is not whole all that is there belongs to it, and would be reported as readable again and again.
+        more = found.length - len(passed.read) if isinstance(found, Header) else len(seen)
+        passed.read += passed.recv(more) if intake is None else _received(passed, intake, more)
+
+
+def _received(passed: PassedSocket, intake: Intake, most: int) -> bytes:
+    count = 0
+    try:
+        count = passed.recv_into(intake.place()[:most], 0, _DONTWAIT)
+    finally:
+        data = intake.came(count)
+    return data
 
 
 async def _readable(passed: PassedSocket) -> None:
@@ -80,15 +101,14 @@ def note(words: Any, passed: PassedSocket, length: int) -> None:
         packed = packed if len(packed) == 16 else _MAPPED + packed
     words[CLIENT + 1], words[CLIENT + 2] = _TWO.unpack(packed)
     words[CLIENT] = 1 + 2 * passed.tls_by_proxy + (port << 16)
-    words[READ] = max(words[READ], length)  # counts for Unix sockets only
-    words[BASE] = length  # the last: idle, and without CLIENT, its own bytes would be read as a header
+    words[BASE] = length  # the last: before it the bytes are read as a header once more, and after it never again
 
 
 def recall(words: Any, passed: PassedSocket) -> bool:
     """Let the socket say who its client is, if another worker has noted it. False if nobody has."""
-    first = words[CLIENT]
-    if not first:
+    if not words[BASE]:
         return False
+    first = words[CLIENT]
     passed.tls_by_proxy = bool(first & 2)
     packed = _TWO.pack(words[CLIENT + 1], words[CLIENT + 2])
     if any(packed):

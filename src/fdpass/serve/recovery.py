@@ -11,18 +11,28 @@ row  what is found                                                          then
      has gone out in part
      OPAQUE otherwise                                                       CLOSE
 3    the response went out whole, and the connection ends with it           FINISH
-4    the response went out whole, or none is due, and nothing more was read IDLE
-5    nothing of a response was written; all of the request's bytes so far   REPLAY
-     are in the buffer, or are those that the worker was handed and had
-     not begun with; and the application was not called, or its method
-     may be repeated and no worker has died yet that had called it
-6    nothing of a response was written, and it is HTTP                      ANSWER
-7    else: part of a response has gone out                                  RESET
+4    part of a response has gone out (`100 Continue` is no part of one),    RESET
+     or that is not known (Unix sockets)
+5    the worker has read nothing, and it was handed bytes                   REPLAY, those
+     the worker has read nothing, and it was handed none                    IDLE
+6    how much was read is not known (Unix sockets)                          RESET
+     the kernel's count of what was read is not what the worker has read    ANSWER, or RESET
+     (see `agrees`)                                                         if STREAM
+7    the response went out whole, or none is due, and nothing more was read IDLE
+8    all of the request's bytes so far are in the buffer; and the           REPLAY
+     application was not called, or its method may be repeated and no
+     worker has died yet that had called it
+9    else: nothing of a response was written                                ANSWER, or RESET
+                                                                            if STREAM
 ===  =====================================================================  ===================
+
+A response that went out whole is the end of its request, though its application may have gone on (a background
+task): it is not called again.
 """
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple
@@ -33,12 +43,14 @@ from fdpass.serve.slots import (
     BUFFER,
     BUFFER_SIZE,
     CALLED_BEFORE,
+    CONTINUE,
     FINAL,
     FINAL_BASE,
     FINAL_END,
     FLAGS,
     ORIGIN,
     POSITION,
+    READ,
     WRITTEN,
     Flag,
 )
@@ -50,7 +62,7 @@ REPEATABLE = {"none": 0, "safe": int(Flag.SAFE), "idempotent": int(Flag.SAFE | F
 """For each setting of ``--replay`` the flags of which one is needed."""
 
 _CALLED, _OPAQUE, _CLOSING, _OVERFLOW = map(int, (Flag.CALLED, Flag.OPAQUE, Flag.CLOSING, Flag.OVERFLOW))
-_STREAM = int(Flag.STREAM)
+_STREAM, _INTERIM = int(Flag.STREAM), int(Flag.INTERIM)
 
 
 class Facts(NamedTuple):
@@ -61,12 +73,14 @@ class Facts(NamedTuple):
         read: Bytes that were ever read from it; None if that is not known for certain.
         wrote: Bytes that were ever written to it, whether or not they have arrived; None likewise.
         ours: Bytes from BASE on that the dispatcher has itself: those that it handed to this worker.
+        agreed: What the kernel says was read is what the worker has read: see `agrees`.
     """
 
     open: bool
     read: int | None
     wrote: int | None
     ours: int = 0
+    agreed: bool = True
 
 
 class Action(Enum):
@@ -94,7 +108,7 @@ class Action(Enum):
 class Decision(NamedTuple):
     """What to do; for IDLE and REPLAY the new BASE, WRITTEN, ATTEMPT, and where in the buffer the bytes are.
 
-    For a REPLAY of bytes that the dispatcher has itself ``stop`` is 0.
+    For a REPLAY of the bytes that the worker was handed ``stop`` is 0.
     """
 
     action: Action
@@ -115,6 +129,29 @@ def is_idle(slot: Sequence[int]) -> bool:
     return not (slot[FLAGS] or slot[BUFFER] or slot[FINAL_END] or slot[ATTEMPT])
 
 
+def agrees(slot: Sequence[int], read: int, memory: bytes | mmap.mmap | None) -> bool:
+    """Whether the kernel's count of what was read is what the worker has read, by its own word or by its buffer.
+
+    The worker may have died between its last read and its word of it (READ). Its buffer is zero behind what it has
+    read: so the last byte of those that the kernel counts more must not be zero, and the byte behind it must be. A
+    zero of the client's own in the first of these places is a doubt.
+
+    Args:
+        slot: The words of the slot.
+        read: The kernel's count.
+        memory: All buffers of the worker.
+    """
+    if not slot[BUFFER] or memory is None:
+        return read == slot[READ]
+    stop = read - slot[ORIGIN]
+    if read < slot[READ] or not 0 <= stop <= BUFFER_SIZE:
+        return False
+    start = (slot[BUFFER] - 1) * BUFFER_SIZE
+    if read > slot[READ] and not memory[start + stop - 1]:
+        return False
+    return stop == BUFFER_SIZE or not memory[start + stop]
+
+
 def decide(slot: Sequence[int], facts: Facts, replay: str) -> Decision:
     """Look it up in the table.
 
@@ -131,21 +168,26 @@ def decide(slot: Sequence[int], facts: Facts, replay: str) -> Decision:
     whole = slot[FINAL_END] and wrote is not None and wrote >= slot[FINAL_END] & POSITION
     if flags & _OPAQUE:
         return Decision(Action.RESET if called and not whole and wrote != written else Action.CLOSE)
-    if read is None or wrote is None:
-        return Decision(Action.RESET)
     if whole:
         if flags & _CLOSING:
             return Decision(Action.FINISH)
         base, written, called = slot[FINAL_BASE], slot[FINAL_END] & ~FINAL, 0
-    if wrote != written & POSITION or read < base:
+    elif flags & _INTERIM and wrote == (written & POSITION) + len(CONTINUE):
+        written += len(CONTINUE)
+    if wrote != written & POSITION:
         return Decision(Action.RESET)
+    begun = whole or slot[BUFFER] or flags & (_CALLED | _OVERFLOW)
+    if not begun and read in {None, base + facts.ours}:
+        return Decision(Action.REPLAY if facts.ours else Action.IDLE, base, written, attempt=slot[ATTEMPT])
+    if read is None or read < base:
+        return Decision(Action.RESET)
+    refusal = Decision(Action.RESET if flags & _STREAM else Action.ANSWER)
+    if not facts.agreed:
+        return refusal
     if read == base:
         return Decision(Action.IDLE, base, written)
-    begun = whole or slot[BUFFER] or flags & (_CALLED | _OVERFLOW) or not slot[ATTEMPT]
-    if not begun and facts.ours == read - base:
-        return Decision(Action.REPLAY, base, written, attempt=slot[ATTEMPT])
     start, stop = base - slot[ORIGIN], read - slot[ORIGIN]
-    buffered = slot[BUFFER] > 0 and not flags & _OVERFLOW and start >= 0 and stop <= BUFFER_SIZE
+    buffered = slot[BUFFER] and 0 <= start <= stop <= BUFFER_SIZE
     attempt = 0 if whole else slot[ATTEMPT]
     again = (
         attempt < CALLED_BEFORE and flags & REPEATABLE[replay]
@@ -154,4 +196,4 @@ def decide(slot: Sequence[int], facts: Facts, replay: str) -> Decision:
     )
     if buffered and again:
         return Decision(Action.REPLAY, base, written, start, stop, attempt + 1 + (CALLED_BEFORE if called else 0))
-    return Decision(Action.RESET if flags & _STREAM else Action.ANSWER)
+    return refusal

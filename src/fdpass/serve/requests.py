@@ -17,6 +17,7 @@ _FIELDS_MAX = 2048  # bytes that are worth remembering
 _LENGTH = re.compile(rb"\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r\n", re.ASCII)
 _CHUNKED = re.compile(rb"\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n")
 _ODD = re.compile(rb"\n(?:upgrade:|[ \t])|(?<!\r)\n")  # some parsers take a bare LF for the end of a line
+_CONNECTION = re.compile(rb"(?:proxy-)?connection:", re.IGNORECASE)  # as a trailer, llhttp takes it for a header
 _SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
 
 
@@ -49,7 +50,7 @@ def is_special(head: bytes) -> bool:
         or find(b"\n ") >= 0
         or find(b"\n\t") >= 0
         or head.count(b"\n") != head.count(b"\r\n")
-        or head.startswith((b"\r", b"connect "))
+        or head.startswith((b"\r", b"connect ", b"pri "))
     )
 
 
@@ -106,7 +107,7 @@ class Border:
         end = whole.find(b"\r\n\r\n")
         if end < 0:
             self._line = whole
-            self.opaque = len(whole) > _HEAD_MAX
+            self.opaque = len(whole) > _HEAD_MAX or whole.count(b"\n") != whole.count(b"\r\n")
             return len(data)
         used = end + 4 - len(self._line)
         self._line = b""
@@ -119,8 +120,8 @@ class Border:
 
     def _special(self, head: bytes) -> None:
         """A head that says more than "nothing follows". How a parser reads a broken one is its own business."""
-        if head[:2] == b"\r\n" or head[:8] == b"connect " or _ODD.search(head):
-            self.opaque = True
+        if head.startswith((b"\r\n", b"connect ", b"pri ")) or _ODD.search(head):
+            self.opaque = True  # PRI begins HTTP/2, whose preface has a body of its own (RFC 9113, 3.4)
         elif b"\ntransfer-encoding" in head:
             self._part = _SIZE_LINE
             once = head.count(b"\ntransfer-encoding") == 1 and b"\ncontent-length" not in head
@@ -150,6 +151,7 @@ class Border:
         self._line = b""
         if self._part == _TRAILER and line[-2:] == b"\r\n":
             self.complete = line == b"\r\n"
+            self.opaque = _CONNECTION.match(line) is not None
         elif size := _SIZE.fullmatch(line):
             number = int(size[1], 16)
             self._part = _CHUNK if number else _TRAILER

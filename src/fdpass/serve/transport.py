@@ -17,6 +17,7 @@ from fdpass.serve.poller import Poller
 
 _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
 _BROKEN = select.EPOLLERR | select.EPOLLHUP
+_GONE = select.EPOLLRDHUP  # the client has ended its side, whatever is unread
 _MOST_READ = 256 * 1024
 _HIGH = 64 * 1024
 _DONTWAIT = int(socket.MSG_DONTWAIT)
@@ -106,6 +107,8 @@ class Transport(asyncio.Transport):
                 self._drain()
             if events & ~_OUT and self._wanted & _IN:
                 self._read()
+            elif events & self._wanted & _GONE:
+                self._eof()
         except Exception as error:  # noqa: BLE001 - the protocol's: reported as a loop does
             self._fail(error)
 
@@ -126,6 +129,7 @@ class Transport(asyncio.Transport):
 
     def _eof(self) -> None:
         self._ended = True
+        self._watch(self._wanted & ~_GONE)
         if self._protocol.eof_received():
             self._watch(self._wanted & ~_IN)
         else:
@@ -139,10 +143,14 @@ class Transport(asyncio.Transport):
         """See `asyncio.ReadTransport`."""
         self._watch(self._wanted & ~_IN)
 
+    def read_no_more(self) -> None:
+        """Pause reading, but for the end of what the client sends."""
+        self._watch(self._wanted & ~_IN | _GONE)
+
     def resume_reading(self) -> None:
         """See `asyncio.ReadTransport`."""
         if not (self._closing or self._ended):
-            self._watch(self._wanted | _IN)
+            self._watch(self._wanted & ~_GONE | _IN)
 
     # What goes
 
@@ -192,6 +200,11 @@ class Transport(asyncio.Transport):
         elif self._ended_writing:
             with contextlib.suppress(OSError):
                 self.passed.shutdown(socket.SHUT_WR)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is in progress, as far as the transport knows, and nothing has come of a next request."""
+        return not self._backlog
 
     def can_write_eof(self) -> bool:
         """See `asyncio.WriteTransport`."""

@@ -16,7 +16,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
 from typing import Any
 
@@ -28,19 +27,19 @@ from fdpass.serve import messages
 from fdpass.serve.application import explained, interface_of, load
 from fdpass.serve.config import Config
 from fdpass.serve.engines import Job, engine_for
+from fdpass.serve.intake import Intake
 from fdpass.serve.ledger import BEAT_SECONDS
 from fdpass.serve.logs import configure
 from fdpass.serve.passed import PassedSocket
-from fdpass.serve.proxied import note, read_header, recall
+from fdpass.serve.proxied import LONGEST, note, read_header, recall
 from fdpass.serve.proxy import ProxyError
+from fdpass.serve.reports import Reports
 from fdpass.serve.setup import Setup
 from fdpass.serve.slots import FLAGS, WORDS, Flag
 from fdpass.serve.tally import Tally
 
 log = logging.getLogger("fdpass.serve")
 _DONTWAIT = int(socket.MSG_DONTWAIT)
-_REPORT_SECONDS = 0.005  # until the channel is tried again
-_REPORT_AT_ONCE = 128  # slots: the dispatcher can begin with them while others are closed
 _ORPHAN_SECONDS = 5.0
 """How often the guard against a hang without a dispatcher is wound up; it strikes much later."""
 
@@ -57,17 +56,17 @@ class Worker:
         self._talk = talk
         self._ledger = setup.ledger
         self._row = setup.row
-        self._reports: dict[bytes, list[int]] = {messages.FINISHED: [], messages.RETURNED: []}
-        self._reporting = False
+        self._retiring = False
         self._leaving: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._wound = 0.0
         self._tally = Tally()
-        self._thread = threading.get_ident()
 
     async def run(self, app: Any, interface: str) -> int:
         """From the start of the application to the end of its last connection. Returns the exit code."""
         self._loop = asyncio.get_running_loop()
+        custody = self.setup.slots is not None
+        self._reports = Reports(self._talk, self._ledger, self._row, custody=custody)
         self._done = self._loop.create_future()
         setup = self.setup
         job = Job(app, self._tally, setup)
@@ -87,7 +86,7 @@ class Worker:
             await self._done
         finally:
             self._loop.remove_reader(self._talk.sock.fileno())
-            self._flush()
+            self._reports.flush()
             self._count()
         return 0
 
@@ -185,78 +184,70 @@ class Worker:
 
     def _serve(self, slot: int, number: int, read: bytes) -> None:
         setup = self.setup
-        passed = PassedSocket(number, slot, self._ended, family=setup.family, proto=setup.proto)
+        passed = PassedSocket(number, slot, self._reports.closed, family=setup.family, proto=setup.proto)
         passed.setblocking(False)
         passed.read = read
         words = None
         if setup.slots is not None:
             words = setup.slots[slot * WORDS : (slot + 1) * WORDS]
-            if not self._engine.keeps:
-                words[FLAGS] = Flag.OPAQUE
         if setup.config.proxy_protocol and not (words is not None and recall(words, passed)):
             task = self._loop.create_task(self._serve_proxied(passed, words))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         else:
-            self._engine.take(passed)
+            self._give(passed, words)
+
+    def _give(self, passed: PassedSocket, words: memoryview | None) -> None:
+        """Let the engine have it."""
+        if words is not None and not self._engine.keeps:
+            words[FLAGS] = Flag.OPAQUE
+        self._engine.take(passed)
 
     async def _serve_proxied(self, passed: PassedSocket, words: memoryview | None) -> None:
+        intake = None
+        if words is not None and self.setup.buffers is not None:
+            if not self._engine.answers:
+                words[FLAGS] |= Flag.STREAM
+            scratch = memoryview(bytearray(LONGEST))
+            intake = Intake(words, self.setup.buffers, scratch, marks=passed.is_unix)
+            passed.let_go = intake.forget
         try:
-            length = await read_header(passed)
-        except (ProxyError, OSError, TimeoutError) as error:
-            log.warning("a connection without a PROXY header was closed: %s", error)
+            length = await read_header(passed, intake)
+        except BaseException as error:
+            passed.returned = self._retiring and intake is not None and isinstance(error, asyncio.CancelledError)
             passed.close()
-        else:
-            if words is not None:
-                note(words, passed, length)
-            self._engine.take(passed)
-
-    def _ended(self, passed: PassedSocket) -> None:
-        """A connection's socket was closed here. From any thread."""
-        if threading.get_ident() != self._thread:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: `run` has reported all that counts
-                self._loop.call_soon_threadsafe(self._ended, passed)
-        elif passed.returned and passed.read:
-            self.tell(messages.moved(passed.slot, passed.read))
-        elif passed.returned:
-            self._report(messages.RETURNED, passed.slot)
-        elif self.setup.slots is not None and not passed.shut:
-            self._report(messages.FINISHED, passed.slot)  # the dispatcher has to shut it down, without delay
-        elif not self._ledger.note(self._row, passed.slot):
-            self._report(messages.FINISHED, passed.slot)
-
-    def _report(self, word: bytes, slot: int) -> None:
-        slots = self._reports[word]
-        slots.append(slot)
-        if len(slots) == _REPORT_AT_ONCE:
-            self._flush()
-        elif not self._reporting:
-            self._reporting = True
-            with contextlib.suppress(RuntimeError):  # the loop is closed: `run` has reported all that counts
-                self._loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._reporting = False
-        for word, slots in self._reports.items():
-            while slots:
-                some = slots[: messages.MOST_SLOTS]
-                if not self._talk.out.send_now(messages.with_slots(word, some), ()):
-                    self._reporting = True
-                    self._loop.call_later(_REPORT_SECONDS, self._flush)
-                    return
-                del slots[: len(some)]
+            if intake is not None and not passed.returned:
+                intake.forget()
+            if not isinstance(error, ProxyError | OSError):
+                raise
+            log.warning("a connection without a PROXY header was closed: %s", error)
+            return
+        if words is not None and intake is not None:
+            note(words, passed, length)
+            intake.release()
+        self._give(passed, words)
 
     # The end
 
     def _leave(self, *, streams: bool) -> None:
+        self._retiring = streams
         if self._leaving is not None:
             self._leaving.cancel()
         self._leaving = self._loop.create_task(self._left(streams=streams))
 
     async def _left(self, *, streams: bool) -> None:
+        if streams and self._tasks:
+            await self._end_headers()
         await self._engine.finish(self.setup.config.graceful_timeout, streams=streams)
         if not self._done.done():
             self._done.set_result(None)
+
+    async def _end_headers(self) -> None:
+        """Connections whose PROXY header has not come whole go to another worker, or it is awaited."""
+        if self.setup.slots is not None:
+            for task in self._tasks:
+                task.cancel()
+        await asyncio.wait(self._tasks, timeout=self.setup.config.graceful_timeout)
 
     def tell(self, data: bytes) -> None:
         """Send a message to the dispatcher."""

@@ -149,7 +149,7 @@ class Server:
         return host.strip("[]"), int(port)
 
     def wait_read(self, one):
-        """Until no byte that this client has sent waits in the kernel (TCP over IPv4)."""
+        """Until no byte of this client waits in the kernel, or the connection has ended (TCP over IPv4)."""
         here, there = (f":{sock[1]:04X}" for sock in (self.address, one.sock.getsockname()))
 
         def look():
@@ -157,7 +157,7 @@ class Server:
                 _, local, remote, _, queues, *_ = line.split()
                 if local.endswith(here) and remote.endswith(there):
                     return queues.endswith(":00000000")
-            return False
+            return True
 
         wait_until(look, "all is read: ", self.log)
 

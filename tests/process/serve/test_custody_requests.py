@@ -96,10 +96,35 @@ def test_expect_100_continue_is_served_goes_on_and_is_never_executed_twice(engin
             server.kill_worker(killed)
             assert one.ask().told()["attempt"] == 0
     server.kill_worker(server.wait_executed("wait"))
-    data, reset = one.cut()
-    assert data.startswith(b"HTTP/1.1 502") or (data, reset) == (b"", True)
+    assert one.refused()  # the 100 is no part of a response
     assert [token for token, *_ in server.executed()].count("wait") == 1
-    server.wait_status(lambda status: status["connections"]["answered_502"] + status["connections"]["cut"] == 1)
+    server.wait_connections(answered_502=1, cut=0)
+
+
+def test_after_100_continue_a_request_that_may_be_repeated_is(engine, client, ask):
+    """The next worker may say 100 once more (RFC 9110, 15.2)."""
+    server = engine("--replay", "idempotent")
+    one = client(server)
+    data = ask("/wait", "t", "PUT", b"data", expect="100-continue")
+    one.sock.sendall(data[:-4])
+    assert one.head()[0] == 100
+    one.sock.sendall(data[-4:])
+    server.kill_worker(server.wait_executed("t"))
+    status, headers = one.head()
+    if status == 100:
+        status, headers = one.head()
+    assert (status, json.loads(one.body(headers))["attempt"]) == (200, 1)
+    server.wait_connections(live=1, replayed=1, cut=0)
+
+
+@pytest.mark.parametrize("custody", ["on", "off"])
+def test_the_preface_of_http_2_is_refused_and_holds_nothing_up(engine, client, custody):
+    server = engine("--custody", custody)
+    one = client(server)
+    one.sock.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+    assert b"HTTP/1.1 400 Bad Request" in one.rest()  # h11 takes its first half for a request, and answers that
+    server.cli("reload")
+    server.wait_log("has retired")
 
 
 def test_a_chunked_upload_is_served_and_repeated_with_its_second_half_still_to_come(engine, client, ask):

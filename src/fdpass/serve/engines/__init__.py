@@ -39,9 +39,11 @@ class Engine(Protocol):
 
     Attributes:
         keeps: It keeps the slots of its connections true, so that these can outlive the worker.
+        answers: Its clients understand a 502.
     """
 
     keeps: bool
+    answers: bool
 
     async def start(self) -> None:
         """Start the application. Raises whatever it raises."""

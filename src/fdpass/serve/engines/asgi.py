@@ -87,6 +87,7 @@ class Engine:
         self._heads: list[Kept] = []  # those whose head waits for its body
         self._taking: set[asyncio.Task[Any]] = set()
         self.keeps = self._slots is not None
+        self.answers = self._ssl is None
         if job.setup.buffers is not None:
             self.buffers = job.setup.buffers
             self.scratch = memoryview(bytearray(BUFFER_SIZE))
@@ -197,7 +198,8 @@ class Engine:
             self._parking.give_back()
             for kept in list(self._kept):
                 kept.leave()
-            while (state.connections or self._kept) and self._loop.time() < deadline:
+            # A request's task may go on behind its response, for which its connection does not wait.
+            while (state.connections or self._kept or state.tasks) and self._loop.time() < deadline:
                 if not self.keeps:
                     self._shut_down()
                 await asyncio.sleep(_LOOK_SECONDS)
@@ -220,13 +222,12 @@ class Wsgi(Engine):
 
 
 def _counted(app: Any, tally: Tally) -> Any:
-    async def counted(scope: Any, receive: Any, send: Any) -> None:
+    async def counted(scope: Any, receive: Any, send: Any) -> Any:
         if scope["type"] == "lifespan":
-            await app(scope, receive, send)
-            return
+            return await app(scope, receive, send)
         tally.begun += 1
         try:
-            await app(scope, receive, send)
+            return await app(scope, receive, send)  # anything but None is a mistake that uvicorn reports
         finally:
             tally.over += 1
 

@@ -12,6 +12,7 @@ import threading
 from fdpass.serve import tls
 from fdpass.serve.engines import Job
 from fdpass.serve.passed import PassedSocket
+from fdpass.serve.reset import has_ended
 
 log = logging.getLogger("fdpass.serve")
 
@@ -19,13 +20,13 @@ log = logging.getLogger("fdpass.serve")
 class Engine:
     """See `fdpass.serve.engines.Engine`."""
 
-    keeps = False
+    keeps = answers = False
 
     def __init__(self, job: Job) -> None:
         self._handle = job.app
         self._tally = job.tally
         self._ssl = tls.context(job.setup.config)
-        self._open: set[socket.socket] = set()
+        self._open: set[PassedSocket] = set()
 
     async def start(self) -> None:
         """Nothing has to be started."""
@@ -54,16 +55,24 @@ class Engine:
             if self._ssl is not None:
                 # A duplicate carries the session; the passed socket tells of its end.
                 sock = self._ssl.wrap_socket(socket.socket(fileno=os.dup(passed.fileno())), server_side=True)
-            self._handle(sock)
-        except OSError as error:
-            log.debug("a connection ended early: %s", error)
-        except Exception:
-            log.exception("the application failed on a connection")
+            self._run(sock, passed)
+        except OSError as error:  # a client that went away, or no TLS
+            log.debug("a connection failed: %s", error)
         finally:
             sock.close()
             passed.close()
             with contextlib.suppress(RuntimeError):  # the loop is closed: the worker ends
                 self._loop.call_soon_threadsafe(self._over, passed)
+
+    def _run(self, sock: socket.socket, passed: PassedSocket) -> None:
+        try:
+            self._handle(sock)
+        except Exception as error:
+            if passed.fileno() < 0 or has_ended(passed.fileno()):
+                log.debug("a connection ended early: %s", error)
+            else:
+                log.exception("the application failed on a connection")
+                passed.reset()  # a cut answer must not pass for a whole one
 
     def _over(self, passed: PassedSocket) -> None:
         self._tally.over += 1
@@ -77,6 +86,5 @@ class Engine:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._idle.wait(), 1.0 if last else seconds)
                 return
-            for sock in self._open:
-                with contextlib.suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
+            for passed in self._open:
+                passed.reset()

@@ -19,6 +19,8 @@ log = logging.getLogger("fdpass.serve")
 class Engine:
     """See `fdpass.serve.engines.Engine`, and `fdpass.serve.keeper.Keeper`."""
 
+    answers = False
+
     def __init__(self, job: Job) -> None:
         self._app = job.app
         self._tally = job.tally
@@ -47,22 +49,32 @@ class Engine:
         self._tally.begun += 1
         try:
             await self._loop.connect_accepted_socket(lambda: link, passed, ssl=self._ssl)
+            await self._handle(link)
+        except OSError as error:  # a client that went away, or no TLS
+            log.debug("a connection failed: %s", error)
+            passed.close()
+        finally:
+            self._tally.over += 1
+
+    async def _handle(self, link: Link) -> None:
+        try:
             await self._app(Connection(link))
             link.close()
         except Moved:
             link.let_go()
-        except (ConnectionError, asyncio.IncompleteReadError) as error:
-            log.debug("a connection ended early: %s", error)
-            link.close()
-            passed.close()
-        except Exception:
-            log.exception("the application failed on a connection")
-            link.abort()
+        except Exception as error:
+            if isinstance(error, asyncio.IncompleteReadError) or link.lost:
+                log.debug("a connection ended early: %s", error)
+                link.close()
+            else:
+                log.exception("the application failed on a connection")
+                link.abort()
         except BaseException:
-            link.close()
+            if link.settled:
+                link.close()
+            else:
+                link.abort()
             raise
-        finally:
-            self._tally.over += 1
 
     async def finish(self, seconds: float, *, streams: bool) -> None:
         """Let connections move if they can; wait for the handlers of others; after ``seconds`` cancel them."""

@@ -28,7 +28,7 @@ _LAST_SECONDS = 1.0  # for a plain main to clean up, when its last connection ha
 class Engine:
     """See `fdpass.serve.engines.Engine`."""
 
-    keeps = False
+    keeps = answers = False
 
     def __init__(self, job: Job) -> None:
         self._main = job.app

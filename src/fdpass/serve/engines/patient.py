@@ -1,4 +1,4 @@
-"""uvicorn's protocol classes, made patient: at the end, what a client has sent already is read first."""
+"""uvicorn's protocol classes, made patient: they close no connection while something of its client is unread."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ _AGAIN_SECONDS = 0.01  # until it is looked at again
 
 
 def patient(http: Any) -> Any:
-    """The protocol class, but that `shutdown` closes no connection whose next request waits in the kernel.
+    """The protocol class, but that it closes no connection whose next request is here.
 
-    A connection may come in the same turn of the loop in which the worker is told to finish. To close it before
-    the loop has read it would be to refuse a request that was there in time.
+    A request may come in the same turn of the loop in which the worker is told to finish, or in which its
+    connection's keep-alive ends: it was there in time, and is served. And keep-alive counts from the moment at
+    which the kernel has the whole response: until then a next request may be held back.
     """
 
     class Patient(http):  # type: ignore[misc]
@@ -28,6 +29,15 @@ def patient(http: Any) -> Any:
             else:
                 super().shutdown()
 
+        def timeout_keep_alive_handler(self) -> None:
+            sock = self.transport.get_extra_info("socket")
+            if self.transport.is_closing() or (is_idle(self.transport) and not unread(sock.fileno())):
+                super().timeout_keep_alive_handler()
+            else:
+                self.timeout_keep_alive_task = self.loop.call_later(
+                    self.timeout_keep_alive, self.timeout_keep_alive_handler
+                )
+
         def _shut_down_again(self) -> None:
             if self in self.connections:
                 self.shutdown()
@@ -37,3 +47,9 @@ def patient(http: Any) -> Any:
                     other.shutdown()
 
     return Patient
+
+
+def is_idle(transport: Any) -> bool:
+    """Whether nothing is in progress on it: TLS connections have the loop's transport, others ours."""
+    idle: bool = getattr(transport, "idle", not transport.get_write_buffer_size())
+    return idle

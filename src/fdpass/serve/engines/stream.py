@@ -27,7 +27,7 @@ class _Writer(asyncio.StreamWriter):
 class Engine:
     """See `fdpass.serve.engines.Engine`."""
 
-    keeps = False
+    keeps = answers = False
 
     def __init__(self, job: Job) -> None:
         self._handle = job.app
@@ -49,16 +49,8 @@ class Engine:
         self._tally.begun += 1
         try:
             reader, writer = await self._opened(passed)
-            try:
-                await self._handle(reader, writer)
-            except (ConnectionError, asyncio.IncompleteReadError) as error:
-                log.debug("a connection ended early: %s", error)
-            except Exception:
-                log.exception("the application failed on a connection")
-                writer.transport.abort()  # a cut answer must not pass for a whole one
-            finally:
-                writer.close()
-        except OSError as error:
+            await self._run(reader, writer, passed)
+        except OSError as error:  # a client that went away, or no TLS
             log.debug("a connection failed: %s", error)
             passed.close()
         except BaseException:
@@ -66,6 +58,26 @@ class Engine:
             raise
         finally:
             self._tally.over += 1
+
+    async def _run(self, reader: asyncio.StreamReader, writer: _Writer, passed: PassedSocket) -> None:
+        try:
+            await self._handle(reader, writer)
+        except Exception as error:
+            if isinstance(error, asyncio.IncompleteReadError) or writer.transport.is_closing():
+                log.debug("a connection ended early: %s", error)
+            else:
+                log.exception("the application failed on a connection")
+                self._cut(writer, passed)
+        except BaseException:  # cancelled, for its time is over
+            self._cut(writer, passed)
+            raise
+        finally:
+            writer.close()
+
+    def _cut(self, writer: _Writer, passed: PassedSocket) -> None:
+        """End it so that a cut answer cannot pass for a whole one."""
+        passed.reset()
+        writer.transport.abort()
 
     async def _opened(self, passed: PassedSocket) -> tuple[asyncio.StreamReader, _Writer]:
         reader = asyncio.StreamReader(loop=self._loop)
