@@ -1,15 +1,11 @@
 """Where a request ends: `Border` against requests whose ends are known, and against the parsers of the engines."""
 
-import itertools
-
-import h11
-import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fdpass.serve.requests import Border
 
-httptools = pytest.importorskip("httptools")
+from ._feeding import Answers, borders, check
 
 token = st.text("abcdefgXYZ-0123", min_size=1, max_size=8)
 spaces = st.sampled_from(["", " ", "\t", "  "])
@@ -48,24 +44,6 @@ def in_chunks(body, sizes, extension, trailer):
         if piece:
             chunks.append(b"%x%b\r\n%b\r\n" % (len(piece), extension, piece))
     return b"".join(chunks) + b"0" + extension + b"\r\n" + trailer + b"\r\n"
-
-
-def borders(data, cuts=()):
-    """Feed it in pieces, as `Kept` does: where a request was complete, and whether it is opaque."""
-    border, found, position = Border(), [], 0
-    edges = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
-    for start, stop in itertools.pairwise(edges):
-        piece = data[start:stop]
-        while piece:
-            used = border.feed(piece)
-            assert 0 < used <= len(piece)
-            position += used
-            piece = piece[used:]
-            assert border.complete or not piece
-            if border.complete:
-                assert not border.opaque
-                found.append(position)
-    return found, border.opaque
 
 
 cuttings = st.lists(st.integers(1, 600), max_size=12)
@@ -136,59 +114,27 @@ def broken(draw):
     return data
 
 
-class Ends:
-    """Httptools tells when a message is complete."""
-
-    complete = False
-
-    def on_message_complete(self):
-        self.complete = True
-
-
-def end_by_httptools(data):
-    """Where its first message ends; None if it does not, or is refused."""
-    told = Ends()
-    parser = httptools.HttpRequestParser(told)
-    for position in range(len(data)):
-        try:
-            parser.feed_data(data[position : position + 1])
-        except httptools.HttpParserUpgrade:
-            return None
-        except httptools.HttpParserError:
-            return None
-        if told.complete:
-            return position + 1
-    return None
-
-
-def end_by_h11(data):
-    connection = h11.Connection(h11.SERVER)
-    for position in range(len(data)):
-        connection.receive_data(data[position : position + 1])
-        try:
-            while (event := connection.next_event()) is not h11.NEED_DATA:
-                if isinstance(event, h11.EndOfMessage):
-                    return position + 1
-        except h11.RemoteProtocolError:
-            return None
-    return None
-
-
-@settings(max_examples=600, deadline=None)
-@given(broken())
-@example(b"GET / HTTP/1.1\nHost: x\n\nPOST / HTTP/1.1\r\nHost: x\r\n\r\n")
+@settings(max_examples=300, deadline=None)
+@given(broken(), cuttings, st.sampled_from(Answers))
+@example(b"GET / HTTP/1.1\nHost: x\n\nPOST / HTTP/1.1\r\nHost: x\r\n\r\n", [], Answers.PROMPT)
 @example(
-    b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\nGET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\nGET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    [],
+    Answers.PROMPT,
 )
-@example(b"\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n")
-@pytest.mark.parametrize("end_by", [end_by_h11, end_by_httptools])
-def test_what_a_parser_takes_for_a_request_ends_there_or_is_opaque(end_by, data):
-    """What it refuses is answered 400, and the connection closed: then nobody asks where it ended."""
-    end = end_by(data)
-    found, opaque = borders(data)
-    if Border().is_whole(data):
-        assert end in {None, len(data)}
-    if end is not None and found:
-        assert found[0] == end or (opaque and found[0] >= end)
-    elif end is not None:
-        assert opaque or borders(data[:end]) == ([], False)
+@example(b"\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", [], Answers.PROMPT)
+@example(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", [], Answers.PROMPT)
+@example(b"PRI  / HTTP/1.1\r\n\r\n", [], Answers.PROMPT)
+@example(
+    b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nConnection: close\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+    [],
+    Answers.PROMPT,
+)
+@example(b"H / HTTP/1.1\nHost:\n\n", [], Answers.LATE)
+def test_what_a_parser_takes_for_a_request_ends_there_or_is_opaque(data, cuts, answers):
+    check(data, cuts, answers)
+
+
+@given(st.lists(requests(), min_size=1, max_size=4), cuttings, st.sampled_from(Answers))
+def test_of_a_pipeline_each_request_ends_where_both_parsers_end_it(sent, cuts, answers):
+    assert check(b"".join(sent), cuts, answers) == len(sent)
