@@ -17,7 +17,7 @@ import fdpass
 
 ROOT = Path(fdpass.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-MOST_LINES = 320
+MOST_LINES = 330
 
 FACADE = "fdpass"  # `from fdpass import Channel`: the public names
 _CORE = {"_ancillary", "_conversation", "_end", "_framing", "_lending", "_message", "_outbox", "_pair"}
@@ -76,7 +76,7 @@ _SERVE = """
 .host: errors fd .config .ledger .slots
 .notify: errors
 .control: _conversation _sockets channel errors listening peer .loop
-.custody: _message memory .loop .recovery .reset .slots
+.custody: _message errors memory .loop .recovery .reset .slots
 .member: _ancillary _conversation _message _pair errors fd memory .ledger .process
 .accepting: .accounts .balance .ledger .listener .loop .member
 .passing: _ancillary _message errors .accepting .balance .custody .member .messages .recovery

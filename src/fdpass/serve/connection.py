@@ -158,7 +158,6 @@ class Link(asyncio.BufferedProtocol):
         if passed.read:
             self._intake.begin(passed.read)
             self._intake.read += len(passed.read)
-        self.get_buffer = self._intake.place  # type: ignore[method-assign]
         self._event = asyncio.Event()
         self._clear = asyncio.Event()
         self._clear.set()
@@ -182,9 +181,16 @@ class Link(asyncio.BufferedProtocol):
         """Of what has come, so much for the handler."""
         data = bytes(self.ahead[:count])
         del self.ahead[:count]
-        if len(self.ahead) < _AHEAD_MAX and not self.ended and not self.lost:
-            self._transport.resume_reading()
+        self.pace()
         return data
+
+    def pace(self) -> None:
+        """Read on, or let the kernel keep what comes: what waits for the handler has a bound."""
+        if not (self.ended or self.lost):
+            if len(self.ahead) < _AHEAD_MAX:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
 
     async def more(self) -> None:
         """Until something has come, or ended; or the connection shall move, and can."""
@@ -227,7 +233,7 @@ class Link(asyncio.BufferedProtocol):
         if not self.ahead:
             self._intake.release()
             words[FLAGS] = _STREAM
-        elif self._intake.used > _AHEAD_MAX:
+        elif not self.lost and not len(self.ahead) <= self._intake.used <= _AHEAD_MAX:
             self._intake.exchange(bytes(self.ahead))
         await self.drained()
 
@@ -270,6 +276,10 @@ class Link(asyncio.BufferedProtocol):
         if self.client is None:
             self.client = transport.get_extra_info("peername")
 
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - a buffer is as large as it is
+        """See `asyncio.BufferedProtocol`: so much that all that waits for the handler fits into one buffer."""
+        return self._intake.place()[: BUFFER_SIZE - _AHEAD_MAX]
+
     def buffer_updated(self, nbytes: int) -> None:
         """See `asyncio.BufferedProtocol`."""
         self.ahead += self._intake.came(nbytes)
@@ -279,6 +289,7 @@ class Link(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         """See `asyncio.BufferedProtocol`: the other direction stays open."""
+        self._intake.came(0)  # the loop has asked where to read
         self.ended = True
         self._event.set()
         return True

@@ -18,9 +18,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fdpass._message import close_all
+from fdpass.errors import ProtocolError
 from fdpass.memory import common, mapped
 from fdpass.serve.loop import Loop, Timer
-from fdpass.serve.recovery import Action, Decision, Facts, agrees, decide, is_idle
+from fdpass.serve.recovery import Action, Decision, Facts, agrees, decide, is_idle, is_sane
 from fdpass.serve.reset import has_ended, reset
 from fdpass.serve.slots import (
     ATTEMPT,
@@ -115,6 +116,8 @@ class Custody:
         """A living worker gives a connection back, of which it has read no more: ready it for the next one."""
         self.counts[Action.IDLE] += 1
         words = self._slot(slot)
+        if not is_sane(words):
+            raise ProtocolError("it gives back a connection with a slot of nonsense")
         if read or not is_idle(words):
             hand_on(words, Decision(Action.IDLE, words[BASE], words[WRITTEN], attempt=words[ATTEMPT]), read)
         self._remember(slot, read)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -179,7 +180,7 @@ class Dispatcher:
     def gone(self, member: Member) -> str:
         """See `owner.Owner`."""
         self._read_notes()
-        self._on_channel(member)  # its last words
+        self._on_channel(member, most=sys.maxsize)  # its last words
         self._loop.unwatch(member.talk.sock.fileno())
         became = self._accepting.gone(member)
         self._accepting.go_on()
@@ -197,10 +198,10 @@ class Dispatcher:
 
     # What a worker tells
 
-    def _on_channel(self, member: Member) -> None:
+    def _on_channel(self, member: Member, *, most: int = _MOST_PULLS) -> None:
         talk = member.talk
         try:
-            for _ in range(_MOST_PULLS):
+            for _ in range(most):
                 if not talk.pull(_DONTWAIT) or talk.ended:
                     break
             while talk.inbox:

@@ -61,10 +61,10 @@ class Intake:
         return view[start:] if start else view
 
     def begin(self, data: bytes = b"") -> bool:
-        """Have a buffer that begins with these bytes, if one is free."""
+        """Have a buffer that begins with these bytes, if one is free and large enough."""
         words, buffers = self._words, self._buffers
         origin = self._origin = self.read
-        if not buffers.free and not buffers.more():
+        if len(data) > BUFFER_SIZE or not (buffers.free or buffers.more()):
             words[FLAGS] |= _OVERFLOW
             return False
         number = buffers.free.pop()

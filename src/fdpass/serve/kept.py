@@ -274,8 +274,13 @@ class Kept(Gathering):
 
     @property
     def idle(self) -> bool:
-        """See `Transport.idle`."""
+        """Nothing is in progress, and nothing has come of a next request."""
         return not (self._begun or self._done or self._held or self._last)
+
+    @property
+    def quiet(self) -> bool:
+        """See `Transport.quiet`."""
+        return not (self._backlog or self._held or self._sender)
 
     def leave(self) -> None:
         """Give it back as soon as it is idle."""

@@ -62,7 +62,7 @@ class Parking:
                 self._armed = True
                 loop.call_at(due + _LATE, self._expire)
                 return
-            self._take(number).close()
+            self._end(number)
 
     def give_back(self) -> None:
         """The dispatcher shall have all of them."""
@@ -74,7 +74,10 @@ class Parking:
     def end(self) -> None:
         """End all of them; but what a client has sent already is served."""
         for number in list(self._ones):
-            if unread(number):
-                self._ready(number)
-            else:
-                self._take(number).close()
+            self._end(number)
+
+    def _end(self, number: int) -> None:
+        if unread(number):
+            self._ready(number)
+        else:
+            self._take(number).close()

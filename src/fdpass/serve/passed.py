@@ -20,6 +20,9 @@ from typing import Any
 from fdpass.serve.reset import reset
 
 Address = Any
+_ENDING = (
+    threading.RLock()
+)  # a number that one thread closes must not be ended by another: it may be a stranger's then
 _EINVAL = 22
 
 
@@ -76,19 +79,28 @@ class PassedSocket(socket.socket):
 
     def reset(self) -> None:
         """End the connection so that the peer cannot take what it got for the whole: see `fdpass.serve.reset`."""
-        if not self.shut:
-            self.shut = True
-            reset(self.fileno())
+        with _ENDING:
+            if not self.shut and self.fileno() >= 0:
+                self.shut = True
+                reset(self.fileno())
 
     def _real_close(self, *arguments: Any) -> None:  # what close() comes to, once no file object needs it
-        if not self.returned:
-            self.shut_down()
-        super()._real_close(*arguments)  # type: ignore[misc]
+        with _ENDING:
+            if not self.returned:
+                self.shut_down()
+            super()._real_close(*arguments)  # type: ignore[misc]
         self._tell()
+
+    def __exit__(self, *error: object) -> None:
+        """Close it; an error resets it, so that the peer cannot take what it got for the whole."""
+        if error[0] is not None:
+            self.reset()
+        super().__exit__(*error)
 
     def detach(self) -> int:
         """The number, and it is yours to close: for the dispatcher the connection has ended."""
-        number = super().detach()
+        with _ENDING:
+            number = super().detach()
         self._tell()
         return number
 

@@ -7,6 +7,7 @@ The kernel's counters tell what was read and written, and not the dead worker; t
 row  what is found                                                          then
 ===  =====================================================================  ===================
 1    the peer has closed or reset the connection                            FINISH
+     the slot is nonsense (`is_sane`)                                       RESET
 2    OPAQUE: only its worker could go on; and an application's response     RESET
      has gone out in part
      OPAQUE otherwise                                                       CLOSE
@@ -143,6 +144,8 @@ def agrees(slot: Sequence[int], read: int, memory: bytes | mmap.mmap | None) -> 
     """
     if not slot[BUFFER] or memory is None:
         return read == slot[READ]
+    if not 0 < slot[BUFFER] <= len(memory) // BUFFER_SIZE:
+        return False
     stop = read - slot[ORIGIN]
     if read < slot[READ] or not 0 <= stop <= BUFFER_SIZE:
         return False
@@ -150,6 +153,12 @@ def agrees(slot: Sequence[int], read: int, memory: bytes | mmap.mmap | None) -> 
     if read > slot[READ] and not memory[start + stop - 1]:
         return False
     return stop == BUFFER_SIZE or not memory[start + stop]
+
+
+def is_sane(slot: Sequence[int]) -> bool:
+    """Whether the words that are reckoned with are in their bounds: a worker can store anything."""
+    positions = (slot[BASE], slot[FINAL_BASE], slot[ORIGIN], slot[READ], slot[WRITTEN], slot[FINAL_END])
+    return min(positions) >= 0 and max(positions[:4]) <= POSITION and 0 <= slot[ATTEMPT] < CALLED_BEFORE**2 // 2
 
 
 def decide(slot: Sequence[int], facts: Facts, replay: str) -> Decision:
@@ -163,6 +172,8 @@ def decide(slot: Sequence[int], facts: Facts, replay: str) -> Decision:
     flags = slot[FLAGS]
     if not facts.open:
         return Decision(Action.FINISH)
+    if not is_sane(slot):
+        return Decision(Action.RESET)
     read, wrote = facts.read, facts.wrote
     base, written, called = slot[BASE], slot[WRITTEN], flags & _CALLED
     whole = slot[FINAL_END] and wrote is not None and wrote >= slot[FINAL_END] & POSITION

@@ -37,7 +37,7 @@ class Reports:
         self._thread = threading.get_ident()
         self._slots: dict[bytes, list[int]] = {messages.FINISHED: [], messages.RETURNED: []}
         self._moved: deque[PassedSocket] = deque()
-        self._armed = False
+        self._armed = self._waiting = False
 
     def closed(self, passed: PassedSocket) -> None:
         """A connection's socket was closed here. From any thread."""
@@ -67,10 +67,15 @@ class Reports:
 
     def flush(self) -> None:
         """Send what waits; again in a moment, if there is no room in the channel for all of it."""
-        self._armed = not self._flushed()
-        if self._armed:
+        self._armed = False
+        if not self._flushed() and not self._waiting:
             with contextlib.suppress(RuntimeError):  # see `closed`
-                self._loop.call_later(_AGAIN_SECONDS, self.flush)
+                self._loop.call_later(_AGAIN_SECONDS, self._try_again)
+                self._waiting = True
+
+    def _try_again(self) -> None:
+        self._waiting = False
+        self.flush()
 
     def _flushed(self) -> bool:
         send = self._talk.out.send_now

@@ -31,9 +31,8 @@ def reset(number: int) -> None:
     is_unix = ctypes.get_errno() == errno.EINVAL
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=number)  # what is told is not asked
     with contextlib.suppress(OSError):  # ENOTCONN: the peer was faster
-        if is_unix:
-            sock.shutdown(socket.SHUT_RDWR)
-        else:
+        sock.shutdown(socket.SHUT_RDWR if is_unix else socket.SHUT_RD)  # wakes who waits in it
+        if not is_unix:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
     sock.detach()
 

@@ -56,11 +56,12 @@ class Timeouts:
         self._loop.call_at(due + _LATE, self._expire)
 
     def _expire(self) -> None:
-        self._armed = False
         now = self._time()
         for timeout, due in list(self._due.items()):
             if due > now:
-                self._arm(due)
-                return
+                break
             if self._due.pop(timeout, None) is not None:  # else one before it has cancelled this
-                timeout.call()
+                timeout.call()  # which may start others: they are armed below
+        self._armed = False
+        if self._due:
+            self._arm(next(iter(self._due.values())))

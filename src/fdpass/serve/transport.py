@@ -202,8 +202,8 @@ class Transport(asyncio.Transport):
                 self.passed.shutdown(socket.SHUT_WR)
 
     @property
-    def idle(self) -> bool:
-        """Nothing is in progress, as far as the transport knows, and nothing has come of a next request."""
+    def quiet(self) -> bool:
+        """Nothing waits here: neither to be sent, nor to be served."""
         return not self._backlog
 
     def can_write_eof(self) -> bool:

@@ -67,8 +67,9 @@ class Engine:
     def _run(self, sock: socket.socket, passed: PassedSocket) -> None:
         try:
             self._handle(sock)
-        except Exception as error:
-            if passed.fileno() < 0 or has_ended(passed.fileno()):
+        except BaseException as error:  # SystemExit, too: it would end the thread without a word
+            gone = passed.fileno() < 0 or has_ended(passed.fileno())
+            if gone and isinstance(error, OSError):
                 log.debug("a connection ended early: %s", error)
             else:
                 log.exception("the application failed on a connection")

@@ -49,6 +49,7 @@ class Engine:
         self._tally.begun += 1
         try:
             await self._loop.connect_accepted_socket(lambda: link, passed, ssl=self._ssl)
+            link.pace()  # uvloop does not take it within `connection_made`
             await self._handle(link)
         except OSError as error:  # a client that went away, or no TLS
             log.debug("a connection failed: %s", error)
@@ -63,7 +64,8 @@ class Engine:
         except Moved:
             link.let_go()
         except Exception as error:
-            if isinstance(error, asyncio.IncompleteReadError) or link.lost:
+            early = link.ended and link.settled and isinstance(error, asyncio.IncompleteReadError)
+            if early or (link.lost and isinstance(error, ConnectionError)):
                 log.debug("a connection ended early: %s", error)
                 link.close()
             else:

@@ -31,7 +31,7 @@ def patient(http: Any) -> Any:
 
         def timeout_keep_alive_handler(self) -> None:
             sock = self.transport.get_extra_info("socket")
-            if self.transport.is_closing() or (is_idle(self.transport) and not unread(sock.fileno())):
+            if self.transport.is_closing() or (is_quiet(self.transport) and not unread(sock.fileno())):
                 super().timeout_keep_alive_handler()
             else:
                 self.timeout_keep_alive_task = self.loop.call_later(
@@ -49,7 +49,7 @@ def patient(http: Any) -> Any:
     return Patient
 
 
-def is_idle(transport: Any) -> bool:
-    """Whether nothing is in progress on it: TLS connections have the loop's transport, others ours."""
-    idle: bool = getattr(transport, "idle", not transport.get_write_buffer_size())
-    return idle
+def is_quiet(transport: Any) -> bool:
+    """Whether nothing waits in it. TLS connections have the loop's transport, which ends in its own time."""
+    quiet: bool = getattr(transport, "quiet", True)
+    return quiet

@@ -63,7 +63,8 @@ class Engine:
         try:
             await self._handle(reader, writer)
         except Exception as error:
-            if isinstance(error, asyncio.IncompleteReadError) or writer.transport.is_closing():
+            early = reader.at_eof() and isinstance(error, asyncio.IncompleteReadError)
+            if early or (writer.transport.is_closing() and isinstance(error, ConnectionError)):
                 log.debug("a connection ended early: %s", error)
             else:
                 log.exception("the application failed on a connection")

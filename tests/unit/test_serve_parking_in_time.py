@@ -1,0 +1,31 @@
+"""A parked connection whose request is there when its time is over."""
+
+import asyncio
+import time
+
+from fdpass.serve.parking import _LATE, Parking
+from fdpass.serve.passed import PassedSocket
+from fdpass.serve.poller import Poller
+
+from ._custody_case import pair
+
+
+def test_a_request_that_came_in_the_turn_in_which_its_time_is_over_is_served():
+    async def main():
+        loop = asyncio.get_running_loop()
+        server, client = pair("ipv4")
+        served = []
+        with client, PassedSocket(server.detach(), 0, lambda _: None) as passed:
+            passed.setblocking(False)
+            poller = Poller(loop)
+            parking = Parking(poller, 0.01, served.append)
+            parking.add(passed)
+            over = loop.time() + 0.01 + _LATE
+            loop.call_at(over - 0.01, client.sendall, b"POST / HTTP/1.1\r\n\r\n")
+            await asyncio.sleep(0)
+            time.sleep(0.2)  # both are due in the next turn of the loop
+            await asyncio.sleep(0.01)
+            poller.close()
+            assert served == [passed]
+
+    asyncio.run(main())

@@ -1,0 +1,76 @@
+"""Resets, and ends of clients, at bad moments: a socket that is closed, detached, or another's by now."""
+
+import asyncio
+import mmap
+import socket
+import threading
+import types
+
+import pytest
+
+from fdpass.serve import passed as module
+from fdpass.serve.buffers import Buffers
+from fdpass.serve.connection import Link
+from fdpass.serve.intake import nowhere
+from fdpass.serve.passed import PassedSocket
+from fdpass.serve.slots import BUFFER_SIZE, FLAGS, Flag
+
+from ._custody_case import pair
+
+
+def test_a_number_that_was_closed_and_is_anothers_meanwhile_is_not_reset(monkeypatch):
+    """The other thread runs between the look at the number and the system call, which releases the lock."""
+    server, client = pair("ipv4")
+    passed = PassedSocket(server.detach(), 0, lambda _: None)
+    number, real, others = passed.fileno(), module.reset, []
+    closing = threading.Thread(target=passed.close)
+
+    def switched(found):
+        closing.start()  # the handler's thread ...
+        closing.join(0.05)
+        while not others or others[-1][0].fileno() < number:
+            others.append(pair("ipv4"))  # ... and somebody else's
+        real(found)
+
+    monkeypatch.setattr(module, "reset", switched)
+    with client:
+        passed.reset()
+        closing.join()
+        for here, there in others:
+            with here, there:
+                there.sendall(b"x")
+                assert here.recv(1) == b"x"
+
+
+def test_a_detached_socket_is_not_reset():
+    server, client = pair("ipv4")
+    with client:
+        passed = PassedSocket(server.detach(), 0, lambda _: None)
+        with socket.socket(fileno=passed.detach()):
+            passed.reset()
+
+
+@pytest.mark.parametrize("kind", ["ipv4", "unix"])
+def test_the_end_of_a_client_leaves_no_mark_of_a_read(kind):
+    """Of a Unix socket READING would stand for ever after its end: a death then is a reset, with all committed."""
+
+    async def main():
+        server, client = pair(kind)
+        words = nowhere()
+        keeper = types.SimpleNamespace(
+            buffers=Buffers(mmap.mmap(-1, BUFFER_SIZE)), scratch=memoryview(bytearray(BUFFER_SIZE))
+        )
+        with client, PassedSocket(server.detach(), 0, lambda _: None) as passed:
+            passed.setblocking(False)
+            link = Link(keeper, passed, words)
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: link, passed)
+            client.shutdown(socket.SHUT_WR)
+            while not link.ended:
+                await asyncio.sleep(0)
+            flags = words[FLAGS]
+            link._transport.abort()
+            while not link.lost:
+                await asyncio.sleep(0)
+        assert not flags & Flag.READING
+
+    asyncio.run(main())
