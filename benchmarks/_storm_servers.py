@@ -18,7 +18,7 @@ from typing import Any
 
 from _serve_processes import COMMANDS, HERE, Server, free_port
 
-from fdpass.serve.control import ask
+from fdpass.serve.operator.client import ask
 
 OURS = "fdpass"
 AGE = 0.7  # seconds that a worker of another server has to live before it can be killed

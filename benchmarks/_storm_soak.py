@@ -18,7 +18,7 @@ from _storm_phases import kills_met
 from _storm_servers import Ward, children
 
 from fdpass.errors import FdpassError
-from fdpass.serve.control import ask
+from fdpass.serve.operator.client import ask
 
 EVENTS = ("kill", "kill", "kill", "reload", "scale", "retire")
 PAUSES = (0.1, 0.6)  # seconds between two events

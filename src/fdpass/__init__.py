@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
+from fdpass._activation import Inherited, inherited
 from fdpass._ancillary import MAX_FDS, recv_fds, send_fds
+from fdpass._channel import Channel
+from fdpass._fd import Fd
+from fdpass._grab import grab
+from fdpass._listening import Listener, connect, listen
+from fdpass._memory import share, view
 from fdpass._message import Credentials, Message
-from fdpass.activation import Inherited, inherited
-from fdpass.channel import Channel
+from fdpass._peer import Allow, Peer
+from fdpass._policy import Policy
 from fdpass.errors import (
     AddressInUse,
     BadDescriptor,
@@ -35,12 +42,6 @@ from fdpass.errors import (
     Timeout,
     Truncated,
 )
-from fdpass.fd import Fd
-from fdpass.grab import grab
-from fdpass.listening import Listener, connect, listen
-from fdpass.memory import share, view
-from fdpass.peer import Allow, Peer
-from fdpass.policy import Policy
 
 if TYPE_CHECKING:
     from fdpass.aio import AsyncChannel, AsyncListener
@@ -95,11 +96,17 @@ __all__ = [
     "view",
 ]
 
+for _name in __all__:  # tracebacks and reprs say where users have a thing from
+    if hasattr(globals().get(_name), "__module__"):
+        globals()[_name].__module__ = __name__
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 def __getattr__(name: str) -> Any:
     if name in {"AsyncChannel", "AsyncListener", "aio"}:  # anyio takes longer to import than all the rest
-        import importlib  # noqa: PLC0415
-
         aio = importlib.import_module("fdpass.aio")
         return aio if name == "aio" else getattr(aio, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

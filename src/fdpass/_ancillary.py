@@ -8,6 +8,7 @@ Facts: unix(7), cmsg(3), and ``net/core/scm.c`` of the kernel.
 from __future__ import annotations
 
 import array
+import errno
 import fcntl
 import os
 import socket
@@ -15,16 +16,10 @@ import struct
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
+from fdpass._errors import Closed, InvalidMessage, translated
 from fdpass._lending import check_givable, close_given, listed, numbers
+from fdpass._losses import FdsLost, LossReason, Truncated
 from fdpass._message import Credentials, Message, close_all
-from fdpass.errors import (
-    Closed,
-    FdsLost,
-    InvalidMessage,
-    LossReason,
-    Truncated,
-    translated,
-)
 
 MAX_FDS = 253
 """The most descriptors in one message: SCM_MAX_FD of ``include/net/scm.h``."""
@@ -168,7 +163,7 @@ def why_lost(held: int) -> LossReason:
     try:
         os.close(fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 0))
     except OSError as error:
-        return "table full" if error.errno in {23, 24} else "unknown"  # ENFILE, EMFILE; EBADF: no descriptor 0
+        return "table full" if error.errno in {errno.ENFILE, errno.EMFILE} else "unknown"  # EBADF: no descriptor 0
     return "refused by policy"
 
 

@@ -11,21 +11,17 @@ never will (REFUSE). A message that lost descriptors is not acknowledged: the ne
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 from collections import deque
 
 from fdpass import _framing
 from fdpass._ancillary import receive, why_lost
-from fdpass._framing import FRAME_MAX, HEADER, Arrived, Flag, Frame, Kind
-from fdpass._message import Message, close_all, release
-from fdpass._outbox import Outbox, Outgoing
-from fdpass.errors import (
+from fdpass._errors import (
     CallFailed,
     Closed,
     FdpassError,
-    FdsLost,
     InvalidMessage,
-    LossReason,
     MessageTooLarge,
     PeerClosed,
     PeerRefused,
@@ -33,10 +29,14 @@ from fdpass.errors import (
     ProtocolError,
     translated,
 )
-from fdpass.fd import Fd
-from fdpass.memory import contents
-from fdpass.peer import Peer
-from fdpass.policy import Policy
+from fdpass._fd import Fd
+from fdpass._framing import FRAME_MAX, HEADER, Arrived, Flag, Frame, Kind
+from fdpass._losses import FdsLost, LossReason
+from fdpass._memory import contents
+from fdpass._message import Message, close_all, release
+from fdpass._outbox import Outbox, Outgoing
+from fdpass._peer import Peer
+from fdpass._policy import Policy
 
 MAX_MESSAGE = 16 * 2**20
 BUFSIZE = FRAME_MAX + HEADER.size
@@ -146,7 +146,7 @@ class Conversation:
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:
-            if error.errno == 104 and self._packets:
+            if error.errno == errno.ECONNRESET and self._packets:
                 return True  # ECONNRESET comes once, ahead of what is still queued: go on reading
             found = self._explained(error, "cannot receive")
             if not isinstance(found, PeerClosed):
@@ -305,6 +305,6 @@ class Conversation:
     def _explained(self, error: OSError, doing: str) -> FdpassError:
         if self.sock.fileno() < 0:
             return Closed("this channel is closed")
-        if error.errno == 1:  # EPERM
+        if error.errno == errno.EPERM:
             return PeerRefused("the peer's socket, or this machine's policy, admits no descriptors")
         return translated(error, doing)

@@ -7,10 +7,10 @@ from typing import Any, Self
 
 from fdpass._ancillary import MAX_FDS
 from fdpass._conversation import MAX_MESSAGE, Conversation
+from fdpass._errors import Closed
 from fdpass._pair import SocketType, socket_pair
-from fdpass.errors import Closed
-from fdpass.peer import Peer
-from fdpass.policy import Policy
+from fdpass._peer import Peer
+from fdpass._policy import Policy
 
 
 class End:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from enum import IntEnum, IntFlag
 from typing import Any, NamedTuple
 
-from fdpass.errors import ProtocolError
+from fdpass._errors import ProtocolError
 
 HEADER = struct.Struct("<2sBBHHII")
 SIZE = struct.Struct("<Q")  # the payload of a MEMFD frame: how many bytes the memfd holds

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from fdpass.errors import Closed, NotADescriptor
+from fdpass._errors import Closed, NotADescriptor
 
 
 def numbers(fds: Sequence[Any]) -> array.array[int]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from fdpass.fd import Fd
+from fdpass._fd import Fd
 
 
 class Credentials(NamedTuple):

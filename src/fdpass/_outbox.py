@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import errno
 import socket
 import threading
 from collections import deque
@@ -12,14 +13,14 @@ from typing import Any, NamedTuple
 
 from fdpass import _framing
 from fdpass._ancillary import send_parts
+from fdpass._fd import Fd
 from fdpass._framing import FRAME_MAX, Flag, Piece
 from fdpass._lending import numbers
-from fdpass.fd import Fd
-from fdpass.memory import share
+from fdpass._memory import share
 
 _FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-_ROOM = {11}  # EAGAIN: poll(2) tells when
-_LATER = {12, 105, 109}  # ENOMEM, ENOBUFS, ETOOMANYREFS: nothing tells when
+_ROOM = {errno.EAGAIN}  # poll(2) tells when
+_LATER = {errno.ENOMEM, errno.ENOBUFS, errno.ETOOMANYREFS}  # nothing tells when
 _NONE = array.array("i")
 
 

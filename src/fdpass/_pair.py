@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Literal
 
-from fdpass.errors import InvalidMessage
+from fdpass._errors import InvalidMessage
 
 SocketType = Literal["seqpacket", "stream"]
 TYPES = {"seqpacket": socket.SOCK_SEQPACKET, "stream": socket.SOCK_STREAM}

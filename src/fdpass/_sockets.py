@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -12,8 +13,8 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from fdpass._errors import AddressInUse, CallFailed, Closed, FdpassError, InvalidMessage, Timeout, translated
 from fdpass._pair import TYPES
-from fdpass.errors import AddressInUse, CallFailed, Closed, FdpassError, InvalidMessage, Timeout, translated
 
 Address = str | os.PathLike[str]
 _TIMEVAL = struct.Struct("@ll")
@@ -61,9 +62,9 @@ def explained(path: Address, doing: str) -> Iterator[None]:
         raise
     except OSError as error:
         where = f"{doing} {readable(os.fspath(path))}"
-        if error.errno == 9:  # EBADF
+        if error.errno == errno.EBADF:
             raise Closed("this listener is closed") from error
-        if error.errno == 91:  # EPROTOTYPE
+        if error.errno == errno.EPROTOTYPE:
             raise CallFailed(
                 91, f"{where}: the socket there is of another type; pass the listener's type"
             ) from error
@@ -126,7 +127,8 @@ def _remove_stale(path: str) -> None:
         return
     if not stat.S_ISSOCK(found.st_mode):
         raise AddressInUse(
-            98, f"cannot listen at {path}: it is there, and no socket; remove it, or take another path"
+            errno.EADDRINUSE,
+            f"cannot listen at {path}: it is there, and no socket; remove it, or take another path",
         )
     # A datagram socket finds whoever is bound there, of any type (EPROTOTYPE) and before it listens, and puts
     # no connection in its queue.
@@ -137,9 +139,12 @@ def _remove_stale(path: str) -> None:
             os.unlink(path)
             return
         except OSError as error:
-            if error.errno not in {1, 91}:  # EPERM: a datagram socket that is connected elsewhere
+            if error.errno not in {
+                errno.EPERM,
+                errno.EPROTOTYPE,
+            }:  # EPERM: a datagram socket that is connected elsewhere
                 raise
-    raise AddressInUse(98, f"cannot listen at {path}: somebody listens there already")
+    raise AddressInUse(errno.EADDRINUSE, f"cannot listen at {path}: somebody listens there already")
 
 
 def _set_mode(path: str, mode: int) -> None:

@@ -10,7 +10,7 @@ from types import NoneType
 
 import pytest
 
-from fdpass.serve.recovery import Action
+from fdpass.serve.dispatcher.recovery import Action
 
 from .entries import FILES, both_ends, cuts, read, two
 

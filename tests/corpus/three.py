@@ -10,15 +10,15 @@ from types import SimpleNamespace
 import uvicorn
 from uvicorn.server import ServerState
 
-from fdpass.memory import common, mapped
-from fdpass.serve.buffers import Buffers
-from fdpass.serve.config import Config
-from fdpass.serve.custody import Custody
-from fdpass.serve.engines import Job, asgi
-from fdpass.serve.passed import PassedSocket
-from fdpass.serve.recovery import Action
-from fdpass.serve.slots import BUFFER_SIZE
-from fdpass.serve.tally import Tally
+from fdpass._memory import common, mapped
+from fdpass.serve.dispatcher.custody import Custody
+from fdpass.serve.dispatcher.recovery import Action
+from fdpass.serve.shared.config import Config
+from fdpass.serve.shared.slots import BUFFER_SIZE
+from fdpass.serve.worker.custody.buffers import Buffers
+from fdpass.serve.worker.engines import Job, asgi
+from fdpass.serve.worker.passed_socket import PassedSocket
+from fdpass.serve.worker.request_count import RequestCount
 
 from .application import Application
 from .client import ROOM, Client
@@ -44,9 +44,9 @@ class Fdpass:
                 self._buffers = Buffers(mapped(memory))
             slots = memoryview(mapped(self.custody.memory)).cast("q")
             held.callback(self._release, slots)
-        setup = SimpleNamespace(config=Config(lifespan="off"), access_log=None, slots=slots, buffers=self._buffers)
+        setup = SimpleNamespace(config=Config(lifespan="off"), slots=slots)
         self._slots = slots
-        self.engine = asgi.Engine(Job(self.app, Tally(), setup))
+        self.engine = asgi.Engine(Job(self.app, RequestCount(), setup, buffers=self._buffers))
         loop.finish(self.engine.start())
         self.engine._http = _noting(self.engine._http, self.portions)
         held.callback(lambda: loop.finish(self.engine.finish(0, streams=False)))

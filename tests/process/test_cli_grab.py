@@ -123,15 +123,15 @@ def test_another_users_process(verb):
     child = os.fork()  # not started: another user might not be able to read this Python
     if child == 0:
         try:
-            import fdpass.cli.grab
-            import fdpass.cli.inspect
+            import fdpass._cli.grab
+            import fdpass._cli.inspect
 
             os.dup2(writing, 2)
             os.setgroups([])
             os.setgid(65534)
             os.setuid(65534)
             sys.stderr = open(2, "w", closefd=False)
-            fdpass.cli.main([verb, str(target), *(["0"] if verb == "grab" else [])], prog_name="fdpass")
+            fdpass._cli.main([verb, str(target), *(["0"] if verb == "grab" else [])], prog_name="fdpass")
         except SystemExit as end:
             sys.stderr.flush()
             os._exit(end.code)

@@ -25,8 +25,8 @@ def test_help_loads_no_verb():
     )
     assert done.returncode == 0
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "fdpass.cli" in imported
-    assert not imported & {"anyio", "asyncio", "fdpass.proc", *(f"fdpass.cli.{verb}" for verb in VERBS)}
+    assert "fdpass._cli" in imported
+    assert not imported & {"anyio", "asyncio", "fdpass._proc", *(f"fdpass._cli.{verb}" for verb in VERBS)}
     for verb in VERBS:
         assert f"\n  {verb} " in done.stdout
 

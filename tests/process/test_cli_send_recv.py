@@ -87,13 +87,13 @@ def test_sender_first(path, file):
 
 def test_wait_tries_again(path, monkeypatch):
     """Nobody there, then a file without a listener behind it, then a listener: connected at once."""
-    from fdpass.cli import send
-    from fdpass.cli._common import Deadline
+    from fdpass._cli import send
+    from fdpass._cli.common import Deadline
 
     server = socket.socket(socket.AF_UNIX)
     steps = iter([lambda: server.bind(str(path)), server.listen])
     monkeypatch.setattr(send.time, "sleep", lambda seconds: next(steps)())
-    connected = sys.modules["fdpass.cli.send"]._connected(str(path), Deadline(60))
+    connected = sys.modules["fdpass._cli.send"]._connected(str(path), Deadline(60))
     assert connected.getpeername() == str(path)
     connected.close()
     server.close()
@@ -254,7 +254,7 @@ def test_timeout(path):
 
 def test_timeout_of_a_silent_peer(path):
     """The time limit covers the waiting for the message, too."""
-    from fdpass.cli import recv
+    from fdpass._cli import recv
     from fdpass.errors import Timeout
 
     with socket.socket(socket.AF_UNIX) as sock:
@@ -420,7 +420,7 @@ def test_a_command_that_is_not_there(path, file):
 
 PLACE = """
 import itertools, os, sys
-from fdpass.cli._run import place
+from fdpass._cli.run import place
 for count in (1, 2, 3, 4):
     for numbers in itertools.permutations(range(3, 8), count):
         if (child := os.fork()) == 0:

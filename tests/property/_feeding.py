@@ -1,8 +1,8 @@
-"""How `Kept` feeds a parser by what `Border` says, and what has to hold then."""
+"""How `HttpCustody` feeds a parser by what `RequestEnd` says, and what has to hold then."""
 
 from enum import Enum
 
-from fdpass.serve.requests import Border
+from fdpass.serve.worker.custody.request_end import RequestEnd
 
 from ._parsers import H11, Httptools
 from ._streams import pieces
@@ -17,12 +17,12 @@ class Answers(Enum):
 
 
 class Disagreement(AssertionError):
-    """`Border` and a parser do not agree, or `Border` not with itself."""
+    """`RequestEnd` and a parser do not agree, or `RequestEnd` not with itself."""
 
 
 def borders(data, cuts=()):
     """Where requests end in it, and whether the rest is opaque."""
-    border, found, position = Border(), [], 0
+    border, found, position = RequestEnd(), [], 0
     for piece in pieces(data, cuts):
         rest = piece
         while rest:
@@ -39,15 +39,15 @@ def borders(data, cuts=()):
 
 
 class Feeding:
-    """A model of `Kept`: one request at a time, and the next one once the last is over.
+    """A model of `HttpCustody`: one request at a time, and the next one once the last is over.
 
     Attributes:
-        claims: Where `Border` said that a request was complete.
+        claims: Where `RequestEnd` said that a request was complete.
     """
 
     def __init__(self, parser, answers):
         self.parser = parser
-        self.border = Border()
+        self.border = RequestEnd()
         self.claims = []
         self._answers = answers
         self._held = b""
@@ -100,7 +100,7 @@ class Feeding:
         if waits or parser.ended > len(self.claims):
             raise Disagreement(
                 f"{parser.name}: at {parser.fed} it has ended {parser.ended} requests"
-                f"{' and waits' if waits else ''}, Border {len(self.claims)}"
+                f"{' and waits' if waits else ''}, RequestEnd {len(self.claims)}"
             )
 
     def _work(self, answers):
@@ -140,7 +140,7 @@ def check(data, cuts, answers):
     """Raise a `Disagreement` if there is one.
 
     Returns:
-        How many requests of the stream `Border` told the ends of.
+        How many requests of the stream `RequestEnd` told the ends of.
     """
     whole = borders(data)
     if (cut := borders(data, cuts)) != whole:
@@ -149,15 +149,15 @@ def check(data, cuts, answers):
     for make in (Httptools, H11):
         feeding = Feeding(make(), answers).run(data, cuts)
         if feeding.claims != claims[: len(feeding.claims)]:
-            raise Disagreement(f"fed as Kept does, requests end at {feeding.claims}, else at {claims}")
+            raise Disagreement(f"fed as HttpCustody does, requests end at {feeding.claims}, else at {claims}")
     ends = ends_by_httptools(data)
     for claim, end in zip(claims, ends, strict=False):
         if claim != end:
-            raise Disagreement(f"httptools: a request ends at {end}, Border says {claim}")
+            raise Disagreement(f"httptools: a request ends at {end}, RequestEnd says {claim}")
     if len(ends) > len(claims):
         end = ends[len(claims)]
         if not (opaque and borders(data[:end])[1]):
-            raise Disagreement(f"httptools: a request ends at {end}, where Border waits")
+            raise Disagreement(f"httptools: a request ends at {end}, where RequestEnd waits")
     return len(claims)
 
 

@@ -28,7 +28,7 @@ def fuzz(numbers):
     """Check them all.
 
     Returns:
-        Of how many requests `Border` told the end.
+        Of how many requests `RequestEnd` told the end.
     """
     ends = 0
     for number in numbers:

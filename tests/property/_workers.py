@@ -1,4 +1,4 @@
-"""A worker of the custody tests: `Kept` between a simulated kernel and uvicorn's protocol."""
+"""A worker of the custody tests: `HttpCustody` between a simulated kernel and uvicorn's protocol."""
 
 import asyncio
 import mmap
@@ -6,8 +6,9 @@ import select
 
 from uvicorn.server import ServerState
 
-from fdpass.serve import buffers, kept
-from fdpass.serve.tally import Tally
+from fdpass.serve.worker.custody import buffers
+from fdpass.serve.worker.request_count import RequestCount
+from fdpass.serve.worker.transport import http_custody as kept
 
 from ._requests import app
 
@@ -111,13 +112,13 @@ class Worker:
         self.buffers._most = world.buffers
         self.scratch = memoryview(bytearray(SIZE))
         self.app, self.poller = self.call, Poller(asyncio.get_running_loop())
-        self.tally, self.heads = Tally(), []
+        self.tally, self.heads = RequestCount(), []
         self.flush_soon = self.heads.append
         self.ended = lambda _: None
         self.state = ServerState()
         words = Words(world.slot)
         words.worker = self
-        self.kept = kept.Kept(self, Socket(self, read), words)
+        self.kept = kept.HttpCustody(self, Socket(self, read), words)
         self.kept.set_write_buffer_limits(100, 20)
         self.kept.start(world.protocol(self.state))
 

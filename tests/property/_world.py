@@ -9,9 +9,9 @@ import random
 from dataclasses import dataclass, field
 from unittest import mock
 
-from fdpass.serve import buffers, custody, intake, recovery
-from fdpass.serve.recovery import Action, Decision, Facts, agrees, decide, is_idle
-from fdpass.serve.slots import (
+from fdpass.serve.dispatcher import custody, recovery
+from fdpass.serve.dispatcher.recovery import Action, Decision, Facts, agrees, decide, is_idle
+from fdpass.serve.shared.slots import (
     BASE,
     BUFFER,
     CALLED_BEFORE,
@@ -24,6 +24,8 @@ from fdpass.serve.slots import (
     WROTE,
     Flag,
 )
+from fdpass.serve.worker.custody import buffers
+from fdpass.serve.worker.custody import reader as intake
 
 from ._requests import answer, configured
 from ._workers import SIZE, Worker

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["fdpass.serve.requests", "h11"]):
+with atheris.instrument_imports(include=["fdpass.serve.worker.custody.request_end", "h11"]):
     from tests.property._feeding import borders, check
     from tests.property._fuzzing import ANSWERS, case
 

@@ -4,7 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from fdpass.serve.accounts import Accounts
+from fdpass.serve.dispatcher.connections import Connections
 
 MOST = 12
 rows = st.integers(0, 3)
@@ -15,7 +15,7 @@ class Books(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.books = Accounts(MOST)
+        self.books = Connections(MOST)
         self.held, self.offers, self.of = set(), [], {row: set() for row in range(4)}
         self.finished = self.lost = self.accepted = 0
 

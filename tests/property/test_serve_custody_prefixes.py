@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("uvicorn")
 
-from fdpass.serve.recovery import Action
+from fdpass.serve.dispatcher.recovery import Action
 
 from ._requests import Request, request
 from ._world import World

@@ -1,4 +1,4 @@
-"""`Border` against the parsers of the engines, for streams of any kind: as many as time allows."""
+"""`RequestEnd` against the parsers of the engines, for streams of any kind: as many as time allows."""
 
 import importlib.util
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fdpass.serve import requests
+from fdpass.serve.worker.custody import request_end as requests
 
 from ._feeding import Disagreement
 from ._fuzzing import fuzz

@@ -1,9 +1,9 @@
-"""Where a request ends: `Border` against requests whose ends are known, and against the parsers of the engines."""
+"""Where a request ends: `RequestEnd` against requests whose ends are known, and the parsers of the engines."""
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fdpass.serve.requests import Border
+from fdpass.serve.worker.custody.request_end import RequestEnd
 
 from ._feeding import Answers, borders, check
 
@@ -72,7 +72,7 @@ def test_what_is_not_there_wholly_is_not_complete(one, data):
 def test_what_is_said_to_be_whole_is_one_request_and_no_more(sent, data):
     """The quick answer, right also for what has come only in part, and whatever was asked before."""
     part = sent[: data.draw(st.integers(0, len(sent)))]
-    border = Border()
+    border = RequestEnd()
     for each in (sent, part, sent, b"GET /other" + sent[sent.find(b"\r") :], sent[sent.find(b"\r") :], sent):
         if border.is_whole(each):
             assert borders(each) == ([len(each)], False)
@@ -82,7 +82,7 @@ def test_what_is_said_to_be_whole_is_one_request_and_no_more(sent, data):
 
 @given(requests(), st.data())
 def test_a_request_that_ends_like_the_last_one_is_not_taken_for_whole_because_of_that(sent, data):
-    border = Border()
+    border = RequestEnd()
     border.is_whole(sent)
     odd = data.draw(st.sampled_from([*SPLICES, b"GET / HTTP/1.1", b"GET / HTTP/1.1\r\n"]))
     for each in (odd + sent, b"GET " + odd + sent, sent[:4] + odd + sent[4:], sent + sent):

@@ -5,10 +5,10 @@ import socket
 
 import pytest
 
-from fdpass.memory import common, mapped
-from fdpass.serve.custody import Custody
-from fdpass.serve.loop import Loop
-from fdpass.serve.slots import BUFFER, BUFFER_SIZE, ORIGIN, READ, WORDS, WROTE
+from fdpass._memory import common, mapped
+from fdpass.serve.dispatcher.custody import Custody
+from fdpass.serve.dispatcher.loop import Loop
+from fdpass.serve.shared.slots import BUFFER, BUFFER_SIZE, ORIGIN, READ, WORDS, WROTE
 
 FAMILIES = {"ipv4": (socket.AF_INET, "127.0.0.1"), "ipv6": (socket.AF_INET6, "::1"), "unix": (socket.AF_UNIX, "")}
 HANG = 60

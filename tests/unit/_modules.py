@@ -1,6 +1,6 @@
 """Applications for tests: modules in a folder (the fixture ``folder``), and loading them."""
 
-from fdpass.serve.application import load
+from fdpass.serve.worker.application import load
 
 
 def write(folder, name, text):

@@ -15,17 +15,19 @@ import pytest
 from fdpass import Fd
 from fdpass._ancillary import MAX_FDS
 from fdpass._conversation import MAX_MESSAGE, Conversation
-from fdpass.serve import messages, process
-from fdpass.serve.accounts import Accounts
-from fdpass.serve.balance import Least
-from fdpass.serve.config import Config
-from fdpass.serve.ledger import SIZE, Ledger
-from fdpass.serve.listener import listen_at
-from fdpass.serve.loop import Loop
-from fdpass.serve.member import Member, State
-from fdpass.serve.passing import Passing
-from fdpass.serve.pool import Pool
-from fdpass.serve.upkeep import Upkeep
+from fdpass.serve.dispatcher.accept.balance import Least
+from fdpass.serve.dispatcher.accept.by_dispatcher import ByDispatcher
+from fdpass.serve.dispatcher.access_log import AccessLog
+from fdpass.serve.dispatcher.connections import Connections
+from fdpass.serve.dispatcher.listeners import listen_at
+from fdpass.serve.dispatcher.loop import Loop
+from fdpass.serve.dispatcher.pool import process
+from fdpass.serve.dispatcher.pool.pool import Pool
+from fdpass.serve.dispatcher.pool.upkeep import Upkeep
+from fdpass.serve.dispatcher.pool.worker_handle import State, WorkerHandle
+from fdpass.serve.shared import messages
+from fdpass.serve.shared.config import Config
+from fdpass.serve.shared.ledger import SIZE, Ledger
 
 from ._custody_case import FAMILIES, Case
 
@@ -81,7 +83,7 @@ class Staff:
 
     def hire(self, row, *, ready=True):
         """A worker outside of any pool; it is closed at the end of the test."""
-        member = Member(row, 1, self.ledger, None)
+        member = WorkerHandle(row, 1, self.ledger, None)
         self._held.callback(member.close)
         if ready:
             member.move(State.READY)
@@ -145,13 +147,13 @@ def staff(monkeypatch):
 
 
 class Office:
-    """A `Passing` with its listeners, and clients."""
+    """A `ByDispatcher` with its listeners, and clients."""
 
     def __init__(self, staff, *, most=1000, capacity=500, listeners=1):
         self.staff = staff
-        self.books = Accounts(most)
+        self.books = Connections(most)
         self.listeners = listen_at(["127.0.0.1:0"] * listeners, 2048)
-        self.passing = Passing(
+        self.passing = ByDispatcher(
             staff.loop, self.listeners, self.books, staff.ledger, Least(), capacity, custody=None
         )
         self.clients = []
@@ -220,6 +222,7 @@ class Dispatcher:
 
     def set_up(self, member, generation):
         self.told.append(("set up", member.pid, generation.number))
+        return True
 
     def ready(self, member):
         self.told.append(("ready", member.pid))
@@ -244,7 +247,8 @@ class Works:
     def __init__(self, staff, **settings):
         self.staff = staff
         self.owner = Dispatcher()
-        self.pool = Pool(staff.loop, staff.ledger, self.owner, Config(**{"workers": 2, **settings}))
+        config = Config(**{"workers": 2, **settings})
+        self.pool = Pool(staff.loop, staff.ledger, self.owner, config, AccessLog(""))
         self.upkeep = Upkeep(staff.loop, staff.ledger, self.pool)
 
     def start(self):
@@ -276,6 +280,7 @@ class Works:
         self.pool.stopping = True
         for member in self.pool.members:
             self.end(member)
+        self.pool.close()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from fdpass import BadDescriptor, CallFailed, Fd, InvalidMessage, NoSuchProcess, NotPermitted, grab
 from fdpass.testing import same_file
 
-module = sys.modules["fdpass.grab"]
+module = sys.modules["fdpass._grab"]
 
 
 @pytest.fixture

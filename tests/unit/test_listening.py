@@ -235,7 +235,7 @@ def test_accept_keeps_its_timeout(path, seconds):
 def test_peers_that_are_refused_do_not_prolong_the_timeout(path, monkeypatch):
     """Each refused connection is at once followed by the next: without one deadline for all, for ever."""
     clock = itertools.count()
-    monkeypatch.setattr("fdpass.listening.time", types.SimpleNamespace(monotonic=lambda: float(next(clock))))
+    monkeypatch.setattr("fdpass._listening.time", types.SimpleNamespace(monotonic=lambda: float(next(clock))))
     clients = []
 
     def rule(_peer):

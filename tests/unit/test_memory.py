@@ -12,7 +12,8 @@ import sys
 import numpy as np
 import pytest
 
-from fdpass import BadDescriptor, CallFailed, Closed, Fd, NotSealed, memory, share, view
+from fdpass import BadDescriptor, CallFailed, Closed, Fd, NotSealed, share, view
+from fdpass import _memory as memory
 
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 

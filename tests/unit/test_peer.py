@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from fdpass import Allow, CallFailed, Fd, Peer
-from fdpass.peer import same_user
+from fdpass._peer import same_user
 
 
 class Answers(socket.socket):
@@ -136,7 +136,7 @@ def test_groups_are_read_whole(answering, monkeypatch):
     monkeypatch.setattr(Answers, "getsockopt", two)
     with pytest.raises(TypeError):  # what is no number is no pidfd either
         Peer.of(answering)
-    monkeypatch.setattr("fdpass.peer._pidfd", lambda _sock: None)
+    monkeypatch.setattr("fdpass._peer._pidfd", lambda _sock: None)
     assert Peer.of(answering) == Peer(1, 2, 3)
     assert Peer.of(answering).groups == (7, 4_000_000_000)
 

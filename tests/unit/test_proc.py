@@ -10,9 +10,9 @@ import tempfile
 
 import pytest
 
-from fdpass import proc
+from fdpass import _proc as proc
+from fdpass._fd import kind_of
 from fdpass.errors import NoSuchProcess, NotPermitted
-from fdpass.fd import kind_of
 
 TCP = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4242 1 0 100 0 0 10 0

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fdpass import Closed, Fd
-from fdpass.serve.access import AccessLog, wrap
+from fdpass.serve.worker.access_log import AccessLog, wrap
 from fdpass.testing import open_fds
 
 COMMON = re.compile(

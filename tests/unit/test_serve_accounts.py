@@ -2,12 +2,12 @@
 
 import pytest
 
-from fdpass.serve.accounts import Accounts
+from fdpass.serve.dispatcher.connections import Connections
 
 
 @pytest.fixture
 def books():
-    return Accounts(4)
+    return Connections(4)
 
 
 def figures(books):

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from fdpass.errors import StartFailed
-from fdpass.serve.application import interface_of, is_async
+from fdpass.serve.worker.application import interface_of, is_async
 
 from ._modules import loaded, write
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fdpass.serve.balance import BALANCES, NEVER, Hash, Least, RoundRobin
+from fdpass.serve.dispatcher.accept.balance import BALANCES, NEVER, Hash, Least, RoundRobin
 
 CLIENT = ("192.0.2.1", 1)
 

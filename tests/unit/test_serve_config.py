@@ -1,15 +1,29 @@
 """`Config`: each setting's type, bounds and choices, and messages that name the setting and the remedy."""
 
 import dataclasses
-import inspect
 import pathlib
+import pydoc
+import re
 
 import pytest
 
 from fdpass.errors import ConfigError
-from fdpass.serve.config import CHOICES, NAMES, Config, check_name, flag, size
-from fdpass.serve.ledger import MOST_WORKERS
+from fdpass.serve.shared.config import NAMES, SETTINGS, Config, check_name, flag, size
+from fdpass.serve.shared.ledger import MOST_WORKERS
 
+CHOICES = {name: setting.choices for name, setting in SETTINGS.items() if setting.choices}
+BOUNDS = {
+    "workers": (1, MOST_WORKERS // 4),
+    "spare": (0, MOST_WORKERS // 4),
+    "backlog": (1, 2**31 - 1),
+    "max_connections": (0, 2**24),
+    "graceful_timeout": (0, 1_000_000),
+    "start_timeout": (0.1, 1_000_000),
+    "hang_timeout": (0, 1_000_000),
+    "keep_alive": (0, 1_000_000),
+    "max_requests": (0, 2**62),
+    "max_rss": (0, 2**62),
+}
 WHOLE = ("workers", "spare", "backlog", "max_connections", "max_requests", "max_rss")
 SECONDS = ("graceful_timeout", "start_timeout", "hang_timeout", "keep_alive")
 SWITCHES = ("factory", "proxy_protocol", "log_json")
@@ -19,11 +33,27 @@ TEXTS = ("app", "user", "group", *PATHS, *CHOICES)
 
 def test_each_setting_is_tried_below():
     assert {*WHOLE, *SECONDS, *SWITCHES, *TEXTS, "bind"} == set(NAMES)
+    assert set(BOUNDS) == {*WHOLE, *SECONDS} == {name for name, setting in SETTINGS.items() if setting.bounds}
 
 
-def test_each_setting_is_described():
-    for name in NAMES:
-        assert f"\n    {name}: " in inspect.cleandoc(Config.__doc__)
+@pytest.mark.parametrize("name", NAMES)
+def test_each_setting_has_a_sentence_and_help_shows_it(name):
+    sentence = SETTINGS[name].help
+    assert re.fullmatch(r"[A-Z][^\n]+\.", sentence)
+    assert sentence.count("`") % 2 == 0
+    assert f"{name}: {sentence}" in " ".join(pydoc.getdoc(Config).split())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_setting_takes_fits_the_type_of_its_field(name):
+    kinds = {
+        "str": {"text", "path", "account"},
+        "int": {"whole", "size"},
+        "float": {"seconds"},
+        "bool": {"switch"},
+        "tuple[str, ...]": {"addresses"},
+    }
+    assert SETTINGS[name].kind in kinds[Config.__dataclass_fields__[name].type]
 
 
 def test_the_defaults_are_valid_and_there_are_two_workers_at_least():
@@ -67,21 +97,7 @@ def test_types(names, value, words):
             Config(**{name: value})
 
 
-@pytest.mark.parametrize(
-    ("name", "least", "most"),
-    [
-        ("workers", 1, MOST_WORKERS // 4),
-        ("spare", 0, MOST_WORKERS // 4),
-        ("backlog", 1, 2**31 - 1),
-        ("max_connections", 0, 2**24),
-        ("graceful_timeout", 0, 1_000_000),
-        ("start_timeout", 0.1, 1_000_000),
-        ("hang_timeout", 0, 1_000_000),
-        ("keep_alive", 0, 1_000_000),
-        ("max_requests", 0, 2**62),
-        ("max_rss", 0, 2**62),
-    ],
-)
+@pytest.mark.parametrize(("name", "least", "most"), [(name, *bounds) for name, bounds in BOUNDS.items()])
 def test_bounds(name, least, most):
     for value in (least, most):
         assert getattr(Config(**{name: value}), name) == value

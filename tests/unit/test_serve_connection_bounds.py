@@ -7,11 +7,12 @@ import types
 
 import pytest
 
-from fdpass.serve.buffers import Buffers
-from fdpass.serve.connection import Connection, Link
-from fdpass.serve.intake import NOWHERE, nowhere
-from fdpass.serve.passed import PassedSocket
-from fdpass.serve.slots import BUFFER, BUFFER_SIZE, READ
+from fdpass.serve.shared.slots import BUFFER, BUFFER_SIZE, READ
+from fdpass.serve.worker.connection import Connection
+from fdpass.serve.worker.custody.buffers import Buffers
+from fdpass.serve.worker.custody.reader import NOWHERE, nowhere
+from fdpass.serve.worker.link import Link
+from fdpass.serve.worker.passed_socket import PassedSocket
 
 from ._custody_case import pair
 

@@ -9,10 +9,11 @@ import threading
 
 import pytest
 
+from fdpass._listening import connect
 from fdpass.errors import AddressInUse, NotFound, NotListening, PeerClosed, RequestFailed
-from fdpass.listening import connect
-from fdpass.serve.control import ControlServer, ask
-from fdpass.serve.loop import Loop
+from fdpass.serve.dispatcher.loop import Loop
+from fdpass.serve.operator.client import ask
+from fdpass.serve.operator.control import ControlServer
 from fdpass.testing import full_table
 
 MOST = 64

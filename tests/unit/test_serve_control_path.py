@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from fdpass.errors import ConfigError, NotFound
-from fdpass.serve.control import ask, default_path
+from fdpass.serve.operator.client import ask, default_path
 
 
 def test_the_default_is_in_the_runtime_folder(tmp_path, monkeypatch):

@@ -7,9 +7,9 @@ import socket
 
 import pytest
 
-from fdpass.serve import custody as module
-from fdpass.serve.recovery import Action
-from fdpass.serve.slots import (
+from fdpass.serve.dispatcher import custody as module
+from fdpass.serve.dispatcher.recovery import Action
+from fdpass.serve.shared.slots import (
     ATTEMPT,
     BASE,
     BUFFER,

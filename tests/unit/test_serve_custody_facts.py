@@ -6,9 +6,9 @@ import socket
 
 import pytest
 
-from fdpass.serve import custody as module
-from fdpass.serve.recovery import Action, Facts
-from fdpass.serve.slots import BUFFER, FLAGS, Flag
+from fdpass.serve.dispatcher import custody as module
+from fdpass.serve.dispatcher.recovery import Action, Facts
+from fdpass.serve.shared.slots import BUFFER, FLAGS, Flag
 
 from ._custody_case import Case
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from fdpass.serve.recovery import Action
-from fdpass.serve.slots import BUFFER, FLAGS, READ, Flag
+from fdpass.serve.dispatcher.recovery import Action
+from fdpass.serve.shared.slots import BUFFER, FLAGS, READ, Flag
 
 from ._custody_case import Case
 

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from fdpass.serve.accepting import BURST, WINDOW
+from fdpass.serve.dispatcher.accept.base import BURST, WINDOW
 
 from .test_serve_turning import Office as TurningOffice
 
@@ -114,7 +114,7 @@ def test_what_there_is_no_room_for_is_not_waited_for(new_office, over, limits):
 
 
 def test_clients_that_go_on_coming_do_not_put_off_the_end(staff, new_office, over, monkeypatch):
-    monkeypatch.setattr("fdpass.serve.accepting.MOST_DRAINED", 10)
+    monkeypatch.setattr("fdpass.serve.dispatcher.accept.base.MOST_DRAINED", 10)
     office = new_office()
     member = office.hire(0)
     staff.hang(member)

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from fdpass.errors import ConfigError, StartFailed
-from fdpass.serve.application import StartupFailed, explained
+from fdpass.serve.worker.application import StartupFailed, explained
 
 from ._modules import loaded, write
 

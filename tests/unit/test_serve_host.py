@@ -1,5 +1,6 @@
 """What a server takes from its machine: room for descriptors, identities, a pidfile, its log; and TLS files."""
 
+import contextlib
 import os
 import resource
 import subprocess
@@ -8,13 +9,16 @@ import sys
 import pytest
 
 from fdpass.errors import CallFailed, ConfigError, NotFound
-from fdpass.serve import host, tls
-from fdpass.serve.config import Config
+from fdpass.serve.dispatcher import limits
+from fdpass.serve.dispatcher.access_log import AccessLog
+from fdpass.serve.operator import files, privileges
+from fdpass.serve.shared import tls
+from fdpass.serve.shared.config import Config
 from fdpass.testing import full_table
 
 
 @pytest.fixture
-def limits():
+def file_limit():
     """Whatever a test does to them, they are as before."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     yield before
@@ -24,10 +28,10 @@ def limits():
 # Room
 
 
-def test_the_limit_on_open_files_is_raised_to_what_is_allowed(limits):
-    _, hard = limits
+def test_the_limit_on_open_files_is_raised_to_what_is_allowed(file_limit):
+    _, hard = file_limit
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, hard), hard))
-    capacity = host.room_for_descriptors()
+    capacity = limits.room_for_descriptors()
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     assert soft == (hard if hard != resource.RLIM_INFINITY else 2**20)
     assert 0 < capacity < soft
@@ -36,8 +40,8 @@ def test_the_limit_on_open_files_is_raised_to_what_is_allowed(limits):
 def with_limit(number):
     """How many connections a process may have that is allowed so many open files; in one of its own."""
     code = (
-        "import resource, fdpass.serve.host as host; "
-        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({number}, {number})); print(host.room_for_descriptors())"
+        "import resource, fdpass.serve.dispatcher.limits as limits; "
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({number}, {number})); print(limits.room_for_descriptors())"
     )
     return int(subprocess.check_output([sys.executable, "-c", code]))
 
@@ -49,19 +53,19 @@ def test_a_process_keeps_some_descriptors_for_itself(limit, expected):
 
 
 def test_without_a_wish_it_is_as_many_as_fit():
-    assert host.most_connections(Config(workers=3, custody="off"), 1000) == 3000
-    assert host.most_connections(Config(workers=3), 1000) == 1000
+    assert limits.most_connections(Config(workers=3, custody="off"), 1000) == 3000
+    assert limits.most_connections(Config(workers=3), 1000) == 1000
 
 
 def test_what_fits_is_granted():
-    assert host.most_connections(Config(workers=3, max_connections=3000, custody="off"), 1000) == 3000
-    assert host.most_connections(Config(workers=3, max_connections=7), 1000) == 7
+    assert limits.most_connections(Config(workers=3, max_connections=3000, custody="off"), 1000) == 3000
+    assert limits.most_connections(Config(workers=3, max_connections=7), 1000) == 7
 
 
 def test_what_cannot_fit_is_refused_with_the_numbers():
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     with pytest.raises(ConfigError) as caught:
-        host.most_connections(Config(workers=3, max_connections=3001, custody="off"), 1000)
+        limits.most_connections(Config(workers=3, max_connections=3001, custody="off"), 1000)
     assert str(caught.value) == (
         f"--max-connections 3,001 cannot fit: a process may have {limit:,} open files (ulimit -Hn) and needs "
         f"{limit - 1000:,} for itself, so 3 worker(s) can have 3,000 connections; raise the limit, or have more "
@@ -71,14 +75,14 @@ def test_what_cannot_fit_is_refused_with_the_numbers():
 
 def test_in_custody_the_dispatcher_needs_a_descriptor_for_each():
     with pytest.raises(ConfigError, match=r"--max-connections 1,001 cannot fit: .*, or use --custody off"):
-        host.most_connections(Config(workers=3, max_connections=1001), 1000)
+        limits.most_connections(Config(workers=3, max_connections=1001), 1000)
 
 
 # Identities
 
 
 def test_nobody_in_particular():
-    assert host.identity(Config()) is None
+    assert privileges.identity(Config()) is None
 
 
 @pytest.mark.parametrize(
@@ -91,31 +95,33 @@ def test_nobody_in_particular():
 )
 def test_who_does_not_exist_is_named(settings, words):
     with pytest.raises(ConfigError) as caught:
-        host.identity(Config(**settings))
+        privileges.identity(Config(**settings))
     assert str(caught.value) == words
 
 
 def test_oneself_by_number():
-    assert host.identity(Config(user=os.geteuid(), group=os.getegid())) == (os.geteuid(), os.getegid())
-    host.become(os.geteuid(), os.getegid(), ["/no/such/file"])  # nothing is done
+    assert privileges.identity(Config(user=os.geteuid(), group=os.getegid())) == (os.geteuid(), os.getegid())
+    privileges.become(os.geteuid(), os.getegid(), ["/no/such/file"])  # nothing is done
 
 
 def test_only_root_can_become_another(monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     for settings in ({"user": 54321, "group": 54321}, {"user": 12345, "group": 54321}):
         with pytest.raises(ConfigError, match="only root can become another user"):
-            host.identity(Config(**settings))
+            privileges.identity(Config(**settings))
 
 
 BECOME = """
 import os, sys
 from fdpass.errors import FdpassError
-from fdpass.serve import host
-from fdpass.serve.config import Config
+from fdpass.serve.dispatcher import limits
+from fdpass.serve.dispatcher.access_log import AccessLog
+from fdpass.serve.operator import files, privileges
+from fdpass.serve.shared.config import Config
 path = sys.argv[1]
 file = os.open(path, os.O_RDONLY)
-uid, gid = host.identity(Config(user=sys.argv[2], group=sys.argv[3]))
-host.become(uid, gid, [path])
+uid, gid = privileges.identity(Config(user=sys.argv[2], group=sys.argv[3]))
+privileges.become(uid, gid, [path])
 assert os.getresuid() == (uid,) * 3 and os.getresgid() == (gid,) * 3
 assert 0 not in os.getgroups(), os.getgroups()
 assert os.fstat(file).st_uid == uid
@@ -126,7 +132,7 @@ for back in (lambda: os.setuid(0), lambda: os.setgid(0), lambda: os.setgroups([0
         continue
     raise AssertionError("root again")
 try:
-    host.become(0, 0, [])
+    privileges.become(0, 0, [])
 except FdpassError as error:
     print(error)
 """
@@ -147,7 +153,7 @@ def test_roots_rights_are_given_up_for_good(tmp_path, user, group):
 def test_a_number_without_an_entry_has_no_group_and_does_not_get_ours():
     """Ours would be root's."""
     with pytest.raises(ConfigError, match="--user 54321: the system knows no group of this user: give --group"):
-        host.identity(Config(user="54321"))
+        privileges.identity(Config(user="54321"))
 
 
 # The pidfile
@@ -155,39 +161,39 @@ def test_a_number_without_an_entry_has_no_group_and_does_not_get_ours():
 
 def test_the_pidfile_is_there_meanwhile(tmp_path):
     path = tmp_path / "pid"
-    with host.pidfile(str(path)):
+    with files.pidfile(str(path)):
         assert path.read_text() == f"{os.getpid()}\n"
     assert not path.exists()
 
 
 def test_the_pidfile_is_removed_after_a_failure(tmp_path):
     path = tmp_path / "pid"
-    with pytest.raises(LookupError), host.pidfile(str(path)):
+    with pytest.raises(LookupError), files.pidfile(str(path)):
         raise LookupError
     assert not path.exists()
 
 
 def test_a_pidfile_that_is_anothers_by_now_stays(tmp_path):
     path = tmp_path / "pid"
-    with host.pidfile(str(path)):
+    with files.pidfile(str(path)):
         path.write_text("1\n")
     assert path.read_text() == "1\n"
 
 
 def test_a_pidfile_that_has_gone_is_no_failure(tmp_path):
     path = tmp_path / "pid"
-    with host.pidfile(str(path)):
+    with files.pidfile(str(path)):
         path.unlink()
 
 
 def test_no_pidfile():
-    with host.pidfile(""):
+    with files.pidfile(""):
         pass
 
 
 def test_a_pidfile_that_cannot_be_written_is_named(tmp_path):
     path = f"{tmp_path}/none/pid"
-    with pytest.raises(NotFound, match=f"cannot write the pidfile {path}"), host.pidfile(path):
+    with pytest.raises(NotFound, match=f"cannot write the pidfile {path}"), files.pidfile(path):
         pass
 
 
@@ -197,32 +203,49 @@ def test_a_pidfile_that_cannot_be_written_is_named(tmp_path):
 def test_the_access_log_is_appended_to(tmp_path):
     path = tmp_path / "access"
     for text in (b"one\n", b"two\n"):
-        with host.open_log(str(path)) as log:
-            assert not os.get_inheritable(log.fileno())
-            os.write(log.fileno(), text)
+        with contextlib.closing(AccessLog(str(path))) as log:
+            assert not os.get_inheritable(log.fd.fileno())
+            os.write(log.fd.fileno(), text)
     assert path.read_text() == "one\ntwo\n"
     assert path.stat().st_mode & 0o137 == 0
 
 
+def test_an_access_log_that_was_moved_is_opened_again_under_the_same_number(tmp_path):
+    """A message that still waits for a worker names that number."""
+    path, moved = tmp_path / "access", tmp_path / "access.1"
+    with contextlib.closing(AccessLog(str(path))) as log:
+        number = log.fd.fileno()
+        os.rename(path, moved)
+        before = len(os.listdir("/proc/self/fd"))
+        log.reopen()
+        os.write(number, b"after")
+        assert not os.get_inheritable(number)
+        assert len(os.listdir("/proc/self/fd")) == before
+    assert (path.read_text(), moved.read_text()) == ("after", "")
+
+
 def test_a_dash_is_standard_output(capfd):
-    with host.open_log("-") as log:
-        os.write(log.fileno(), b"hello")
+    with contextlib.closing(AccessLog("-")) as log:
+        os.write(log.fd.fileno(), b"hello")
     assert capfd.readouterr().out == "hello"
 
 
 def test_no_access_log():
-    assert host.open_log("") is None
+    log = AccessLog("")
+    log.reopen()
+    assert log.fd is None
+    log.close()
 
 
 def test_an_access_log_that_cannot_be_opened_is_named(tmp_path):
     with pytest.raises(CallFailed, match=f"cannot open the access log {tmp_path}: Is a directory"):
-        host.open_log(str(tmp_path))
+        AccessLog(str(tmp_path))
     for path in ("-", str(tmp_path / "log")):
         with (
             full_table(),
             pytest.raises(CallFailed, match=f"cannot open the access log {path}: Too many open files"),
         ):
-            host.open_log(path)
+            AccessLog(path)
 
 
 # TLS

@@ -7,10 +7,10 @@ import socket
 
 import pytest
 
-from fdpass.memory import common, mapped
-from fdpass.serve.buffers import Buffers
-from fdpass.serve.intake import Intake
-from fdpass.serve.slots import ATTEMPT, BASE, BUFFER, BUFFER_SIZE, FLAGS, ORIGIN, READ, WORDS, Flag
+from fdpass._memory import common, mapped
+from fdpass.serve.shared.slots import ATTEMPT, BASE, BUFFER, BUFFER_SIZE, FLAGS, ORIGIN, READ, WORDS, Flag
+from fdpass.serve.worker.custody.buffers import Buffers
+from fdpass.serve.worker.custody.reader import Reader
 
 PAGE = mmap.PAGESIZE
 
@@ -31,7 +31,7 @@ class Memory:
         return os.fstat(self.memory.fileno()).st_blocks * 512
 
     def intake(self, *, marks=False):
-        return Intake(self.words, self.buffers, self.scratch, marks=marks)
+        return Reader(self.words, self.buffers, self.scratch, marks=marks)
 
     def close(self):
         for view in self.buffers.views:
@@ -123,7 +123,7 @@ def test_freeing_one_touches_no_neighbour(memory):
     assert memory.map[2 * BUFFER_SIZE : 3 * BUFFER_SIZE] == b"\3" * BUFFER_SIZE
 
 
-# Intake
+# Reader
 
 
 def test_bytes_are_where_the_slot_says(memory):

@@ -2,10 +2,10 @@
 
 import pytest
 
+from fdpass._memory import common, mapped
 from fdpass.errors import ProtocolError
-from fdpass.memory import common, mapped
-from fdpass.serve import messages
-from fdpass.serve.ledger import MOST_WORKERS, RING, SIZE, Column, Ledger
+from fdpass.serve.shared import messages
+from fdpass.serve.shared.ledger import MOST_WORKERS, RING, SIZE, Column, Ledger
 
 COLUMNS = {column.name.lower(): column for column in Column}
 

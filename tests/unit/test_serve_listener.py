@@ -8,9 +8,9 @@ import stat
 import pytest
 
 from fdpass import Fd
-from fdpass.activation import Inherited
+from fdpass._activation import Inherited
 from fdpass.errors import AddressInUse, CallFailed, ConfigError, NotPermitted
-from fdpass.serve.listener import listen_at, name_of, parse
+from fdpass.serve.dispatcher.listeners import listen_at, name_of, parse
 from fdpass.testing import call_fails, same_file
 
 LOCAL = "127.0.0.1:0"

@@ -6,9 +6,9 @@ import socket
 import threading
 from types import SimpleNamespace
 
-from fdpass.serve.engines import Job, listener
-from fdpass.serve.passed import PassedSocket
-from fdpass.serve.tally import Tally
+from fdpass.serve.worker.engines import Job, listener
+from fdpass.serve.worker.passed_socket import PassedSocket
+from fdpass.serve.worker.request_count import RequestCount
 
 
 class Main:
@@ -34,7 +34,7 @@ def test_a_plain_main_is_waited_for_until_it_has_heard_of_the_end(monkeypatch):
 
     async def run():
         setup = SimpleNamespace(family=socket.AF_UNIX, address="")
-        engine = listener.Engine(Job(main, Tally(), setup))
+        engine = listener.Engine(Job(main, RequestCount(), setup))
         await engine.start()
         ours, theirs = socket.socketpair()
         with theirs, contextlib.closing(engine._listener):

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from fdpass.serve import logs
+from fdpass.serve.shared import logs
 
 
 class Stderr:
@@ -128,7 +128,7 @@ def test_what_cannot_be_formatted_or_encoded_is_no_reason_to_fail(stderr, monkey
 
 CHILD = """
 import logging, sys
-from fdpass.serve import logs
+from fdpass.serve.shared import logs
 logs.configure("info", as_json={as_json})
 for n in range(100):
     logging.getLogger("fdpass.serve").error("line %d", n)

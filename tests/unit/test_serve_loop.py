@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from fdpass.serve.loop import Loop
+from fdpass.serve.dispatcher.loop import Loop
 
 
 @pytest.fixture

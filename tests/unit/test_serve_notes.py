@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fdpass.serve.ledger import MOST_WORKERS, RING, SIZE, Column, Ledger
-from fdpass.serve.passed import PassedSocket
-from fdpass.serve.proxied import note, recall
-from fdpass.serve.slots import BASE, CLIENT, WORDS
+from fdpass.serve.shared.ledger import MOST_WORKERS, RING, SIZE, Column, Ledger
+from fdpass.serve.shared.slots import BASE, CLIENT, WORDS
+from fdpass.serve.worker.passed_socket import PassedSocket
+from fdpass.serve.worker.proxy_reader import note, recall
 
 CLIENTS = {
     "ipv4": ("192.0.2.1", 56324),

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fdpass.errors import CallFailed
-from fdpass.serve.notify import Notifier
+from fdpass.serve.operator.systemd import Notifier
 from fdpass.testing import open_fds
 
 

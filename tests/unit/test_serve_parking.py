@@ -7,10 +7,10 @@ from unittest import mock
 
 import pytest
 
-from fdpass.serve.parking import Parking
-from fdpass.serve.passed import PassedSocket
-from fdpass.serve.poller import Poller
-from fdpass.serve.timeouts import Timeouts
+from fdpass.serve.worker.parking import Parking
+from fdpass.serve.worker.passed_socket import PassedSocket
+from fdpass.serve.worker.poller import Poller
+from fdpass.serve.worker.timeouts import Timeouts
 
 
 class Place:

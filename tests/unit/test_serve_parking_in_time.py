@@ -3,9 +3,9 @@
 import asyncio
 import time
 
-from fdpass.serve.parking import _LATE, Parking
-from fdpass.serve.passed import PassedSocket
-from fdpass.serve.poller import Poller
+from fdpass.serve.worker.parking import _LATE, Parking
+from fdpass.serve.worker.passed_socket import PassedSocket
+from fdpass.serve.worker.poller import Poller
 
 from ._custody_case import pair
 

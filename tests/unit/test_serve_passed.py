@@ -12,7 +12,7 @@ import threading
 
 import pytest
 
-from fdpass.serve.passed import PassedSocket
+from fdpass.serve.worker.passed_socket import PassedSocket
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import warnings
 
 import pytest
 
-from fdpass.serve.passed import PassedListener, PassedSocket
+from fdpass.serve.worker.passed_listener import PassedListener
+from fdpass.serve.worker.passed_socket import PassedSocket
 
 ADDRESS = ("192.0.2.1", 8000)
 

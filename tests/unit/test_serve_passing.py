@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from fdpass.serve import messages
-from fdpass.serve.accepting import BURST, WINDOW
+from fdpass.serve.dispatcher.accept.base import BURST, WINDOW
+from fdpass.serve.shared import messages
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from fdpass.serve import messages
+from fdpass.serve.shared import messages
 from fdpass.testing import full_table
 
 

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("uvicorn")
 
-from fdpass.serve.engines.patient import patient
+from fdpass.serve.worker.engines.wait_for_unread import patient
 
 from . import test_uvicorn_contract as contract
 from .test_uvicorn_contract import GET, UPGRADE, App, answer_of, connected, serving

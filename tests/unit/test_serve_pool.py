@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from fdpass.serve import messages, upkeep
-from fdpass.serve.member import MOVES, State
+from fdpass.serve.dispatcher.pool import upkeep
+from fdpass.serve.dispatcher.pool.worker_handle import MOVES, State
+from fdpass.serve.shared import messages
 
 
 @pytest.fixture(autouse=True)

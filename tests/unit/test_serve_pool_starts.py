@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from fdpass.errors import CallFailed
-from fdpass.serve import backoff, upkeep
+from fdpass.serve.dispatcher.pool import backoff, upkeep
 
 
 @pytest.fixture(autouse=True)

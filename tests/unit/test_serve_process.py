@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from fdpass.errors import CallFailed
-from fdpass.serve import process
+from fdpass.serve.dispatcher.pool import process
 from fdpass.testing import call_fails
 
 # What a child tells of itself over its channel, then it waits for the channel's end.

@@ -8,13 +8,13 @@ import struct
 
 import pytest
 
-from fdpass.serve import proxied
-from fdpass.serve.buffers import Buffers
-from fdpass.serve.intake import Intake, nowhere
-from fdpass.serve.passed import PassedSocket
-from fdpass.serve.proxied import LONGEST, read_header
-from fdpass.serve.proxy import ProxyError
-from fdpass.serve.slots import BUFFER_SIZE, ORIGIN, READ
+from fdpass.serve.shared.slots import BUFFER_SIZE, ORIGIN, READ
+from fdpass.serve.worker import proxy_reader as proxied
+from fdpass.serve.worker.custody.buffers import Buffers
+from fdpass.serve.worker.custody.reader import Reader, nowhere
+from fdpass.serve.worker.passed_socket import PassedSocket
+from fdpass.serve.worker.proxy_header import ProxyError
+from fdpass.serve.worker.proxy_reader import LONGEST, read_header
 
 LOOPS = [pytest.param(asyncio.SelectorEventLoop, id="asyncio")]
 if importlib.util.find_spec("uvloop") is not None:
@@ -62,7 +62,7 @@ class Reading:
         self.words = nowhere()
         self.buffers = Buffers(mmap.mmap(-1, BUFFER_SIZE))
         passed.read = read
-        self.intake = Intake(self.words, self.buffers, memoryview(bytearray(LONGEST)), marks=passed.is_unix)
+        self.intake = Reader(self.words, self.buffers, memoryview(bytearray(LONGEST)), marks=passed.is_unix)
 
     @property
     def buffered(self):

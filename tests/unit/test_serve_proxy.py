@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fdpass.serve.proxy import LENGTH_MAX, Header, ProxyError, parse
+from fdpass.serve.worker.proxy_header import LENGTH_MAX, Header, ProxyError, parse
 
 V2 = b"\r\n\r\n\0\r\nQUIT\n"
 INET, INET6, UNIX = 0x11, 0x21, 0x31

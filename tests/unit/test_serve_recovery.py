@@ -4,8 +4,17 @@ import itertools
 
 import pytest
 
-from fdpass.serve.recovery import MOST_ATTEMPTS, REPEATABLE, Action, Decision, Facts, agrees, decide, is_idle
-from fdpass.serve.slots import (
+from fdpass.serve.dispatcher.recovery import (
+    MOST_ATTEMPTS,
+    REPEATABLE,
+    Action,
+    Decision,
+    Facts,
+    agrees,
+    decide,
+    is_idle,
+)
+from fdpass.serve.shared.slots import (
     ATTEMPT,
     BASE,
     BUFFER,

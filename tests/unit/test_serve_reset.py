@@ -8,12 +8,12 @@ import types
 
 import pytest
 
-from fdpass.serve import passed as module
-from fdpass.serve.buffers import Buffers
-from fdpass.serve.connection import Link
-from fdpass.serve.intake import nowhere
-from fdpass.serve.passed import PassedSocket
-from fdpass.serve.slots import BUFFER_SIZE, FLAGS, Flag
+from fdpass.serve.shared.slots import BUFFER_SIZE, FLAGS, Flag
+from fdpass.serve.worker import passed_socket as module
+from fdpass.serve.worker.custody.buffers import Buffers
+from fdpass.serve.worker.custody.reader import nowhere
+from fdpass.serve.worker.link import Link
+from fdpass.serve.worker.passed_socket import PassedSocket
 
 from ._custody_case import pair
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from fdpass.serve.timeouts import Timeouts
+from fdpass.serve.worker.timeouts import Timeouts
 
 SECONDS = 0.02
 

@@ -8,9 +8,9 @@ from unittest import mock
 
 import pytest
 
-from fdpass.serve.passed import PassedSocket
-from fdpass.serve.poller import Poller
-from fdpass.serve.transport import Transport
+from fdpass.serve.worker.passed_socket import PassedSocket
+from fdpass.serve.worker.poller import Poller
+from fdpass.serve.worker.transport.base import Transport
 
 uvloop = pytest.importorskip("uvloop")
 

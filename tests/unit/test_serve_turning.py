@@ -7,21 +7,21 @@ import socket
 import pytest
 
 from fdpass.errors import ProtocolError
-from fdpass.serve import messages
-from fdpass.serve.accounts import Accounts
-from fdpass.serve.balance import Least
-from fdpass.serve.listener import listen_at
-from fdpass.serve.turning import Turning
+from fdpass.serve.dispatcher.accept.balance import Least
+from fdpass.serve.dispatcher.accept.by_worker import ByWorker
+from fdpass.serve.dispatcher.connections import Connections
+from fdpass.serve.dispatcher.listeners import listen_at
+from fdpass.serve.shared import messages
 
 
 class Office:
-    """A `Turning` with its listeners, clients, and workers that accept when they are told to."""
+    """A `ByWorker` with its listeners, clients, and workers that accept when they are told to."""
 
     def __init__(self, staff, *, most=1000, capacity=500, binds=("127.0.0.1:0",)):
         self.staff = staff
-        self.books = Accounts(most)
+        self.books = Connections(most)
         self.listeners = listen_at(binds, 2048)
-        self.turning = Turning(staff.loop, self.listeners, self.books, staff.ledger, Least(), capacity)
+        self.turning = ByWorker(staff.loop, self.listeners, self.books, staff.ledger, Least(), capacity)
         self.clients = []
         self.accepted = []
         self.desks = {}

@@ -144,7 +144,7 @@ def test_what_multiprocessing_keeps_is_no_leak(pytester):
 def test_same_file(monkeypatch, with_kcmp):
     """Told by kcmp, and without it by inode and cookie."""
     if not with_kcmp:
-        monkeypatch.setattr("fdpass.testing.leaks._KCMP", 100_000)
+        monkeypatch.setattr("fdpass.testing._leaks._KCMP", 100_000)
     left, right = socket.socketpair()
     with left, right, left.dup() as copy, Fd(os.memfd_create("a")) as file:
         assert same_file(left, copy)

@@ -17,11 +17,11 @@ from anyio.lowlevel import checkpoint
 from fdpass._ancillary import MAX_FDS
 from fdpass._conversation import MAX_MESSAGE
 from fdpass._end import End
+from fdpass._errors import PeerClosed
 from fdpass._lending import check_givable, close_given, listed
 from fdpass._message import Message
 from fdpass._outbox import Outgoing
-from fdpass.errors import PeerClosed
-from fdpass.policy import Policy
+from fdpass._policy import Policy
 
 _DONTWAIT = int(socket.MSG_DONTWAIT)
 _PAUSE_MIN, _PAUSE_MAX = 0.0005, 0.05  # seconds: no event tells when descriptors in flight have landed

@@ -1,4 +1,4 @@
-"""`AsyncListener`, `listen` and `connect`: what `fdpass.listening` has, on anyio."""
+"""`AsyncListener`, `listen` and `connect`: what `_listening` has, on anyio."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from typing import Any, Self
 import anyio
 from anyio.lowlevel import checkpoint
 
+from fdpass._admission import admitted, check_options
+from fdpass._errors import Closed
 from fdpass._pair import SocketType
+from fdpass._peer import Rule, same_user
 from fdpass._sockets import (
     Address,
     SocketFile,
@@ -24,9 +27,6 @@ from fdpass._sockets import (
     unlink_own,
 )
 from fdpass.aio._channel import AsyncChannel
-from fdpass.errors import Closed
-from fdpass.listening import admitted, check_options
-from fdpass.peer import Rule, same_user
 
 _PAUSE_MIN, _PAUSE_MAX = 0.005, 0.1  # seconds: a full backlog of a Unix socket makes no event when it drains
 

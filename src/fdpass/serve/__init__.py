@@ -10,20 +10,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fdpass.serve.config import Config
-    from fdpass.serve.connection import Connection
-    from fdpass.serve.passed import PassedListener, PassedSocket
     from fdpass.serve.server import run
+    from fdpass.serve.shared.config import Config
+    from fdpass.serve.worker.connection import Connection
+    from fdpass.serve.worker.passed_listener import PassedListener
+    from fdpass.serve.worker.passed_socket import PassedSocket
 
 __all__ = ["Config", "Connection", "PassedListener", "PassedSocket", "run"]
 
 _FROM = {
-    "Config": "config",
-    "Connection": "connection",
-    "PassedListener": "passed",
-    "PassedSocket": "passed",
+    "Config": "shared.config",
+    "Connection": "worker.connection",
+    "PassedListener": "worker.passed_listener",
+    "PassedSocket": "worker.passed_socket",
     "run": "server",
 }
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def __getattr__(name: str) -> Any:

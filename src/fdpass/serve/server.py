@@ -10,17 +10,21 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import fdpass
-from fdpass.activation import Inherited, inherited
+from fdpass._activation import Inherited, inherited
 from fdpass.errors import ConfigError
-from fdpass.serve import control, host, tls
-from fdpass.serve.config import WELCOME, Config
-from fdpass.serve.control import ControlServer
-from fdpass.serve.dispatcher import Dispatcher
-from fdpass.serve.listener import Listening, check_address, listen_at
-from fdpass.serve.logs import configure
-from fdpass.serve.loop import Loop
-from fdpass.serve.notify import Notifier
-from fdpass.serve.operations import Operations
+from fdpass.serve.dispatcher import limits
+from fdpass.serve.dispatcher.access_log import AccessLog
+from fdpass.serve.dispatcher.dispatcher import Dispatcher
+from fdpass.serve.dispatcher.listeners import Listening, check_address, listen_at
+from fdpass.serve.dispatcher.loop import Loop
+from fdpass.serve.operator import client, files, privileges
+from fdpass.serve.operator.control import ControlServer
+from fdpass.serve.operator.operations import Operations
+from fdpass.serve.operator.outcomes import Outcomes
+from fdpass.serve.operator.systemd import Notifier
+from fdpass.serve.shared import tls
+from fdpass.serve.shared.config import WELCOME, Config
+from fdpass.serve.shared.logs import configure
 
 log = logging.getLogger("fdpass.serve")
 
@@ -51,8 +55,8 @@ def check(config: Config) -> None:
     for bind in config.bind:
         check_address(bind)
     tls.context(config)
-    host.identity(config)
-    host.most_connections(config, host.room_for_descriptors())
+    privileges.identity(config)
+    limits.most_connections(config, limits.room_for_descriptors())
 
 
 def serve(config: Config, reread: Callable[[], Config]) -> None:
@@ -66,9 +70,9 @@ def serve(config: Config, reread: Callable[[], Config]) -> None:
         raise ConfigError("a server runs in the main thread, for signals come there")
     configure(config.log_level, as_json=config.log_json)
     with contextlib.ExitStack() as held:
-        capacity = host.room_for_descriptors()
-        most = host.most_connections(config, capacity)
-        identity = host.identity(config)
+        capacity = limits.room_for_descriptors()
+        most = limits.most_connections(config, capacity)
+        identity = privileges.identity(config)
         tls.context(config)
         notifier = Notifier.from_environment()
         held.callback(notifier.close)
@@ -78,18 +82,26 @@ def serve(config: Config, reread: Callable[[], Config]) -> None:
         listeners = listen_at(_binds(config, activated), config.backlog, activated)
         for listening in listeners:
             held.callback(listening.close)
-        held.enter_context(host.pidfile(config.pidfile))
-        operations = Operations(config, reread, loop, notifier)
-        held.callback(operations.close)
+        held.enter_context(files.pidfile(config.pidfile))
+        access_log = AccessLog(config.access_log)
+        held.callback(access_log.close)
+        outcomes = Outcomes(notifier)
         dispatcher = Dispatcher(
-            loop, config, listeners, capacity=capacity, most=most, access_log=operations.access_log
+            loop,
+            config,
+            listeners,
+            capacity=capacity,
+            most=most,
+            access_log=access_log,
+            settled=outcomes.settled,
         )
         held.callback(dispatcher.close)
-        operations.begin(dispatcher, listeners)
-        controls = ControlServer(loop, config.control or control.default_path(), operations.acts())
+        operations = Operations(loop, dispatcher, reread=reread, outcomes=outcomes, notifier=notifier)
+        acts = operations.acts(listeners)
+        controls = ControlServer(loop, config.control or client.default_path(), acts)
         held.callback(controls.close)
         if identity is not None:
-            host.become(*identity, [*_own(config, listeners), controls.path])
+            privileges.become(*identity, [*_own(config, listeners), controls.path])
         log.info(
             "fdpass %s serves %s at %s",
             fdpass.__version__,

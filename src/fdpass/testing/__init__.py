@@ -4,10 +4,10 @@ The pytest fixture ``no_leaks`` is in `fdpass.testing.plugin`; nothing else here
 """
 
 from fdpass.testing import conformance
+from fdpass.testing._faults import EVERY, FaultySocket, after, before, call_fails, fails, full_table, short
+from fdpass.testing._leaks import children, open_fds, same_file
+from fdpass.testing._pairs import BlockingChannel, channel_pair, faulty_pair
 from fdpass.testing.conformance import check_async_channel, check_channel
-from fdpass.testing.faults import EVERY, FaultySocket, after, before, call_fails, fails, full_table, short
-from fdpass.testing.leaks import children, open_fds, same_file
-from fdpass.testing.pairs import BlockingChannel, channel_pair, faulty_pair
 
 __all__ = [
     "EVERY",
@@ -28,3 +28,7 @@ __all__ = [
     "same_file",
     "short",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

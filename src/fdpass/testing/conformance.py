@@ -27,8 +27,8 @@ from fdpass import (
     Policy,
     PolicyError,
 )
-from fdpass.testing.leaks import same_file
-from fdpass.testing.pairs import Blocking, BlockingChannel
+from fdpass.testing._leaks import same_file
+from fdpass.testing._pairs import Blocking, BlockingChannel
 
 Pair = tuple[BlockingChannel, BlockingChannel]
 MakePair = Callable[..., AbstractContextManager[Pair]]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fdpass.testing.leaks import children, interpreters_own, open_fds
+from fdpass.testing._leaks import children, interpreters_own, open_fds
 
 
 @pytest.fixture(scope="session")

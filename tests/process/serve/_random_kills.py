@@ -22,7 +22,7 @@ WORKERS = 4  # with the spare ones
 
 
 @dataclass
-class Tally:
+class RequestCount:
     """Of one server: deaths by the kind of scenario, outcomes by name, and what was violated."""
 
     deaths: Counter = field(default_factory=Counter)
@@ -47,7 +47,7 @@ class Stage:
         self.server, self.unix = server, unix
         self.interface, self.proxied = interface, proxied
         self.books = Books(server.folder / "executed")
-        self.tally = Tally()
+        self.tally = RequestCount()
         self._deaths = 0
         self._wait = partial(tools.wait_until, now=server.log)
         self._state_of = tools.state_of

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from fdpass import Fd
-from fdpass.serve.control import ask
+from fdpass.serve.operator.client import ask
 
 LIMIT = 60
 APP = """
@@ -464,15 +464,23 @@ def stopped(pid):
 def serve(tmp_path):
     """``serve("module:app", *flags, files={"module.py": text}, env={}, ready=True)``: a `Server`.
 
-    Without an application: that of ``APP``. It has two workers unless the flags say otherwise, and is stopped at
+    Without an application: that of ``APP``. It has two workers unless told otherwise, and is stopped at
     the end of the test. ``launch`` is a command to be used instead of ``python -m fdpass``; ``pass_fds`` are
-    descriptors that it inherits.
+    descriptors that it inherits; ``workers=None`` leaves their number to the settings.
     """
     with contextlib.ExitStack() as held:
         count = 0
 
         def start(
-            app="app:app", *flags, files=None, env=None, ready=True, bind=("127.0.0.1:0",), launch=(), pass_fds=()
+            app="app:app",
+            *flags,
+            files=None,
+            env=None,
+            ready=True,
+            bind=("127.0.0.1:0",),
+            launch=(),
+            pass_fds=(),
+            workers=2,
         ):
             nonlocal count
             folder = tmp_path / f"server{count}"
@@ -480,8 +488,8 @@ def serve(tmp_path):
             folder.mkdir()
             for name, text in {"app.py": APP, **(files or {})}.items():
                 (folder / name).write_text(textwrap.dedent(text))
-            if "--workers" not in flags:
-                flags = (*flags, "--workers", "2")
+            if workers and "--workers" not in flags:
+                flags = (*flags, "--workers", str(workers))
             server = Server(folder, app, flags, env=env or {}, bind=bind, launch=launch, pass_fds=pass_fds)
             held.callback(server.close)
             if ready:

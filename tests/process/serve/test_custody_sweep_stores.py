@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from fdpass.serve import slots
+from fdpass.serve.shared import slots
 
 BASE, BUFFER = str(slots.BASE), str(slots.BUFFER)
 HOOK = """
@@ -45,8 +45,8 @@ def kept(real):
     return made
 
 if "fdpass.serve.worker" in sys.orig_argv:
-    from fdpass.serve.engines import asgi
-    asgi.Kept = kept(asgi.Kept)
+    from fdpass.serve.worker.engines import asgi
+    asgi.HttpCustody = kept(asgi.HttpCustody)
 """
 """``sitecustomize``: the next connection is watched once there is a file ``kill``, with a number of a store (0 for
 none: they are written to the file ``stores``), and 1 if the store shall happen."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from fdpass.serve.control import connected
+from fdpass.serve.operator.client import connected
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from fdpass.serve.control import connected
+from fdpass.serve.operator.client import connected
 
 QUEUED = 64
 STUCK_MS = 500

@@ -48,7 +48,7 @@ def launch(monkeypatch):
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     for python in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"):
         with contextlib.suppress(OSError):
-            command = [python, "-c", "import fdpass.serve.engines.asgi"]
+            command = [python, "-c", "import fdpass.serve.worker.engines.asgi"]
             if subprocess.run(command, user="nobody", stderr=subprocess.DEVNULL, cwd="/").returncode == 0:
                 return python, "-m", "fdpass"
     pytest.skip("no interpreter here can be started by another user")

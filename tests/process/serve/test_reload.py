@@ -32,6 +32,18 @@ def test_what_only_a_restart_changes_is_said(serve):
     assert "reload: --backlog has changed, which takes a restart" in server.log()
 
 
+def test_what_only_a_restart_changes_is_not_told_to_new_workers_either(serve):
+    """They would not do what the dispatcher does, which goes on as it began."""
+    server = serve(
+        "app:app", "--workers", "1", "--config", "serve.toml", files={"serve.toml": "accept = 'worker'\n"}
+    )
+    (server.folder / "serve.toml").write_text("accept = 'dispatcher'\n")
+    for _ in range(2):
+        server.cli("reload")
+        assert server.get()[0] == 200
+    assert server.log().count("reload: --accept has changed, which takes a restart") == 2
+
+
 def test_the_number_of_workers_in_the_file_counts_when_it_has_changed(serve):
     server = serve(
         "app:app", "--config", "serve.toml", "--balance", "least", files={"serve.toml": "workers = 9\n"}

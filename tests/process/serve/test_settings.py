@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from fdpass.serve.config import NAMES
+from fdpass.serve.shared.config import NAMES
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ PYPROJECT = """
 [tool.fdpass]
 workers = 3
 bind = "127.0.0.1:3"
-app = "fdpass.serve.welcome:app"
+app = "fdpass.serve.worker.welcome:app"
 max-rss = "500M"
 keep_alive = 2
 factory = false

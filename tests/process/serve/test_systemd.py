@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fdpass.serve.config import Config
+from fdpass.serve.shared.config import Config
 
 DEPLOY = Path(__file__).parents[3] / "examples" / "deploy"
 

@@ -1,0 +1,100 @@
+"""``fdpass inspect``: the descriptors of a process as a table, grouped by kind, or as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+
+import click
+
+from fdpass import _proc as proc
+from fdpass._cli.common import printable
+
+_HEADINGS = ("KIND", "FD", "MODE", "IN FLIGHT", "WHAT")
+_ORDER = ("listener", "socket", "file", "dir", "memfd", "pipe", "char", "block")  # then the others, by name
+
+
+@click.command(
+    epilog="""Examples:
+
+\b
+  fdpass inspect 1234
+  fdpass inspect 1234 --json | jq '.descriptors[] | select(.close_on_exec | not)'"""
+)
+@click.argument("pid", type=click.IntRange(min=1))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def inspect(pid: int, as_json: bool) -> None:
+    """Show which descriptors process PID holds: by kind, sockets with their addresses.
+
+    IN FLIGHT is how many descriptors wait in a Unix socket's queue: sent to it, and not received yet. MODE
+    is r, w, rw or path (opened with O_PATH).
+
+    You need the right to trace PID: same user and not prevented, or root.
+    """
+    name, found = proc.name(pid), proc.descriptors(pid)
+    if as_json:
+        content = {
+            "pid": pid,
+            "name": name,
+            "in_flight": _in_flight(found),
+            "descriptors": [dataclasses.asdict(one) for one in found],
+        }
+        click.echo(json.dumps(content, indent=2))
+        return
+    click.echo(_title(pid, name, found))
+    for line in _aligned(_rows(found)):
+        click.echo(line)
+
+
+def _in_flight(found: list[proc.Descriptor]) -> int:
+    return sum(one.in_flight or 0 for one in found)
+
+
+def _title(pid: int, name: str, found: list[proc.Descriptor]) -> str:
+    count = f"{len(found)} descriptor{'' if len(found) == 1 else 's'}"
+    return f"process {pid} ({printable(name)}): {count}, {_in_flight(found)} in flight"
+
+
+def _rows(found: list[proc.Descriptor]) -> list[tuple[str, ...]]:
+    """A row for each descriptor; the kind stands at the first of its group."""
+    rows: list[tuple[str, ...]] = []
+    for kind, group in itertools.groupby(sorted(found, key=_place), key=lambda one: one.kind):
+        for index, one in enumerate(group):
+            waiting = "" if one.in_flight is None else str(one.in_flight)
+            rows.append(("" if index else kind, str(one.number), one.access, waiting, _what(one)))
+    return rows
+
+
+def _place(one: proc.Descriptor) -> tuple[int, str, int]:
+    rank = _ORDER.index(one.kind) if one.kind in _ORDER else len(_ORDER)
+    return rank, one.kind, one.number
+
+
+def _what(one: proc.Descriptor) -> str:
+    if one.endpoint is None:
+        return printable(one.target) + (f"  (at byte {one.position})" if one.position else "")
+    end = one.endpoint
+    words = [end.protocol]
+    if end.protocol == "unix":
+        words.append(end.type)
+    words.append(end.local or "(unnamed)")
+    if end.remote:
+        words += ["->", end.remote]
+    return printable(" ".join([*words, end.state]))
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    """Heading and rows in columns: numbers to the right, words to the left, the last as long as it is."""
+    columns = list(zip(_HEADINGS, *rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    lines = []
+    for kind, number, access, waiting, what in zip(*columns, strict=True):
+        cells = (
+            kind.ljust(widths[0]),
+            number.rjust(widths[1]),
+            access.ljust(widths[2]),
+            waiting.rjust(widths[3]),
+        )
+        lines.append("  ".join((*cells, what)))
+    return [click.style(lines[0], bold=True), *lines[1:]]

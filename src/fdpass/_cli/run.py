@@ -1,0 +1,65 @@
+"""Become another command that holds descriptors by the socket-activation convention, sd_listen_fds(3).
+
+The command finds them from number 3 on, with LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES (here each one's
+kind) in its environment, and ``{}`` in its arguments made ``/dev/fd/3``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+from fdpass._cli.common import Failure
+from fdpass._fd import Fd
+
+FIRST = 3  # SD_LISTEN_FDS_START
+
+
+def run(command: Sequence[str], fds: Sequence[Fd], *, stdin: bool, environment: Mapping[str, str]) -> NoReturn:
+    """Replace this process by the command.
+
+    Args:
+        command: Its name or path, and its arguments.
+        fds: The descriptors, taken over.
+        stdin: Put the first on standard input, too.
+        environment: What to add to the environment.
+
+    Raises:
+        Failure: The command cannot be run.
+    """
+    described = {
+        **environment,
+        "LISTEN_FDS": str(len(fds)),
+        "LISTEN_PID": str(os.getpid()),  # exec keeps the process, and so its number
+        "LISTEN_FDNAMES": ":".join(fd.kind for fd in fds),
+    }
+    place([fd.take() for fd in fds])
+    if stdin:
+        os.dup2(FIRST, 0)
+    arguments = [argument.replace("{}", f"/dev/fd/{FIRST}") for argument in command]
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)  # Python ignores these two, and exec would pass that on
+    try:
+        os.execvpe(arguments[0], arguments, {**os.environ, **described})  # noqa: S606 - no shell is wanted
+    except OSError as error:
+        raise Failure(f"cannot run {arguments[0]}: {error.strerror}") from error
+
+
+def place(numbers: list[int]) -> None:
+    """Move owned descriptors to 3, 4, 5, ..., where a started program inherits them.
+
+    Whatever else was at these numbers is closed. A number that is both a target and a later source is
+    moved out of the way first.
+    """
+    for index in range(len(numbers)):
+        source, target = numbers[index], FIRST + index
+        if source == target:
+            os.set_inheritable(target, True)
+            continue
+        if target in numbers[index + 1 :]:
+            numbers[numbers.index(target, index + 1)] = fcntl.fcntl(target, fcntl.F_DUPFD_CLOEXEC, target + 1)
+        os.dup2(source, target)
+        os.close(source)

@@ -1,0 +1,105 @@
+"""``fdpass send``: open files, and send the descriptors in one message to whoever listens."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import time
+
+import click
+
+from fdpass import MAX_FDS, send_fds
+from fdpass._cli.common import Deadline, Failure, seconds
+from fdpass._errors import translated
+from fdpass._fd import Fd
+from fdpass._sockets import address_of
+
+_NOBODY_YET = {errno.ENOENT, errno.ECONNREFUSED, errno.EAGAIN}
+_TYPES = (socket.SOCK_STREAM, socket.SOCK_SEQPACKET, socket.SOCK_DGRAM)
+_MAX_TEXT = 32768  # the kernel cuts a stream's sends into parts of about this size
+
+
+@click.command(
+    epilog="""Examples:
+
+\b
+  fdpass send /tmp/s notes.txt               to `fdpass recv /tmp/s` in another terminal
+  fdpass send /tmp/s --mode a log            the receiver may append to log
+  fdpass send /tmp/s --wait 10 a b -- -c     waits until somebody listens; -c is a file
+  dmesg | fdpass send /tmp/s -               the receiver reads from the pipe itself"""
+)
+@click.argument("socket_path", metavar="SOCKET")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.option(
+    "--mode",
+    type=click.Choice(["r", "w", "rw", "a"]),
+    default="r",
+    show_default=True,
+    help="How to open each FILE.",
+)
+@click.option("--message", metavar="TEXT", default="", help="Text to send along.")
+@click.option("--wait", type=seconds, default=0, help="Wait this long until somebody listens at SOCKET.")
+def send(socket_path: str, files: tuple[str, ...], mode: str, message: str, wait: float) -> None:
+    """Send open FILEs to whoever listens at SOCKET.
+
+    All descriptors go in one message, as SCM_RIGHTS, so any program that knows these can receive them. A
+    FILE of - is standard input. A SOCKET that starts with @ is an abstract address.
+
+    Success means that the message is in the receiver's queue. Mode w empties a FILE, or makes it, once
+    somebody listens.
+    """
+    text = os.fsencode(message)
+    if len(files) > MAX_FDS:
+        raise click.UsageError(f"One message carries at most {MAX_FDS} files, not {len(files)}.")
+    if len(text) > _MAX_TEXT:
+        raise click.UsageError(f"--message has {len(text)} bytes, at most {_MAX_TEXT} fit: send a file of it.")
+    with contextlib.ExitStack() as held:
+        # What opening changes, it changes only for a listener; what can only fail, fails before the waiting.
+        fds = _opened(files, mode, held) if mode in {"r", "rw"} else []
+        sock = held.enter_context(_connected(socket_path, Deadline(wait)))
+        fds = fds or _opened(files, mode, held)
+        send_fds(sock, text or b"\0", fds)
+
+
+def _opened(files: tuple[str, ...], mode: str, held: contextlib.ExitStack) -> list[Fd | int]:
+    return [0 if path == "-" else held.enter_context(Fd.open(path, mode)) for path in files]
+
+
+def _connected(path: str, deadline: Deadline) -> socket.socket:
+    """A connection to the listener; tried again, ever less often, for nothing tells when one appears."""
+    pause = 0.01
+    while True:
+        try:
+            return _connect(path)
+        except OSError as error:
+            if error.errno not in _NOBODY_YET:
+                raise translated(error, f"cannot connect to {path}") from error
+            if deadline.passed():
+                raise Failure(_nobody(path, error)) from error
+        time.sleep(min(pause, deadline.left() or 0))
+        pause = min(pause * 1.5, 0.25)
+
+
+def _connect(path: str) -> socket.socket:
+    address = address_of(path)
+    for kind in _TYPES:
+        sock = socket.socket(socket.AF_UNIX, kind)
+        try:
+            sock.setblocking(False)
+            sock.connect(address)
+            sock.setblocking(True)
+        except OSError as error:
+            sock.close()
+            if error.errno != errno.EPROTOTYPE or kind == _TYPES[-1]:
+                raise
+        else:
+            return sock
+    raise AssertionError("the last type either connects or raises")
+
+
+def _nobody(path: str, error: OSError) -> str:
+    if error.errno == errno.EAGAIN:
+        return f"{path}: the listener has no room for another connection; try again, or with --wait SECONDS"
+    return f"{path}: nobody listens there; start the receiver first (fdpass recv), or wait with --wait SECONDS"

@@ -1,0 +1,185 @@
+"""``fdpass serve``: one process listens, workers serve. Flags, environment, TOML files."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fdpass._cli.common import Failure, sentence
+from fdpass.errors import ConfigError, StartFailed
+from fdpass.serve.shared.config import SETTINGS, Config, check_name, flag, size, typed
+
+if TYPE_CHECKING:
+    _OfInt = click.ParamType[int]
+else:
+    _OfInt = click.ParamType  # in click 8.1 it takes no parameter
+
+
+class _Size(_OfInt):
+    name = "size"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        try:
+            return value if isinstance(value, int) else size(value)
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+
+
+_METAVARS = {"addresses": "ADDRESS", "path": "FILE", "account": "NAME", "seconds": "SECONDS"}
+_TYPES: dict[str, Any] = {"whole": int, "seconds": float, "size": _Size()}
+_WRITTEN: dict[type, Callable[[Any], str]] = {tuple: " ".join, float: "{:g}".format, bool: lambda _: ""}
+
+
+def _parameter(name: str) -> click.Parameter:
+    """The option of a setting; the application alone is an argument."""
+    setting, variable = SETTINGS[name], f"FDPASS_{name.upper()}"
+    if name == "app":
+        return click.Argument([name], required=False, envvar=variable, metavar=f"[{setting.metavar}]")
+    return click.Option(
+        [flag(name), name],
+        type=click.Choice(setting.choices) if setting.choices else _TYPES.get(setting.kind),
+        is_flag=setting.kind == "switch",
+        multiple=setting.kind == "addresses",
+        metavar=setting.metavar or _METAVARS.get(setting.kind),
+        envvar=variable,
+        default=None,
+        help=_help(name),
+    )
+
+
+def _help(name: str) -> str:
+    """Its sentence, and its default: in words, or as one would write it."""
+    default = Config.__dataclass_fields__[name].default
+    shown = SETTINGS[name].shown or _WRITTEN.get(type(default), str)(default)
+    return (SETTINGS[name].help + (f"  [default: {shown}]" if shown else "")).replace("`", "")
+
+
+def _from_file(ctx: click.Context, _: click.Parameter, path: str | None) -> str | None:
+    """Make the settings of a TOML file the defaults, behind flags and environment."""
+    file = path or "pyproject.toml"
+    if path or os.path.exists(file):
+        ctx.default_map = _settings_in(file, whole=path is not None)
+    return path
+
+
+def _settings_in(file: str, *, whole: bool) -> dict[str, Any]:
+    try:
+        with open(file, "rb") as opened:
+            content = tomllib.load(opened)
+    except OSError as error:
+        raise click.UsageError(f"cannot read {file}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise click.UsageError(f"{file} is no TOML: {error}") from error
+    tool = content.get("tool")
+    table = (tool if isinstance(tool, dict) else {}).get("fdpass", content if whole else {})
+    if not isinstance(table, dict):
+        raise click.UsageError(f"{file}: tool.fdpass is no table")
+    found = {name.replace("-", "_"): value for name, value in table.items()}
+    try:
+        for name, value in found.items():
+            check_name(name)
+            typed(name, value)  # click would make text of a number, and a number of a truth
+    except ConfigError as error:
+        raise click.UsageError(f"{file}: {error}") from error
+    if isinstance(found.get("bind"), str):
+        found["bind"] = [found["bind"]]
+    return found
+
+
+class _Command(click.Command):
+    """Remembers what it was called with: a reload reads files and environment again, with the same flags."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["fdpass.args"] = list(args)
+        return super().parse_args(ctx, args)
+
+
+@click.command(
+    cls=_Command,
+    params=[_parameter(name) for name in SETTINGS],
+    epilog="""Each flag can also be given in the environment (--max-rss as FDPASS_MAX_RSS), in [tool.fdpass] of
+pyproject.toml, or in the file named by --config; flags go first, then the environment.
+
+Examples:
+
+\b
+  fdpass serve
+  fdpass serve shop.main:app --bind 0.0.0.0:80 --user www-data
+  fdpass serve shop.main:make_app --factory --workers 4 --access-log -
+  fdpass serve chat:handle --bind unix:/run/chat.sock --balance hash
+  fdpass serve shop.main:app --config shop.toml --check""",
+)
+@click.option(
+    "--config",
+    "-c",
+    metavar="FILE",
+    is_eager=True,
+    expose_value=False,
+    callback=_from_file,
+    envvar="FDPASS_CONFIG",
+    help="TOML file with settings.",
+)
+@click.option("--check", is_flag=True, help="Check the settings and the application, and exit.")
+@click.pass_context
+def serve(ctx: click.Context, /, check: bool, **options: Any) -> None:
+    """Serve an application: this process listens, and its workers serve the connections that it hands to them.
+
+    MODULE:NAME is an ASGI or WSGI application, async def handle(reader, writer) or handle(conn), def handle(sock),
+    or main(listener), recognised by itself. Without one, a page is served that says which worker served it.
+
+    SIGTERM, SIGINT: stop, and the second time at once. SIGHUP: reload. SIGTTIN, SIGTTOU: one worker more, one
+    less. SIGUSR1: open the access log again.
+    """
+    config = _config(options)
+    try:
+        from fdpass.serve import server  # noqa: PLC0415 - --help needs none of it
+    except ImportError as error:
+        raise Failure(_missing(error)) from error
+    try:
+        if check:
+            server.check(config)
+            _try_application(config)
+            return
+        args = ctx.meta["fdpass.args"]
+        server.serve(config, lambda: _again(args))
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _config(options: Mapping[str, Any]) -> Config:
+    given = {name: value for name, value in options.items() if value not in {None, ()}}
+    try:
+        return Config.of(given)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _again(args: list[str]) -> Config:
+    try:
+        with serve.make_context("serve", list(args)) as ctx:
+            return _config({name: value for name, value in ctx.params.items() if name != "check"})
+    except click.ClickException as error:
+        raise ConfigError(error.format_message()) from error
+
+
+def _try_application(config: Config) -> None:
+    from fdpass.serve.worker import application  # noqa: PLC0415 - as above
+
+    try:
+        app = application.load(config.app, config.app_dir, factory=config.factory)
+        interface = application.interface_of(app) if config.interface == "auto" else config.interface
+    except BaseException as error:
+        told = application.explained(error)
+        raise StartFailed(
+            told["sentence"] + ("\n" + told["details"].rstrip() if told["details"] else "")
+        ) from error
+    where = ", ".join(config.bind)
+    click.echo(f"{config.app} ({interface}): {config.workers} workers at {where}: the settings are right")
+
+
+def _missing(error: ImportError) -> str:
+    return f"{sentence(error)}: install it with pip install 'fdpass[serve]'"

@@ -1,0 +1,22 @@
+"""``fdpass workers``: handle single workers of a running server."""
+
+from __future__ import annotations
+
+import click
+
+from fdpass._cli.server import control_option
+from fdpass.serve.operator.client import ask
+
+
+@click.group()
+def workers() -> None:
+    """Handle single workers of a running server."""
+
+
+@workers.command()
+@click.argument("pid", type=click.IntRange(min=1))
+@control_option
+def retire(pid: int, control: str) -> None:
+    """Replace the worker PID: start another, then let this one finish; wait until it has gone."""
+    ask(control, "retire", pid=pid)
+    click.echo(f"worker {pid} has retired")

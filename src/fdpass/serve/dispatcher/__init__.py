@@ -1,0 +1,1 @@
+"""The dispatcher process: it listens, accepts, chooses a worker, hands over, and supervises."""

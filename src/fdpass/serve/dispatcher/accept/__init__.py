@@ -1,0 +1,1 @@
+"""How connections are accepted: by the dispatcher, or by the worker that it chooses."""

@@ -1,0 +1,1 @@
+"""The workers as a whole: started, watched, replaced, retired."""

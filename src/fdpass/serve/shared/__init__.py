@@ -1,0 +1,1 @@
+"""The contract between dispatcher and workers. Imports none of the other rooms."""

@@ -1,0 +1,34 @@
+"""The TLS settings of a server as a context, made anew by each worker: a reload reads the files again."""
+
+from __future__ import annotations
+
+import ssl
+
+from fdpass.errors import ConfigError
+from fdpass.serve.shared.config import Config
+
+
+def context(config: Config) -> ssl.SSLContext | None:
+    """What ``tls_cert``, ``tls_key`` and ``tls_ca`` say; None without them.
+
+    Raises:
+        ConfigError: A file is missing or no PEM, or the key is not the certificate's.
+    """
+    if not config.tls_cert:
+        return None
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        what = f"--tls-cert {config.tls_cert}" + (f", --tls-key {config.tls_key}" if config.tls_key else "")
+        made.load_cert_chain(config.tls_cert, config.tls_key or None, _no_password)
+        if config.tls_ca:
+            what = f"--tls-ca {config.tls_ca}"
+            made.load_verify_locations(config.tls_ca)
+            made.verify_mode = ssl.CERT_REQUIRED
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{what}: {error.strerror if isinstance(error, OSError) else error}") from error
+    made.set_alpn_protocols(["http/1.1"])
+    return made
+
+
+def _no_password() -> str:
+    raise ValueError("the key has a password, which nobody can type here: store it without one")

@@ -1,0 +1,1 @@
+"""A worker process: its life, and the connections in it."""

@@ -1,0 +1,1 @@
+"""The parts that keep the slot of a connection in custody true."""

@@ -1,0 +1,135 @@
+"""Where the bytes of a connection in custody are put: in shared memory, and its slot says where."""
+
+from __future__ import annotations
+
+import socket
+
+from fdpass.serve.shared.slots import BASE, BUFFER, BUFFER_SIZE, FLAGS, ORIGIN, READ, SLOT_SIZE, Flag
+from fdpass.serve.worker.custody.buffers import Buffers
+from fdpass.serve.worker.passed_socket import PassedSocket
+
+_DONTWAIT = int(socket.MSG_DONTWAIT)
+_OVERFLOW, _READING = int(Flag.OVERFLOW), int(Flag.READING)
+
+
+def nowhere() -> memoryview:
+    """A slot of no connection."""
+    return memoryview(bytearray(SLOT_SIZE)).cast("q")
+
+
+NOWHERE = nowhere()
+"""For all connections that are lost: what is still written for them stands where nobody reads it."""
+
+
+class Reader:
+    """The reading side of one connection.
+
+    Args:
+        words: Its slot.
+        buffers: Of this worker.
+        scratch: Where to read when no buffer is free.
+        marks: The kernel keeps no counters of it: see READING in `slots`.
+
+    Attributes:
+        read: The position up to which the kernel has been read.
+    """
+
+    __slots__ = ("_buffers", "_marks", "_number", "_offset", "_origin", "_scratch", "_words", "read")
+
+    def __init__(self, words: memoryview, buffers: Buffers, scratch: memoryview, *, marks: bool) -> None:
+        self.read = words[BASE]
+        self._words = words
+        self._buffers = buffers
+        self._scratch = scratch
+        self._marks = marks
+        self._number = 0  # of its buffer; 0: it has none
+        self._origin = self._offset = 0  # the position at the buffer's start; where that is in the memory
+
+    def place(self, sizehint: int = -1) -> memoryview:  # noqa: ARG002 - a buffer is as large as it is
+        """Where the kernel shall put what comes: `asyncio.BufferedProtocol.get_buffer`."""
+        words = self._words
+        if self._marks:
+            words[FLAGS] |= _READING
+        if not self._number:
+            return self._buffers.views[self._number] if self.begin() else self._scratch
+        start = self.read - self._origin
+        if start >= BUFFER_SIZE:
+            words[ORIGIN] = self._origin = self.read
+            self._buffers.clear(self._number, BUFFER_SIZE)
+            start = 0
+        view = self._buffers.views[self._number]
+        return view[start:] if start else view
+
+    def begin(self, data: bytes = b"") -> bool:
+        """Have a buffer that begins with these bytes, if one is free and large enough."""
+        words, buffers = self._words, self._buffers
+        origin = self._origin = self.read
+        if len(data) > BUFFER_SIZE or not (buffers.free or buffers.more()):
+            words[FLAGS] |= _OVERFLOW
+            return False
+        number = buffers.free.pop()
+        self._offset = offset = (number - 1) * BUFFER_SIZE
+        if data:
+            buffers.memory[offset : offset + len(data)] = data
+        words[ORIGIN] = origin
+        words[BUFFER] = self._number = number
+        return True
+
+    def receive(self, passed: PassedSocket) -> bytes:
+        """Read what is there: `place`, the kernel, `came`. b"" at the end.
+
+        Raises:
+            OSError: As of recv(2); BlockingIOError if nothing is there.
+        """
+        if not (self._number or self._marks) and self.begin():  # what the rest comes to, with less ado
+            offset, buffers = self._offset, self._buffers
+            count = passed.recv_into(buffers.views[self._number], 0, _DONTWAIT)
+            self.read += count
+            self._words[READ] = self.read
+            return buffers.memory[offset : offset + count]
+        count = 0
+        try:
+            count = passed.recv_into(self.place(), 0, _DONTWAIT)
+        finally:
+            data = self.came(count)
+        return data
+
+    def came(self, nbytes: int) -> bytes:
+        """So much has come: the bytes."""
+        if self._number:
+            start = self._offset + self.read - self._origin
+            data = self._buffers.memory[start : start + nbytes]
+        else:
+            data = bytes(self._scratch[:nbytes])
+        self.read += nbytes
+        self._words[READ] = self.read
+        if self._marks:
+            self._words[FLAGS] &= ~_READING
+        return data
+
+    @property
+    def used(self) -> int:
+        """Bytes of the buffer that were read into since it began."""
+        return self.read - self._origin
+
+    def exchange(self, data: bytes) -> None:
+        """Have another buffer that begins with these bytes, the last that came."""
+        words = self._words
+        words[FLAGS] |= _OVERFLOW  # until another buffer has what is read
+        self.release()
+        read, self.read = self.read, self.read - len(data)
+        if self.begin(data):
+            words[FLAGS] &= ~_OVERFLOW
+        self.read = read
+
+    def release(self) -> None:
+        """Nothing of a request is there any more."""
+        number = self._number
+        if number:
+            self._words[BUFFER] = self._number = 0
+            self._buffers.give_back(number, self.used)
+
+    def forget(self) -> None:
+        """The slot is another connection's soon, or another worker's: it stays as it is from now on."""
+        self._words = NOWHERE
+        self.release()

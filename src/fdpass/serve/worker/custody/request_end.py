@@ -1,0 +1,161 @@
+"""Where a request ends in a stream of bytes: enough of RFC 9112 to tell, and no more. Sans-IO.
+
+The engine parses requests; this only finds their borders, so that the bytes of one are never taken for those
+of the next. Whatever is unusual makes the request *opaque*: it is served all the same, but where it ends is not
+known.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+_HEAD_MAX = 64 * 1024
+_LINE_MAX = 4096
+_USUAL = {b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"OPTI", b"PATC"}
+_FIELDS_MAX = 2048  # bytes that are worth remembering
+_LENGTH = re.compile(rb"\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r\n", re.ASCII)
+_CHUNKED = re.compile(rb"\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n")
+_ODD = re.compile(rb"\n(?:upgrade:|[ \t])|(?<!\r)\n")  # some parsers take a bare LF for the end of a line
+_CONNECTION = re.compile(rb"(?:proxy-)?connection:", re.IGNORECASE)  # as a trailer, llhttp takes it for a header
+_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
+
+
+# Of a request, what comes next.
+_HEAD = 0
+_BODY = 1
+_SIZE_LINE = 2  # before a chunk
+_CHUNK = 3  # with its line end
+_TRAILER = 4  # a line of it
+
+
+@lru_cache(maxsize=256)
+def _plain(rest: bytes) -> bytes:
+    """What follows a request's first line, if that says that nothing follows the head; else b""."""
+    return (
+        rest
+        if 0 <= rest.find(b"\r\n\r\n") == len(rest) - 4 and not is_special(b"get" + rest[:-2].lower())
+        else b""
+    )
+
+
+def is_special(head: bytes) -> bool:
+    """Whether a head, in lower case and without its last line end, says more than that nothing follows it."""
+    # find() and not ``in``: that first takes what it looks for to be a number, and raises and drops an error.
+    find = head.find
+    return (
+        find(b"\ncontent-length") >= 0
+        or find(b"\ntransfer-encoding") >= 0
+        or find(b"\nupgrade:") >= 0
+        or find(b"\n ") >= 0
+        or find(b"\n\t") >= 0
+        or head.count(b"\n") != head.count(b"\r\n")
+        or head.startswith((b"\r", b"connect ", b"pri "))
+    )
+
+
+class RequestEnd:
+    """Finds the end of one request after the other.
+
+    Attributes:
+        complete: The request that began last has come to its end.
+        opaque: Where requests end is not known any more.
+    """
+
+    __slots__ = ("_left", "_line", "_part", "_plain", "complete", "opaque")
+
+    def __init__(self) -> None:
+        self.complete = True
+        self.opaque = False
+        self._part = _HEAD
+        self._left = 0  # bytes of a body or chunk
+        self._line = b""  # what has come of a head or line
+        self._plain = b""  # what the last request had behind its first line, if `is_whole` knew it
+
+    def is_whole(self, data: bytes) -> bool:
+        """Whether these bytes are one request without a body, and no more. `feed` agrees, but takes longer.
+
+        A client sends nearly the same again and again, so this looks only at what has changed. False says that it
+        is not known.
+        """
+        if data[:4] not in _USUAL:
+            return False
+        end, plain = data.find(b"\n") - 1, self._plain  # of the first line
+        if end + len(plain) != len(data) or not data.endswith(plain):
+            if len(data) - end > _FIELDS_MAX:
+                return False
+            self._plain = plain = _plain(data[end:])
+        return plain != b""
+
+    def feed(self, data: bytes) -> int:
+        """Bytes came: how many of them belong to this request. If it was complete the next one begins."""
+        self.complete = False
+        if self.opaque:
+            return len(data)
+        used = 0
+        if self._part == _HEAD:
+            used = self._head(data)
+        while not (self.complete or self.opaque) and used < len(data):
+            used = self._body(data, used)
+        if self.complete:
+            self._part = _HEAD
+        return len(data) if self.opaque else used
+
+    def _head(self, data: bytes) -> int:
+        """Up to the end of the head, if it is there; sets what follows."""
+        whole = self._line + data if self._line else data
+        end = whole.find(b"\r\n\r\n")
+        if end < 0:
+            self._line = whole
+            self.opaque = len(whole) > _HEAD_MAX or whole.count(b"\n") != whole.count(b"\r\n")
+            return len(data)
+        used = end + 4 - len(self._line)
+        self._line = b""
+        head = whole[: end + 2].lower()
+        if is_special(head):
+            self._special(head)
+        else:
+            self.complete = True
+        return used
+
+    def _special(self, head: bytes) -> None:
+        """A head that says more than "nothing follows". How a parser reads a broken one is its own business."""
+        if head.startswith((b"\r\n", b"connect ", b"pri ")) or _ODD.search(head):
+            self.opaque = True  # PRI begins HTTP/2, whose preface has a body of its own (RFC 9113, 3.4)
+        elif b"\ntransfer-encoding" in head:
+            self._part = _SIZE_LINE
+            once = head.count(b"\ntransfer-encoding") == 1 and b"\ncontent-length" not in head
+            self.opaque = not (once and _CHUNKED.search(head))
+        else:
+            length = _LENGTH.search(head)
+            self.opaque = length is None or head.count(b"\ncontent-length") != 1
+            self._part = _BODY
+            self._left = int(length[1]) if length else 0
+            self.complete = not (self._left or self.opaque)
+
+    def _body(self, data: bytes, used: int) -> int:
+        """Over the next piece of what follows a head; returns how many bytes are used now."""
+        if self._left:
+            taken = min(self._left, len(data) - used)
+            self._left -= taken
+            if not self._left:
+                self.complete = self._part == _BODY
+                self._part = _SIZE_LINE
+            return used + taken
+        end = data.find(b"\n", used) + 1
+        line = self._line + data[used : end or len(data)]
+        if not end:
+            self._line = line
+            self.opaque = len(line) > _LINE_MAX
+            return len(data)
+        self._line = b""
+        if self._part == _TRAILER and line[-2:] == b"\r\n":
+            self.complete = line == b"\r\n"
+            self.opaque = _CONNECTION.match(line) is not None
+        elif size := _SIZE.fullmatch(line):
+            number = int(size[1], 16)
+            self._part = _CHUNK if number else _TRAILER
+            self._left = number + 2 if number else 0
+        else:
+            self.opaque = True
+        return end

@@ -1,0 +1,1 @@
+"""asyncio's transports over connections that came from the dispatcher."""

@@ -1,0 +1,290 @@
+"""`Transport`: a passed connection in the running loop, as asyncio's protocols expect it.
+
+What is written is given to the kernel at once, and what it has taken is known at once: custody needs both. And it
+costs less than a loop's own transport, which is made for more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import select
+import socket
+from typing import Any
+
+from fdpass.serve.worker.passed_socket import PassedSocket
+from fdpass.serve.worker.poller import Poller
+
+_IN, _OUT = select.EPOLLIN, select.EPOLLOUT
+_BROKEN = select.EPOLLERR | select.EPOLLHUP
+_GONE = select.EPOLLRDHUP  # the client has ended its side, whatever is unread
+_MOST_READ = 256 * 1024
+_HIGH = 64 * 1024
+_DONTWAIT = int(socket.MSG_DONTWAIT)
+_NOW = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+
+class Transport(asyncio.Transport):
+    """See `asyncio.Transport`, for protocols that have ``data_received``.
+
+    Args:
+        poller: Where it is watched.
+        passed: The connection. Given.
+
+    Attributes:
+        passed: See above.
+    """
+
+    __slots__ = (
+        "_backlog",
+        "_closing",
+        "_ended",
+        "_ended_writing",
+        "_ending",
+        "_fresh",
+        "_full",
+        "_high",
+        "_low",
+        "_number",
+        "_poller",
+        "_protocol",
+        "_wanted",
+        "_watched",
+        "_wrote",
+        "passed",
+    )
+
+    def __init__(self, poller: Poller, passed: PassedSocket) -> None:
+        self.passed = passed
+        self._poller = poller
+        self._number = passed.fileno()
+        self._protocol: Any = None
+        self._wanted = _IN
+        self._watched = 0
+        self._fresh = True  # not watched before the first turn is over, which may be its only one
+        self._closing = self._ending = False  # it ends when all is written; it ends now
+        self._ended = self._ended_writing = False  # what the client sends; what it is sent
+        self._wrote = 0  # bytes that it was given, ever
+        self._backlog = bytearray()  # of these, what the kernel has no room for
+        self._high, self._low = _HIGH, _HIGH // 4  # of these, when the protocol is told to pause and to go on
+        self._full = False  # it was told to pause
+
+    def start(self, protocol: Any) -> None:
+        """Connect it with a protocol, and read what is there already."""
+        self._protocol = protocol
+        if not self.passed.is_unix:
+            with contextlib.suppress(OSError):  # EINVAL: the client has gone
+                self.passed.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        protocol.connection_made(self)
+        try:
+            self._first()
+        except Exception as error:  # noqa: BLE001 - see `_ready`
+            self._fail(error)
+        self._poller.loop.call_soon(self._settle)
+
+    def _first(self) -> None:
+        self._read()
+
+    def _settle(self) -> None:
+        self._fresh = False
+        try:
+            self._watch(self._wanted)
+        except OSError as error:  # ENOSPC, ENOMEM: see epoll_ctl(2)
+            self._end(error)
+
+    def _watch(self, events: int) -> None:
+        self._wanted = events
+        if events != self._watched and not self._fresh:
+            if events:
+                self._poller.watch(self._number, events, self._ready)
+            else:
+                self._poller.unwatch(self._number)
+            self._watched = events
+
+    def _ready(self, _: int, events: int) -> None:
+        try:
+            if events & (_OUT | _BROKEN) and self._backlog:
+                self._drain()
+            if events & ~_OUT and self._wanted & _IN:
+                self._read()
+            elif events & self._wanted & _GONE:
+                self._eof()
+        except Exception as error:  # noqa: BLE001 - the protocol's: reported as a loop does
+            self._fail(error)
+
+    # What comes
+
+    def _read(self) -> None:
+        try:
+            data = self.passed.recv(_MOST_READ, _DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._end(error)
+            return
+        if data:
+            self._protocol.data_received(data)
+        else:
+            self._eof()
+
+    def _eof(self) -> None:
+        self._ended = True
+        self._watch(self._wanted & ~_GONE)
+        if self._protocol.eof_received():
+            self._watch(self._wanted & ~_IN)
+        else:
+            self.close()
+
+    def is_reading(self) -> bool:
+        """See `asyncio.ReadTransport`."""
+        return bool(self._wanted & _IN)
+
+    def pause_reading(self) -> None:
+        """See `asyncio.ReadTransport`."""
+        self._watch(self._wanted & ~_IN)
+
+    def read_no_more(self) -> None:
+        """Pause reading, but for the end of what the client sends."""
+        self._watch(self._wanted & ~_IN | _GONE)
+
+    def resume_reading(self) -> None:
+        """See `asyncio.ReadTransport`."""
+        if not (self._closing or self._ended):
+            self._watch(self._wanted & ~_GONE | _IN)
+
+    # What goes
+
+    def write(self, data: Any) -> None:
+        """See `asyncio.WriteTransport`."""
+        if self._closing or not data:
+            return
+        if type(data) is not bytes:
+            data = bytes(data)
+        self._wrote += len(data)
+        if not self._backlog:
+            try:
+                sent = self.passed.send(data, _NOW)
+            except BlockingIOError:
+                sent = 0
+            except OSError as error:
+                self._end(error)
+                return
+            if sent == len(data):
+                return
+            data = memoryview(data)[sent:]
+            self._watch(self._wanted | _OUT)
+        self._backlog += data
+        if len(self._backlog) > self._high and not self._full:
+            self._full = True
+            self._protocol.pause_writing()
+
+    def _drain(self) -> None:
+        try:
+            del self._backlog[: self.passed.send(self._backlog, _NOW)]
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._end(error)
+            return
+        if self._full and len(self._backlog) <= self._low:
+            self._full = False
+            self._protocol.resume_writing()
+        if not (self._backlog or self._ending):
+            self._watch(self._wanted & ~_OUT)
+            self._drained()
+
+    def _drained(self) -> None:
+        """The kernel has all that was written."""
+        if self._closing:
+            self._end(None)
+        elif self._ended_writing:
+            with contextlib.suppress(OSError):
+                self.passed.shutdown(socket.SHUT_WR)
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing waits here: neither to be sent, nor to be served."""
+        return not self._backlog
+
+    def can_write_eof(self) -> bool:
+        """See `asyncio.WriteTransport`."""
+        return True
+
+    def write_eof(self) -> None:
+        """See `asyncio.WriteTransport`."""
+        if not (self._closing or self._ended_writing):
+            self._ended_writing = True
+            if not self._backlog:
+                self._drained()
+
+    def get_write_buffer_size(self) -> int:
+        """See `asyncio.WriteTransport`."""
+        return len(self._backlog)
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """See `asyncio.WriteTransport`."""
+        return self._low, self._high
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """See `asyncio.WriteTransport`."""
+        self._high = high if high is not None else _HIGH if low is None else 4 * low
+        self._low = low if low is not None else self._high // 4
+
+    # The end
+
+    def is_closing(self) -> bool:
+        """See `asyncio.BaseTransport`."""
+        return self._closing
+
+    def close(self) -> None:
+        """See `asyncio.BaseTransport`."""
+        if not self._closing:
+            self._closing = True
+            self._watch(self._wanted & ~_IN)
+            if not self._backlog:
+                self._end(None)
+
+    def abort(self) -> None:
+        """See `asyncio.WriteTransport`."""
+        self._end(None)
+
+    def _fail(self, error: Exception) -> None:
+        about = {"message": "a protocol failed", "exception": error, "transport": self, "protocol": self._protocol}
+        self._poller.loop.call_exception_handler(about)
+        self._end(error)
+
+    def _end(self, error: Exception | None) -> None:
+        if not self._ending:
+            self._ending = self._closing = True
+            self._backlog.clear()
+            self._watch(0)
+            self._poller.loop.call_soon(self._over, error)
+
+    def _over(self, error: Exception | None) -> None:
+        try:
+            self._protocol.connection_lost(error)
+        finally:
+            self._protocol = None
+            self.passed.close()
+
+    # Its protocol
+
+    def get_protocol(self) -> Any:
+        """See `asyncio.BaseTransport`."""
+        return self._protocol
+
+    def set_protocol(self, protocol: Any) -> None:
+        """See `asyncio.BaseTransport`."""
+        self._protocol = protocol
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """See `asyncio.BaseTransport`: ``socket``, ``peername`` and ``sockname``."""
+        if name == "socket":
+            return self.passed
+        ask = {"peername": self.passed.getpeername, "sockname": self.passed.getsockname}.get(name)
+        if ask is None:
+            return default
+        try:
+            return ask()
+        except OSError:
+            return default

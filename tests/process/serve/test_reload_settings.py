@@ -1,0 +1,196 @@
+"""A reload that is refused changes no setting of the running server; one that is accepted changes it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+APP = """
+import asyncio, logging, os
+
+logging.getLogger("fdpass").info("imported by generation %s", open("generation").read())
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        while not os.path.exists("go"):
+            await asyncio.sleep(0.01)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+other = app
+"""
+NOTHING_SUCH = "app = 'nosuch:app'\n"
+
+
+class Settings:
+    """A server with one worker, whose settings stand in a file."""
+
+    def __init__(self, serve, text):
+        files = {"app.py": APP, "serve.toml": f"app = 'app:app'\nworkers = 1\n{text}", "generation": "1", "go": ""}
+        self.server = serve(None, "--config", "serve.toml", files=files, workers=None)
+        self.folder = self.server.folder
+
+    def write(self, text):
+        (self.folder / "generation").write_text("2")
+        base = {"app": "app = 'app:app'", "workers": "workers = 1"}
+        lines = [line for name, line in base.items() if f"{name} =" not in text]
+        (self.folder / "serve.toml").write_text("\n".join([*lines, text]))
+
+    def accepted(self, text):
+        """A reload with this instead."""
+        self.write(text)
+        assert self.server.cli("reload").stdout == "generation 2 serves\n"
+
+    def refused(self, text):
+        """A reload with this, and an application that there is not."""
+        self.write(NOTHING_SUCH + text)
+        done = self.server.cli("reload", check=False)
+        assert done.returncode == 1
+        assert done.stderr.startswith("fdpass reload: cannot import 'nosuch:app': ")
+
+    def scaled(self):
+        """The line that the server logs when it is scaled; "" if it logs none."""
+        self.server.cli("scale", "3")
+        return next((line for line in self.server.log().splitlines() if "scale: " in line), "")
+
+    def get(self, path, count):
+        """A request, after which so many connections have ended and are logged."""
+        assert self.server.get(path)[0] == 200
+        self.server.wait_connections(finished=count, live=0)
+
+    def logged(self, path):
+        """In which of its files a request was logged."""
+        files = [self.folder / name for name in ("first", "second")]
+        return [file.name for file in files if file.exists() and path in file.read_text()]
+
+
+@pytest.fixture
+def settings(serve):
+    """``settings(text)``: `Settings` of a new server."""
+    return lambda text="": Settings(serve, text)
+
+
+def test_a_refused_log_level_is_not_taken(settings):
+    one = settings("log-level = 'info'\n")
+    one.refused("log-level = 'error'\n")
+    assert "scale: 3 workers" in one.scaled()
+
+
+def test_an_accepted_log_level_is_taken_by_dispatcher_and_workers(settings):
+    one = settings("log-level = 'info'\n")
+    one.accepted("log-level = 'error'\n")
+    assert one.scaled() == ""
+    assert one.server.log().count("imported by generation 1") == 1
+    assert "imported by generation 2" not in one.server.log()
+
+
+def test_a_refused_log_format_is_not_taken(settings):
+    one = settings()
+    one.refused("log-json = true\n")
+    assert not one.scaled().startswith("{")
+
+
+def test_an_accepted_log_format_is_taken_by_dispatcher_and_workers(settings):
+    one = settings()
+    one.accepted("log-json = true\n")
+    assert json.loads(one.scaled())["message"] == "scale: 3 workers instead of 1"
+    lines = [line for line in one.server.log().splitlines() if "imported by" in line]
+    assert [line.startswith("{") for line in lines] == [False, True, True, True]
+
+
+FIRST, SECOND, OFF = "access-log = 'first'\n", "access-log = 'second'\n", ""
+MOVES = {"changed": (FIRST, SECOND), "on": (OFF, SECOND), "off": (FIRST, OFF)}
+
+
+@pytest.mark.parametrize(("before", "after"), MOVES.values(), ids=MOVES)
+def test_a_refused_access_log_is_not_taken_and_is_given_back(settings, tools, before, after):
+    one = settings(before)
+    one.get("/early", 1)
+    held = len(open_files(one.server.pid))
+    one.refused(after)
+    assert not [path for path in open_files(one.server.pid) if path.endswith("/second")]
+    one.get("/late", 2)
+    assert one.logged("/early") == one.logged("/late") == (["first"] if before else [])
+    tools.wait_until(lambda: len(open_files(one.server.pid)) <= held, "open files: ", lambda: held)
+
+
+@pytest.mark.parametrize(("before", "after"), MOVES.values(), ids=MOVES)
+def test_an_accepted_access_log_is_taken_and_the_one_before_is_closed(settings, before, after):
+    one = settings(before)
+    one.get("/early", 1)
+    one.accepted(after)
+    one.get("/late", 2)
+    assert one.logged("/early") == (["first"] if before else [])
+    assert one.logged("/late") == (["second"] if after else [])
+    assert not [path for path in open_files(one.server.pid) if path.endswith("/first")]
+
+
+def test_a_refused_application_is_not_named(settings):
+    one = settings()
+    one.refused("")
+    assert one.server.status()["server"]["app"] == "app:app"
+    assert "app:app at " in one.server.cli("status").stdout
+
+
+def test_an_accepted_application_is_named(settings):
+    one = settings()
+    one.accepted("app = 'app:other'\n")
+    assert one.server.status()["server"]["app"] == "app:other"
+
+
+def test_a_refused_number_of_workers_is_not_taken(settings):
+    one = settings()
+    one.refused("workers = 2\n")
+    assert "scale: 3 workers instead of 1" in one.scaled()
+
+
+def test_an_accepted_number_of_workers_is_taken(settings):
+    one = settings()
+    one.accepted("workers = 2\n")
+    assert len(one.server.workers()) == 2
+    assert "scale: 3 workers instead of 2" in one.scaled()
+
+
+@pytest.mark.parametrize("ends", ["accepted", "refused", "stopped"])
+def test_until_the_next_generation_serves_nothing_changes(settings, tools, ends):
+    one = settings(FIRST)
+    server = one.server
+    (one.folder / "go").unlink()
+    one.write(SECOND + "app = 'app:other'\nlog-level = 'error'\n")
+    command = [sys.executable, "-m", "fdpass", "reload", "--control", server.control]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as reload:
+        status = server.wait_status(lambda status: [w for w in status["workers"] if w["state"] == "starting"])
+        assert status["server"]["app"] == "app:app"
+        server.kill(signal.SIGUSR1)
+        server.wait_log("logs opened again")  # at the level from before
+        one.get("/early", 1)
+        assert one.logged("/early") == ["first"]
+        if ends == "stopped":
+            assert server.stop() == 0
+            assert reload.communicate(timeout=60)[1] == "fdpass reload: the server is stopping\n"
+            server.wait_heard("STOPPING=1")
+            with pytest.raises(AssertionError, match="the server has ended"):
+                server.wait_heard("READY=1")  # its manager would take it for one that goes on
+            return
+        if ends == "refused":
+            (new,) = server.workers("starting")
+            os.kill(new, signal.SIGKILL)
+        (one.folder / "go").touch()
+        told, _ = reload.communicate(timeout=60)
+    one.get("/late", 2)
+    assert told == ("generation 2 serves\n" if ends == "accepted" else "")
+    assert one.logged("/late") == (["second"] if ends == "accepted" else ["first"])
+    assert server.status()["server"]["app"] == ("app:other" if ends == "accepted" else "app:app")
+
+
+def open_files(pid):
+    """The paths of what a process has open."""
+    return [os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")]

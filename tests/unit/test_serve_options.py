@@ -1,0 +1,113 @@
+"""The options of ``fdpass serve``: one for each setting, made from its field; what is given reaches `Config`."""
+
+import os
+
+import click
+import pytest
+
+from fdpass._cli.serve import _config, serve
+from fdpass.serve.shared.config import NAMES, SETTINGS, Config, flag
+
+PARAMETERS = {parameter.name: parameter for parameter in serve.params}
+EXAMPLES = {  # as text, and what it is; settings with choices are given their last one
+    "text": ("shop.main:app", "shop.main:app"),
+    "path": (os.curdir, os.curdir),
+    "account": ("www-data", "www-data"),
+    "whole": ("3", 3),
+    "seconds": ("2.5", 2.5),
+    "size": ("5K", 5120),
+    "switch": ("1", True),
+    "addresses": ("unix:s", ("unix:s",)),
+}
+NEEDED = ["--tls-cert", "cert.pem"]
+
+
+def example(name):
+    choices = SETTINGS[name].choices
+    return (choices[-1], choices[-1]) if choices else EXAMPLES[SETTINGS[name].kind]
+
+
+def arguments(name):
+    """How the command line gives a setting."""
+    text, _ = example(name)
+    if name == "app":
+        return [text]
+    return [flag(name)] if SETTINGS[name].kind == "switch" else [flag(name), text]
+
+
+def made(given, env=None):
+    """The record that the command would serve by."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (env or {}).items():
+            patch.setenv(name, value)
+        context = serve.make_context("serve", list(given))
+    return _config({name: value for name, value in context.params.items() if name != "check"})
+
+
+@pytest.fixture(autouse=True)
+def nothing_else_is_set(monkeypatch, tmp_path):
+    """No pyproject.toml is read, and no variable of ours is set."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("FDPASS_")]:
+        monkeypatch.delenv(name)
+
+
+def test_there_is_one_for_each_setting_in_the_order_of_the_fields():
+    assert list(PARAMETERS) == [*NAMES, "config", "check"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_has_the_name_the_variable_and_the_sentence_of_its_setting(name):
+    parameter = PARAMETERS[name]
+    assert parameter.envvar == f"FDPASS_{name.upper()}"
+    if name != "app":
+        assert parameter.opts == [flag(name)]
+        assert parameter.help.startswith(SETTINGS[name].help.replace("`", ""))
+        assert "`" not in parameter.help
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_command_line_accepts_it(name):
+    given = arguments(name) if name == "tls_cert" else [*NEEDED, *arguments(name)]
+    _, expected = example(name)
+    assert getattr(made(given), name) == expected != Config.__dataclass_fields__[name].default or name == "app_dir"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_environment_is_accepted_like_the_command_line(name):
+    text, _ = example(name)
+    needed = [] if name == "tls_cert" else NEEDED
+    assert made(needed, {f"FDPASS_{name.upper()}": text}) == made([*needed, *arguments(name)])
+
+
+def test_without_options_the_record_has_its_defaults():
+    assert made([]) == Config()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if SETTINGS[name].choices])
+def test_choices_are_those_of_the_setting(name):
+    assert tuple(PARAMETERS[name].type.choices) == SETTINGS[name].choices
+    with pytest.raises(click.BadParameter):
+        made([flag(name), "nonsense"])
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("bind", "127.0.0.1:8000"),
+        ("workers", "one per processor, at least 2"),
+        ("spare", "0"),
+        ("replay", "safe"),
+        ("keep_alive", "5"),
+        ("group", "the user's own"),
+        ("tls_key", "the file of --tls-cert"),
+        ("app_dir", "."),
+    ],
+)
+def test_the_default_is_shown_as_one_would_write_it_or_in_words(name, shown):
+    assert PARAMETERS[name].help.endswith(f"  [default: {shown}]")
+
+
+@pytest.mark.parametrize("name", ["tls_cert", "factory", "access_log"])
+def test_no_default_is_shown_where_it_is_nothing(name):
+    assert "[default" not in PARAMETERS[name].help
