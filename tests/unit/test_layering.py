@@ -1,6 +1,6 @@
-"""Who may know whom: the imports of src/fdpass, held against layers and rooms; and the house rules for a file.
+"""Who may know whom: the imports of src/fdpass, held against layers; and the house rules for a file.
 
-When a layer or the table is wrong, change it here and in docs together. Every import counts: those within
+The server counts as one layer here; its rooms are held in test_rooms.py. Every import counts: those within
 functions, and those under ``if TYPE_CHECKING``, for a reader follows them too. What a façade loads by name
 when it is first asked for does not.
 """

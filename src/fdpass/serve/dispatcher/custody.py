@@ -65,7 +65,7 @@ class Custody:
     """All connections that workers have.
 
     Args:
-        loop: Where the last ones of a client that gets a 502 are awaited.
+        loop: Event loop; waits for clients to read their 502.
         most: How many there may be.
         replay: As of ``--replay``.
 

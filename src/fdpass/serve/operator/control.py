@@ -1,4 +1,4 @@
-"""The control socket: one request, one reply, in JSON over a channel. Both sides: the server's and the command's.
+"""The control socket, the server's side (commands use `client`): one request, one reply, in JSON over a channel.
 
 Whoever may connect (the server's own user, or root) may do everything. A request is ``{"do": VERB, ...}``; a
 reply is ``{"ok": true, ...}`` or ``{"ok": false, "error": SENTENCE}``, and comes when the outcome is known.
