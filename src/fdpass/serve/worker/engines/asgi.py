@@ -1,7 +1,7 @@
 """ASGI and WSGI: uvicorn's server and protocol classes, fed with passed connections instead of a listener's.
 
 ``uvicorn.Server`` runs the lifespan and its ticks, with no socket to listen on. Each connection is put on the
-loop with one of its protocol objects. What we rely on is pinned by tests/unit/test_uvicorn_contract.py.
+loop with one of its protocol objects. `tests/unit/serve/worker/engines/test_uvicorn_contract.py` pins what we rely on.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from fdpass.serve.dispatcher import custody as module
 from fdpass.serve.dispatcher.recovery import Action, Facts
 from fdpass.serve.shared.slots import BUFFER, FLAGS, Flag
 
-from ._custody_case import Case
+from .._custody_case import Case
 
 
 def test_a_new_connection_has_read_and_written_nothing(case):

@@ -25,7 +25,7 @@ from fdpass.serve.shared.slots import (
     Flag,
 )
 
-from ._custody_case import FAMILIES, HANG, Case, assert_closed
+from .._custody_case import FAMILIES, HANG, Case, assert_closed
 
 
 def test_idle_leaves_the_connection_as_it_is(case):

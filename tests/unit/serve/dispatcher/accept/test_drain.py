@@ -7,7 +7,7 @@ import pytest
 
 from fdpass.serve.dispatcher.accept.base import BURST, WINDOW
 
-from .test_serve_turning import Office as TurningOffice
+from .test_by_worker import Office as TurningOffice
 
 
 class Ending:

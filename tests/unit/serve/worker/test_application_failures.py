@@ -7,9 +7,9 @@ import pytest
 from fdpass.errors import ConfigError, StartFailed
 from fdpass.serve.worker.application import StartupFailed, explained
 
-from ._modules import loaded, write
+from .._modules import loaded, write
 
-HERE = os.path.dirname(__file__)
+HERE = os.path.dirname(os.path.dirname(__file__))  # where `loaded` is too
 
 
 def error_of(action):

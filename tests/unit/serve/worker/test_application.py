@@ -8,7 +8,7 @@ import pytest
 from fdpass.errors import StartFailed
 from fdpass.serve.worker.application import interface_of, is_async
 
-from ._modules import loaded, write
+from .._modules import loaded, write
 
 # Load
 

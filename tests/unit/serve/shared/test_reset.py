@@ -15,7 +15,7 @@ from fdpass.serve.worker.custody.reader import nowhere
 from fdpass.serve.worker.link import Link
 from fdpass.serve.worker.passed_socket import PassedSocket
 
-from ._custody_case import pair
+from .._custody_case import pair
 
 
 def test_a_number_that_was_closed_and_is_anothers_meanwhile_is_not_reset(monkeypatch):

@@ -14,7 +14,7 @@ from fdpass.serve.worker.custody.reader import NOWHERE, nowhere
 from fdpass.serve.worker.link import Link
 from fdpass.serve.worker.passed_socket import PassedSocket
 
-from ._custody_case import pair
+from .._custody_case import pair
 
 COUNT = 4
 

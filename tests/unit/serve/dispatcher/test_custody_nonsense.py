@@ -5,7 +5,7 @@ import pytest
 from fdpass.serve.dispatcher.recovery import Action
 from fdpass.serve.shared.slots import BUFFER, FLAGS, READ, Flag
 
-from ._custody_case import Case
+from .._custody_case import Case
 
 
 @pytest.mark.parametrize("number", [3, 10**6, 2**60, -1, -(10**6)])

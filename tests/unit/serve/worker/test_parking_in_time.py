@@ -7,7 +7,7 @@ from fdpass.serve.worker.parking import _LATE, Parking
 from fdpass.serve.worker.passed_socket import PassedSocket
 from fdpass.serve.worker.poller import Poller
 
-from ._custody_case import pair
+from .._custody_case import pair
 
 
 def test_a_request_that_came_in_the_turn_in_which_its_time_is_over_is_served():
