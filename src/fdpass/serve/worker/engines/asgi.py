@@ -1,7 +1,8 @@
 """ASGI and WSGI: uvicorn's server and protocol classes, fed with passed connections instead of a listener's.
 
 ``uvicorn.Server`` runs the lifespan and its ticks, with no socket to listen on. Each connection is put on the
-loop with one of its protocol objects. `tests/unit/serve/worker/engines/test_uvicorn_contract.py` pins what we rely on.
+loop with one of its protocol objects. What we rely on in uvicorn is pinned by
+`tests/unit/serve/worker/engines/test_uvicorn_contract.py`.
 """
 
 from __future__ import annotations
