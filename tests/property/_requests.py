@@ -5,8 +5,11 @@ import functools
 import logging
 from dataclasses import dataclass
 
-import uvicorn
-from uvicorn.server import ServerState
+from fdpass.serve.worker.http.protocol import HttpProtocol
+from fdpass.serve.worker.http.request import KnownHeaders
+from fdpass.serve.worker.request_count import RequestCount
+
+logging.getLogger("fdpass.serve").setLevel(logging.CRITICAL)  # of applications that fail because they are told to
 
 
 async def app(scope, receive, send):
@@ -41,9 +44,6 @@ async def app(scope, receive, send):
 
 class Upgraded:
     """In the place of a WebSocket protocol: says hello, and then what it is told."""
-
-    def __init__(self, config, server_state, app_state):
-        pass
 
     def connection_made(self, transport):
         self.transport = transport
@@ -95,18 +95,37 @@ def request(name, kind="plain", method="GET", body=None, *, pieces=0, version="1
     return Request(kind, method, head.encode() + b"\r\n" + data, waits)
 
 
-@functools.cache
-def configured(http):
-    """A loaded configuration of uvicorn."""
-    config = uvicorn.Config(
-        app, interface="asgi3", http=http, ws=Upgraded, lifespan="off", log_config=None, access_log=False
-    )
-    config.load()
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-    return config
+class Engine:
+    """An engine of `HttpProtocol` whose heads wait until the test flushes them, and whose idle time never ends."""
+
+    def __init__(self, app):
+        self.app = app
+        self.loop = asyncio.get_running_loop()
+        self.count, self.known, self.date = RequestCount(), KnownHeaders(), b""
+        self.connections, self.exchanges, self.heads = set(), set(), []
+        self.state, self.server, self.websocket = {}, ("192.0.2.2", 80), Upgraded
+        self.idle = set()
+        self.flush_soon = self.heads.append
+
+    def start_exchange(self, exchange):
+        self.exchanges.add(exchange)
+        exchange.task = self.loop.create_task(exchange.run(self.app))
 
 
-class Plain:
+class Passed:
+    """A socket, as far as the protocol asks it."""
+
+    client = None
+    tls_by_proxy = False
+
+    def __init__(self, unix):
+        self.is_unix = unix
+
+    def getpeername(self):
+        return "192.0.2.1", 1234
+
+
+class Wire:
     """A transport that takes everything."""
 
     def __init__(self):
@@ -115,11 +134,21 @@ class Plain:
     def write(self, data):
         self.out += data
 
+    def respond(self, data, *, last):
+        self.out += data
+        self.closing = last
+
     def close(self):
+        self.closing = True
+
+    def cut(self, *, reset):
         self.closing = True
 
     def is_closing(self):
         return self.closing
+
+    def called(self, scope):
+        pass
 
     def get_extra_info(self, name, default=None):
         return default
@@ -135,16 +164,16 @@ class Plain:
 
 
 @functools.cache
-def answer(http, data):
-    """What uvicorn alone says to one request."""
+def answer(data, unix):
+    """What is answered to one request where nobody dies."""
 
     async def main():
-        config, transport = configured(http), Plain()
-        protocol = config.http_protocol_class(config=config, server_state=ServerState(), app_state={})
-        protocol.connection_made(transport)
+        wire = Wire()
+        protocol = HttpProtocol(Engine(app), Passed(unix))
+        protocol.connection_made(wire)
         protocol.data_received(data)
         for _ in range(20):
             await asyncio.sleep(0)
-        return transport.out
+        return wire.out
 
     return asyncio.run(main())

@@ -1,16 +1,14 @@
-"""A worker of the custody tests: `HttpCustody` between a simulated kernel and uvicorn's protocol."""
+"""A worker of the custody tests: `HttpCustody` between a simulated kernel and `HttpProtocol`."""
 
 import asyncio
 import mmap
 import select
 
-from uvicorn.server import ServerState
-
 from fdpass.serve.worker.custody import buffers
-from fdpass.serve.worker.request_count import RequestCount
-from fdpass.serve.worker.transport import http_custody as kept
+from fdpass.serve.worker.http.protocol import HttpProtocol
+from fdpass.serve.worker.transport.http_custody import HttpCustody
 
-from ._requests import app
+from ._requests import Engine, app
 
 SIZE = 500  # of a receive buffer here
 
@@ -19,7 +17,7 @@ class Socket:
     """The worker's socket: what it reads and writes is what the kernel has done, even if it dies at that."""
 
     slot = 7
-    returned = False
+    returned = tls_by_proxy = False
     client = None
 
     def __init__(self, worker, read):
@@ -106,21 +104,19 @@ class Worker:
     """
 
     def __init__(self, world, read):
-        self.world, self.dead, self.over = world, False, False
+        self.world, self.dead, self.over, self.leaving = world, False, False, False
         self.memory = mmap.mmap(-1, SIZE * max(world.buffers, 1))
         self.buffers = buffers.Buffers(self.memory)
         self.buffers._most = world.buffers
-        self.scratch = memoryview(bytearray(SIZE))
-        self.app, self.poller = self.call, Poller(asyncio.get_running_loop())
-        self.tally, self.heads = RequestCount(), []
-        self.flush_soon = self.heads.append
-        self.ended = lambda _: None
-        self.state = ServerState()
-        words = Words(world.slot)
+        self.poller = Poller(asyncio.get_running_loop())
+        self.engine = Engine(self.call)
+        self.heads = self.engine.heads
+        words, passed = Words(world.slot), Socket(self, read)
         words.worker = self
-        self.kept = kept.HttpCustody(self, Socket(self, read), words)
-        self.kept.set_write_buffer_limits(100, 20)
-        self.kept.start(world.protocol(self.state))
+        scratch = memoryview(bytearray(SIZE))
+        self.transport = HttpCustody(self.poller, passed, words, self.buffers, scratch)
+        self.transport.set_write_buffer_limits(100, 20)
+        self.transport.start(HttpProtocol(self.engine, passed))
 
     async def call(self, scope, receive, send):
         if not self.dead:
@@ -133,7 +129,7 @@ class Worker:
             world.steps += 1
             try:
                 world.check(self.memory)
-            except AssertionError as error:  # uvicorn would log it as the application's
+            except AssertionError as error:  # the exchange would log it as the application's
                 world.failures.append(error)
             if world.steps in world.deaths:
                 self.dead, self.left = True, bytes(self.memory)

@@ -1,4 +1,4 @@
-"""One HTTP connection in custody in a simulated kernel, with uvicorn's own protocol, observed at every store.
+"""One HTTP connection in custody in a simulated kernel, with `HttpProtocol`, observed at every store.
 
 The worker may die after any store into the slot and after anything that the kernel does; at each of these moments
 `World.check` holds what `recovery.decide` says against what is true.
@@ -26,8 +26,9 @@ from fdpass.serve.shared.slots import (
 )
 from fdpass.serve.worker.custody import buffers
 from fdpass.serve.worker.custody import reader as intake
+from fdpass.serve.worker.http import protocol
 
-from ._requests import answer, configured
+from ._requests import answer
 from ._workers import SIZE, Worker
 
 REPEATABLE = {"none": (), "safe": ("GET", "HEAD"), "idempotent": ("GET", "HEAD", "PUT", "DELETE")}
@@ -49,7 +50,6 @@ class World:
         outcome: What became of the connection at the last death.
     """
 
-    http: str
     requests: list
     seed: int = 0
     deaths: frozenset = frozenset()
@@ -72,7 +72,7 @@ class World:
         self.random = random.Random(self.seed)
         self.stream, self.starts, self.due, self.ends = b"", [], b"", []
         for number, one in enumerate(self.requests):
-            one.answer = answer(self.http, one.data).replace(CONTINUE, b"")
+            one.answer = answer(one.data, self.unix).replace(CONTINUE, b"")
             one.number, one.calls = number, 0
             self.starts.append(len(self.stream))
             self.stream += one.data
@@ -89,11 +89,6 @@ class World:
         self.ours, self.ours_at = b"", 0  # what the worker of now was handed, and from where on
         self.replays = [0] * (len(self.requests) + 1)
         self.calls = [0] * (len(self.requests) + 1)  # of these, those whose worker had called the application
-
-    def protocol(self, state):
-        """Uvicorn's, for a connection."""
-        config = configured(self.http)
-        return config.http_protocol_class(config=config, server_state=state, app_state={})
 
     def begin(self, scope):
         """The application is called."""
@@ -214,6 +209,7 @@ class World:
             mock.patch.object(intake, "BUFFER_SIZE", SIZE),
             mock.patch.object(recovery, "BUFFER_SIZE", SIZE),
             mock.patch.object(custody, "BUFFER_SIZE", SIZE),
+            mock.patch.object(protocol, "unread", lambda _: len(self.incoming)),
         ):
             asyncio.run(self.live())
         if self.failures:
@@ -236,10 +232,10 @@ class World:
             if worker.dead:
                 again, read = self.recover(worker)
             else:
-                again = worker.kept.returned
+                again = worker.transport.returned
             worker.dead = True
-            while worker.state.tasks:  # uvicorn answers a first cancel with a 500, and others begin meanwhile
-                for task in list(worker.state.tasks):
+            while tasks := [task for one in worker.engine.exchanges if not (task := one.task).done()]:
+                for task in tasks:  # a first cancel is answered with a 500, and others begin meanwhile
                     task.cancel()
                 await asyncio.sleep(0)
         if not self.failures and self.outcome in {None, Action.IDLE, Action.REPLAY}:
@@ -284,8 +280,9 @@ class World:
         while quiet < TURNS and not worker.dead and not worker.over:
             self.client()
             self.moves += 1
-            if self.moves in self.leaves:
-                worker.kept.leave()
+            if self.moves in self.leaves or worker.leaving:
+                worker.leaving = True
+                worker.transport.leave()  # again and again, as the engine does it
             moves = self.possible(worker)
             quiet = 0 if moves else quiet + 1
             if moves and self.random.random() < 0.7:

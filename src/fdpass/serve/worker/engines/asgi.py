@@ -1,8 +1,6 @@
-"""ASGI and WSGI: uvicorn's server and protocol classes, fed with passed connections instead of a listener's.
+"""ASGI and WSGI: our protocol of HTTP/1.1; uvicorn's for WebSockets, and its lifespan.
 
-``uvicorn.Server`` runs the lifespan and its ticks, with no socket to listen on. Each connection is put on the
-loop with one of its protocol objects. What we rely on in uvicorn is pinned by
-`tests/unit/serve/worker/engines/test_uvicorn_contract.py`.
+`tests/unit/serve/worker/engines/test_uvicorn_contract.py` pins what we rely on in uvicorn.
 """
 
 from __future__ import annotations
@@ -11,205 +9,200 @@ import asyncio
 import contextlib
 import logging
 import ssl
+import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from email.utils import formatdate
+from functools import partial
 from typing import Any
 
 import uvicorn
+from uvicorn.server import ServerState
 
 from fdpass.serve.shared import tls
 from fdpass.serve.shared.slots import BUFFER_SIZE, WORDS, WRITTEN, slot_of
 from fdpass.serve.worker.access_log import wrap
 from fdpass.serve.worker.application import StartupFailed
 from fdpass.serve.worker.engines import Job
-from fdpass.serve.worker.engines.wait_for_unread import patient
+from fdpass.serve.worker.http.exchange import Exchange
+from fdpass.serve.worker.http.protocol import HttpProtocol
+from fdpass.serve.worker.http.request import KnownHeaders
+from fdpass.serve.worker.idle_timer import IdleTimer
 from fdpass.serve.worker.parking import Parking
 from fdpass.serve.worker.passed_socket import PassedSocket
 from fdpass.serve.worker.poller import Poller
 from fdpass.serve.worker.request_count import RequestCount
-from fdpass.serve.worker.timeouts import Timeout, Timeouts
-from fdpass.serve.worker.transport.base import Transport
-from fdpass.serve.worker.transport.coalescing import Coalescing
+from fdpass.serve.worker.transport.http import HttpTransport
 from fdpass.serve.worker.transport.http_custody import HttpCustody
+from fdpass.serve.worker.transport.http_tls import TlsTransport
 
 log = logging.getLogger("fdpass.serve")
 _HEAD_SECONDS = 0.002  # that the head of a response waits for its body
-_LOOK_SECONDS = 0.05
+_LOOK_SECONDS = 0.05  # between two looks at whether all is done
 _LAST_SECONDS = 1.0  # for WebSockets to send their close frames, and cancelled requests to end
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's, but for signals, which are the dispatcher's, and for telling when it has started."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.up = asyncio.Event()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def startup(self, sockets: Any = None) -> None:
-        await super().startup(sockets=sockets)
-        if self.started:  # else the lifespan failed: newer versions exit, older ones return
-            self.up.set()
-
-
-class _Loop:
-    """The running loop, as uvicorn's protocols see it: its timers of keep-alive are `Timeouts`."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, timeouts: Timeouts) -> None:
-        self._loop = loop
-        self.timeouts = timeouts
-        self.create_task = loop.create_task
-
-    def call_later(self, seconds: float, call: Callable[[], object]) -> Timeout | asyncio.TimerHandle:
-        if seconds == self.timeouts.seconds:
-            return self.timeouts.start(call)
-        return self._loop.call_later(seconds, call)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loop, name)
+_WILDCARDS = {"0.0.0.0", "::"}  # noqa: S104 - nothing is bound here
 
 
 class Engine:
-    """See `fdpass.serve.worker.engines.Engine`; for connections in custody, `HttpEngine`."""
+    """See `fdpass.serve.worker.engines.Engine`, and `fdpass.serve.worker.http.wire.HttpEngine`."""
 
     lifespan = ""  # as the settings say
 
     def __init__(self, job: Job) -> None:
-        self.tally = job.tally
+        self.count = job.tally
         self.app = job.app
         if job.access_log is not None:
             self.app = wrap(self.app, job.access_log)
+        self.known = KnownHeaders()
+        self.date = b""
+        self.connections: set[HttpProtocol] = set()
+        self.exchanges: set[Exchange] = set()
         self._settings = job.setup.config
+        self.server = _only_address(job)
         self._ssl: ssl.SSLContext | None = tls.context(self._settings)
         self._slots = job.setup.slots if self._ssl is None else None
-        self._kept: set[HttpCustody] = set()
-        self._heads: list[Coalescing] = []  # those whose head waits for its body
+        self._heads: list[Exchange] = []  # those whose head waits for its body
         self._taking: set[asyncio.Task[Any]] = set()
         self.keeps = self._slots is not None
         self.answers = self._ssl is None
         if job.buffers is not None:
-            self.buffers = job.buffers
-            self.scratch = memoryview(bytearray(BUFFER_SIZE))
+            self._buffers = job.buffers
+            self._scratch = memoryview(bytearray(BUFFER_SIZE))
 
     async def start(self) -> None:
         """Run the lifespan's start."""
         settings = self._settings
-        self._loop = asyncio.get_running_loop()
-        self.poller = Poller(self._loop)
-        self._inner_loop = _Loop(self._loop, Timeouts(self._loop, settings.keep_alive))
-        self._parking = Parking(self.poller, settings.keep_alive, self._serve_kept)
+        self.loop = asyncio.get_running_loop()
+        self.poller = Poller(self.loop)
+        self.idle = IdleTimer(self.loop, settings.keep_alive, HttpProtocol.expire)
+        self._parking = Parking(self.poller, settings.keep_alive, self._serve_in_custody)
         self._config = uvicorn.Config(
-            _counted(self.app, self.tally),
+            _counted(self.app, self.count),
             interface="asgi3",
             lifespan=self.lifespan or settings.lifespan,  # type: ignore[arg-type]
-            timeout_keep_alive=settings.keep_alive,  # type: ignore[arg-type]
             log_config=None,
             access_log=False,
             proxy_headers=False,
             server_header=False,
         )
-        self._server = _Server(self._config)
+        self._config.load()
+        self._websockets = ServerState()
+        self._lifespan = self._config.lifespan_class(self._config)
         with _errors() as said:
-            self._serving = self._loop.create_task(self._serve())
-            up = self._loop.create_task(self._server.up.wait())
-            await asyncio.wait({self._serving, up}, return_when=asyncio.FIRST_COMPLETED)
-        if not up.done():
-            up.cancel()
+            await self._lifespan.startup()
+        if self._lifespan.should_exit:
             raise StartupFailed("the application's lifespan startup failed", "\n".join(said))
-        self._http: Any = patient(self._config.http_protocol_class)
-        if settings.proxy_protocol:
-            self._http = _told_by_proxy(self._http)
+        self.state = self._lifespan.state
+        self.websocket = self._websocket if self._config.ws_protocol_class is not None else None
+        self._create_task = _eager(self.loop) or self.loop.create_task
+        self._tick()
 
-    async def _serve(self) -> None:
-        with contextlib.suppress(SystemExit):  # how uvicorn reports a failed start
-            await self._server.serve(sockets=[])
+    def _tick(self) -> None:
+        """Renew the date, in the first moments of each second."""
+        now = time.time()
+        date = formatdate(now, usegmt=True).encode()
+        self.date = b"date: %b\r\n" % date
+        self._websockets.default_headers = [(b"date", date)]
+        self._ticking = self.loop.call_later(1.001 - now % 1, self._tick)
+
+    # Connections
 
     def take(self, passed: PassedSocket) -> None:
         """Serve a connection."""
         if self._ssl is not None:
-            task = self._loop.create_task(self._connect(passed))
+            task = self.loop.create_task(self._connect(passed))
             self._taking.add(task)
             task.add_done_callback(self._taking.discard)
         elif self._slots is None:
-            Transport(self.poller, passed).start(self._protocol(passed))
+            HttpTransport(self.poller, passed).start(HttpProtocol(self, passed))
         elif self._slots[passed.slot * WORDS + WRITTEN] and not passed.read:
             self._parking.add(passed)  # it was idle elsewhere
         else:
-            self._serve_kept(passed)
+            self._serve_in_custody(passed)
 
-    def _serve_kept(self, passed: PassedSocket) -> None:
+    def _serve_in_custody(self, passed: PassedSocket) -> None:
         assert self._slots is not None
-        kept = HttpCustody(self, passed, slot_of(self._slots, passed.slot))
-        self._kept.add(kept)
-        kept.start(self._protocol(passed))
+        words = slot_of(self._slots, passed.slot)
+        HttpCustody(self.poller, passed, words, self._buffers, self._scratch).start(HttpProtocol(self, passed))
 
     async def _connect(self, passed: PassedSocket) -> None:
-        protocol = self._protocol(passed)
+        protocol = _TlsProtocol(self, passed)
         try:
-            await self._loop.connect_accepted_socket(lambda: protocol, passed, ssl=self._ssl)
+            await self.loop.connect_accepted_socket(lambda: protocol, passed, ssl=self._ssl)
         except OSError as error:  # a client that went away, or no TLS
             log.debug("a connection failed: %s", error)
             passed.close()
         except BaseException:
             passed.close()
             raise
-        else:
-            if self._server.should_exit:  # uvicorn has told those that were there before
-                self._shut_down()
 
-    def _shut_down(self) -> None:
-        """Close connections that are idle now, others when their response is complete."""
-        for connection in list(self._server.server_state.connections):
-            if isinstance(connection, self._http):
-                connection.shutdown()
-
-    def _protocol(self, passed: PassedSocket) -> Any:
-        """Uvicorn's protocol for a connection."""
-        more = {"passed": passed} if passed.client is not None else {}
-        return self._http(
-            config=self._config,
-            server_state=self._server.server_state,
-            app_state=self._server.lifespan.state,
-            _loop=self._inner_loop,
-            **more,
+    def _websocket(self) -> Any:
+        """A protocol for a WebSocket."""
+        return self._config.ws_protocol_class(  # type: ignore[call-arg, misc]
+            config=self._config, server_state=self._websockets, app_state=self.state
         )
 
-    def flush_soon(self, connection: Coalescing) -> None:
+    # Requests
+
+    def start_exchange(self, exchange: Exchange) -> None:
+        """See `HttpEngine`."""
+        self.exchanges.add(exchange)
+        task = self._create_task(exchange.run(self.app))
+        if not task.done():
+            exchange.task = task
+
+    def flush_soon(self, exchange: Exchange) -> None:
         """See `HttpEngine`. One timer for all: one for each would cost too much."""
         if not self._heads:
-            self._loop.call_later(_HEAD_SECONDS, self._flush_heads)
-        self._heads.append(connection)
+            self.loop.call_later(_HEAD_SECONDS, self._flush_heads)
+        self._heads.append(exchange)
 
     def _flush_heads(self) -> None:
         heads, self._heads = self._heads, []
-        for connection in heads:
-            connection.flush()
+        for exchange in heads:
+            exchange.flush()
 
-    def ended(self, connection: Any) -> None:
-        """See `HttpEngine`."""
-        self._kept.discard(connection)
+    # The end
 
     async def finish(self, seconds: float, *, streams: bool) -> None:
         """See `fdpass.serve.worker.engines.Engine.finish`."""
-        state = self._server.server_state
+        self._parking.give_back() if streams and self.keeps else self._parking.end()
         if streams:
-            deadline = self._loop.time() + seconds
-            self._parking.give_back()
-            for kept in list(self._kept):
-                kept.leave()
-            # A request's task may go on behind its response, for which its connection does not wait.
-            while (state.connections or self._kept or state.tasks) and self._loop.time() < deadline:
-                if not self.keeps:
-                    self._shut_down()
-                await asyncio.sleep(_LOOK_SECONDS)
+            await self._wait_until_over(seconds)
             seconds = _LAST_SECONDS
-        self._parking.end()
-        self._config.timeout_graceful_shutdown = seconds  # type: ignore[assignment]
-        self._server.should_exit = True
-        await asyncio.wait({self._serving})
+        for websocket in list(self._websockets.connections):
+            websocket.shutdown()
+        await self._wait_until_over(seconds)
+        await self._cancel()
+        self._ticking.cancel()
+        await self._lifespan.shutdown()
+
+    async def _wait_until_over(self, seconds: float) -> None:
+        """Let connections go as they become idle, for so long."""
+        deadline = self.loop.time() + seconds
+        while True:
+            for connection in list(self.connections):
+                connection.wire.leave()
+            # A request's task may go on behind its response, for which its connection does not wait.
+            busy = self.connections or self.exchanges or self._taking
+            if (
+                not (busy or self._websockets.connections or self._websockets.tasks)
+                or self.loop.time() >= deadline
+            ):
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _cancel(self) -> None:
+        """End what is in progress."""
+        tasks = [exchange.task for exchange in self.exchanges if exchange.task is not None]
+        tasks += [*self._websockets.tasks, *self._taking]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_LAST_SECONDS)
+        for connection in list(self.connections):
+            connection.wire.close()
 
 
 class Wsgi(Engine):
@@ -223,36 +216,41 @@ class Wsgi(Engine):
         super().__init__(replace(job, app=WSGIMiddleware(job.app)))
 
 
-def _counted(app: Any, tally: RequestCount) -> Any:
+class _TlsProtocol(HttpProtocol):
+    """The protocol of a connection whose transport is the loop's."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(TlsTransport(transport, self._passed))
+
+
+def _eager(loop: asyncio.AbstractEventLoop) -> Callable[[Any], asyncio.Task[None]] | None:
+    """What makes tasks that begin at once, and mostly end before they were put on the loop; from Python 3.12."""
+    if sys.version_info < (3, 12) or loop.get_task_factory() is not None:
+        return None
+    return partial(asyncio.Task, loop=loop, eager_start=True)
+
+
+def _only_address(job: Job) -> tuple[str, int | None] | None:
+    """Where the server listens, if all connections come in there; else each has to be asked."""
+    address = job.setup.address
+    if len(job.setup.config.bind) == 1 and isinstance(address, tuple) and address[0] not in _WILDCARDS:
+        return str(address[0]), int(address[1])
+    return None
+
+
+def _counted(app: Any, count: RequestCount) -> Any:
+    """The application for WebSockets and the lifespan."""
+
     async def counted(scope: Any, receive: Any, send: Any) -> Any:
         if scope["type"] == "lifespan":
             return await app(scope, receive, send)
-        tally.begun += 1
+        count.begun += 1
         try:
             return await app(scope, receive, send)  # anything but None is a mistake that uvicorn reports
         finally:
-            tally.over += 1
+            count.over += 1
 
     return counted
-
-
-def _told_by_proxy(http: Any) -> Any:
-    """The protocol class, with the client's address and scheme as the PROXY header gave them."""
-
-    class ToldByProxy(http):  # type: ignore[misc]
-        def __init__(self, *arguments: Any, passed: PassedSocket | None = None, **options: Any) -> None:
-            super().__init__(*arguments, **options)
-            self._passed = passed
-
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            if self._passed is not None:
-                if isinstance(self._passed.client, tuple):
-                    self.client = self._passed.client
-                if self._passed.tls_by_proxy:
-                    self.scheme = "https"
-
-    return ToldByProxy
 
 
 @contextlib.contextmanager

@@ -21,7 +21,8 @@ _GONE = select.EPOLLRDHUP  # the client has ended its side, whatever is unread
 _MOST_READ = 256 * 1024
 _HIGH = 64 * 1024
 _DONTWAIT = int(socket.MSG_DONTWAIT)
-_NOW = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+NOW = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+"""Flags of send(2)."""
 
 
 class Transport(asyncio.Transport):
@@ -72,9 +73,6 @@ class Transport(asyncio.Transport):
     def start(self, protocol: Any) -> None:
         """Connect it with a protocol, and read what is there already."""
         self._protocol = protocol
-        if not self.passed.is_unix:
-            with contextlib.suppress(OSError):  # EINVAL: the client has gone
-                self.passed.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         protocol.connection_made(self)
         try:
             self._first()
@@ -87,6 +85,8 @@ class Transport(asyncio.Transport):
 
     def _settle(self) -> None:
         self._fresh = False
+        if self._ending:
+            return
         try:
             self._watch(self._wanted)
         except OSError as error:  # ENOSPC, ENOMEM: see epoll_ctl(2)
@@ -103,7 +103,7 @@ class Transport(asyncio.Transport):
 
     def _ready(self, _: int, events: int) -> None:
         try:
-            if events & (_OUT | _BROKEN) and self._backlog:
+            if events & (_OUT | _BROKEN) and (self._backlog or self._full):
                 self._drain()
             if events & ~_OUT and self._wanted & _IN:
                 self._read()
@@ -154,8 +154,8 @@ class Transport(asyncio.Transport):
 
     # What goes
 
-    def write(self, data: Any) -> None:
-        """See `asyncio.WriteTransport`."""
+    def write(self, data: Any, flags: int = NOW) -> None:
+        """See `asyncio.WriteTransport`; with flags of send(2)."""
         if self._closing or not data:
             return
         if type(data) is not bytes:
@@ -163,7 +163,7 @@ class Transport(asyncio.Transport):
         self._wrote += len(data)
         if not self._backlog:
             try:
-                sent = self.passed.send(data, _NOW)
+                sent = self.passed.send(data, flags)
             except BlockingIOError:
                 sent = 0
             except OSError as error:
@@ -180,7 +180,7 @@ class Transport(asyncio.Transport):
 
     def _drain(self) -> None:
         try:
-            del self._backlog[: self.passed.send(self._backlog, _NOW)]
+            del self._backlog[: self.passed.send(self._backlog, NOW)]
         except BlockingIOError:
             return
         except OSError as error:
@@ -254,11 +254,17 @@ class Transport(asyncio.Transport):
         self._end(error)
 
     def _end(self, error: Exception | None) -> None:
-        if not self._ending:
-            self._ending = self._closing = True
-            self._backlog.clear()
-            self._watch(0)
+        if self._stop():
             self._poller.loop.call_soon(self._over, error)
+
+    def _stop(self) -> bool:
+        """Nothing is read and written any more; False if it was so before. `_over` has to follow."""
+        if self._ending:
+            return False
+        self._ending = self._closing = True
+        self._backlog.clear()
+        self._watch(0)
+        return True
 
     def _over(self, error: Exception | None) -> None:
         try:
@@ -278,9 +284,11 @@ class Transport(asyncio.Transport):
         self._protocol = protocol
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """See `asyncio.BaseTransport`: ``socket``, ``peername`` and ``sockname``."""
+        """See `asyncio.BaseTransport`: ``socket``, ``peername``, ``sockname`` and ``sslcontext``."""
         if name == "socket":
             return self.passed
+        if name == "sslcontext" and self.passed.tls_by_proxy:
+            return True  # in the place of a context: who asks wants to know whether the client speaks TLS
         ask = {"peername": self.passed.getpeername, "sockname": self.passed.getsockname}.get(name)
         if ask is None:
             return default

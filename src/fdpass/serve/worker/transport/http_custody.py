@@ -1,12 +1,11 @@
-"""`HttpCustody`: an HTTP connection in custody, as the transport of the engine's protocol.
+"""`HttpCustody`: the transport of `HttpProtocol` for a connection in custody.
 
-It reads into a buffer that the dispatcher has too, feeds one request at a time to the engine's protocol, sends
-what belongs together in one write, and keeps the slot true: `slots` says in which order, `recovery` what for.
+It reads into a buffer that the dispatcher has too, feeds one request at a time to the protocol, and keeps the slot
+true: `slots` says in which order, `recovery` what for.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from fdpass.serve.shared.slots import (
@@ -15,72 +14,73 @@ from fdpass.serve.shared.slots import (
     BUFFER,
     CALLED_BEFORE,
     CALLED_BY_METHOD,
+    CONTINUE,
     FINAL_BASE,
     FINAL_END,
     FLAGS,
+    POSITION,
     WRITTEN,
+    WROTE,
     Flag,
 )
+from fdpass.serve.worker.custody.buffers import Buffers
 from fdpass.serve.worker.custody.reader import NOWHERE, Reader
 from fdpass.serve.worker.custody.request_end import RequestEnd
 from fdpass.serve.worker.passed_socket import PassedSocket
-from fdpass.serve.worker.transport.coalescing import Coalescing
-from fdpass.serve.worker.transport.http_engine import HttpEngine
+from fdpass.serve.worker.poller import Poller
+from fdpass.serve.worker.transport.base import NOW, Transport
+from fdpass.serve.worker.transport.http import HttpTransport
 
 _CALLED, _OPAQUE, _CLOSING, _OVERFLOW = map(int, (Flag.CALLED, Flag.OPAQUE, Flag.CLOSING, Flag.OVERFLOW))
+_WRITING, _INTERIM = int(Flag.WRITING), int(Flag.INTERIM)
 
 
-class HttpCustody(Coalescing):
+class HttpCustody(HttpTransport):
     """A connection in custody.
 
     Args:
-        engine: Who serves it.
+        poller: Where the connection is watched.
         passed: Its socket. Given.
         words: Its slot.
+        buffers: Of this worker.
+        scratch: Where to read when no buffer is free.
 
     Attributes:
-        returned: It was given back to the dispatcher.
+        words: See above.
+        returned: The connection was given back to the dispatcher.
     """
 
     __slots__ = (
+        "_answered",
         "_begun",
-        "_border",
-        "_done",
-        "_ends_by_close",
-        "_engine",
         "_fed",
         "_held",
-        "_intake",
         "_leaving",
+        "_marks",
         "_paused",
-        "_responded",
-        "_sender",
+        "_reader",
+        "_request_end",
         "_upgraded",
         "returned",
+        "words",
     )
 
-    def __init__(self, engine: HttpEngine, passed: PassedSocket, words: memoryview) -> None:
-        super().__init__(engine.poller, passed, words)
-        self._engine = engine
-        self._intake = Reader(words, engine.buffers, engine.scratch, marks=self._marks)
-        self._border = RequestEnd()
-        self._fed: int = words[BASE]  # the position up to which the engine has been fed
+    def __init__(
+        self, poller: Poller, passed: PassedSocket, words: memoryview, buffers: Buffers, scratch: memoryview
+    ) -> None:
+        super().__init__(poller, passed)
+        self.words = words
+        self._wrote = words[WRITTEN] & POSITION
+        self._marks = passed.is_unix  # the kernel keeps no counters of it
+        self._reader = Reader(words, buffers, scratch, marks=self._marks)
+        self._request_end = RequestEnd()
+        self._fed: int = words[BASE]  # the position up to which the protocol was given bytes
         self._held = passed.read  # bytes behind the request in progress
-        self._begun = False  # bytes of a request are there
-        self._sender: Any = None  # the engine's `send`, from the application's call to the end of the response
-        self._ends_by_close = False  # the end of the response may be told by that of the connection alone
-        self._done = False  # its response is complete, but BASE does not say so yet
-        self._paused = False  # by the engine
-        self._upgraded = False  # another protocol has it
+        self._begun = False  # bytes of a request have come
+        self._answered = False  # its response is complete, but BASE does not say so yet
+        self._paused = False  # by the protocol
+        self._upgraded = False  # another protocol has the connection
         self._leaving = self.returned = False
-        self._responded: Any = None  # of the engine's protocol
-
-    def start(self, protocol: Any) -> None:
-        """Connect it with the engine's protocol, and go on with what was read of it, or is there to be read."""
-        protocol.app = self.call  # the application, called for this connection
-        self._responded = protocol.on_response_complete
-        protocol.on_response_complete = self._respond
-        super().start(protocol)
 
     def _first(self) -> None:
         (self._replay if self._held else self._read)()
@@ -92,15 +92,15 @@ class HttpCustody(Coalescing):
             super()._read()
             return
         try:
-            data = self._intake.receive(self.passed)
+            data = self._reader.receive(self.passed)
         except OSError as error:
             self._read_nothing()
             if not isinstance(error, BlockingIOError):
                 self._end(error)
             return
-        if self._begun or self._done:
+        if self._begun or self._answered:
             self._take(data)
-        elif self._border.is_whole(data):  # what `_feed` comes to, with less ado
+        elif self._request_end.is_whole(data):  # what `_feed` comes to, with less ado
             self._begun = True
             self._fed += len(data)
             self._protocol.data_received(data)
@@ -112,20 +112,20 @@ class HttpCustody(Coalescing):
 
     def _read_nothing(self) -> None:
         if self.idle:
-            self._intake.release()
+            self._reader.release()
             self.words[FLAGS] &= ~_OVERFLOW  # there may have been no buffer
 
     def _replay(self) -> None:
         """Bytes came with the connection: into a buffer with them, and on."""
         data, self._held = self._held, b""
-        self._intake.begin(data)
-        self._intake.read += len(data)
+        self._reader.begin(data)
+        self._reader.read += len(data)
         self._feed(data)
 
     def _take(self, data: bytes) -> None:
         if not data:
             self._eof()
-        elif self._held or (self._done and self._border.complete):
+        elif self._held or (self._answered and self._request_end.complete):
             self._hold(data)
             self.settle()
         else:
@@ -137,18 +137,18 @@ class HttpCustody(Coalescing):
         self.read_no_more()
 
     def _feed(self, data: bytes) -> None:
-        if self._begun and self._border.complete:
+        if self._begun and self._request_end.complete:
             self._hold(data)  # the next request: where this one's response ends is to be known first
             return
         self._begun = True
-        used = self._border.feed(data)
-        if self._border.opaque:
+        used = self._request_end.feed(data)
+        if self._request_end.opaque:
             self.words[FLAGS] |= _OPAQUE
         self._fed += used
         if used < len(data):
             self._hold(data[used:])
         self._protocol.data_received(data[:used])
-        if self._done:
+        if self._answered:
             self.settle()  # it was answered early: the rest of it may have come now
 
     def pause_reading(self) -> None:
@@ -162,89 +162,86 @@ class HttpCustody(Coalescing):
         if not self._held:
             super().resume_reading()
 
-    # The application
+    # The response
 
-    def call(self, scope: Any, receive: Any, send: Any) -> Any:
-        """The application, for an HTTP request on this connection."""
-        words, engine = self.words, self._engine
+    def called(self, scope: dict[str, Any]) -> None:
+        """See `Wire`."""
+        words = self.words
         about = {"attempt": words[ATTEMPT] % CALLED_BEFORE, "slot": self.passed.slot}
-        scope["extensions"] = {**scope.get("extensions", {}), "fdpass": about}
-        if self._done or not self._begun:  # the engine sees a request where `RequestEnd` saw none
-            self._border.opaque = True
+        scope["extensions"]["fdpass"] = about
+        if self._answered or not self._begun:  # the parser has found a request where `RequestEnd` found none
+            self._request_end.opaque = True
             words[FLAGS] |= _OPAQUE
-            if self._done:
+            if self._answered:
                 self._commit()
             self._begun = True
         words[FLAGS] |= CALLED_BY_METHOD.get(scope["method"], _CALLED)
-        self._sender = send
-        self._ends_by_close = scope["http_version"] == "1.0"
-        engine.tally.begun += 1
-        return engine.app(scope, receive, partial(self._say, send))
 
-    def _say(self, send: Any, message: Any) -> Any:
-        """What the application calls, and awaits: a response's head goes out with what follows."""
-        if send is self._sender:  # else it has ended: the engine says what it thinks of that
-            kind = message["type"]
-            if kind == "http.response.body":
-                self._holding = not message.get("more_body", False)
-            elif kind == "http.response.start":
-                self._holding = True
-                self._engine.flush_soon(self)
-        return send(message)
+    def write(self, data: Any, flags: int = NOW) -> None:
+        """See `asyncio.WriteTransport`; with flags of send(2)."""
+        if data is CONTINUE:
+            self.words[FLAGS] |= _INTERIM
+        if not self._marks:
+            Transport.write(self, data, flags)
+            return
+        self.words[FLAGS] |= _WRITING
+        Transport.write(self, data, flags)
+        if not self._backlog:
+            self._mark()
 
-    def close(self) -> None:
-        """See `asyncio.BaseTransport`."""
-        super().close()
-        if self._holding:  # mostly because of a response that ends in this instant; but it may have failed instead
-            self._engine.flush_soon(self)
+    def _mark(self) -> None:
+        """The kernel has all that was written to a Unix socket."""
+        self.words[WROTE] = self._wrote
+        self.words[FLAGS] &= ~_WRITING
 
-    def _respond(self) -> None:
-        """The engine has written the end of a response."""
-        self._answered()
-        if self._ending:
-            return  # the client has gone, or it was the engine's own answer, at whose end the connection ends
-        self._responded()
-        words, border, out = self.words, self._border, self._out
-        self._holding = False
-        if self._last:
+    def send_file(self, number: int, offset: int, count: int) -> int:
+        """See `Wire`."""
+        if self._marks:
+            self.words[FLAGS] |= _WRITING
+        sent = super().send_file(number, offset, count)
+        if self._marks and not self._backlog:
+            self._mark()
+        return sent
+
+    def announce(self, count: int, *, last: bool) -> None:
+        """See `Wire`."""
+        words = self.words
+        if last:
             words[FLAGS] |= _CLOSING
-        elif not border.complete:
+        elif not self._request_end.complete:
             words[FLAGS] |= _OPAQUE  # answered before it came to its end: the rest of it belongs to nobody else
-        data = b"".join(out)
         words[FINAL_BASE] = self._fed
-        words[FINAL_END] = self._wrote + len(data)
-        self._done = True
-        if data:
-            out.clear()
-            self._put(data)
-        if self._last:
-            self._close()
-        elif not (self._backlog or self._closing):
-            self._commit()
+        words[FINAL_END] = self._wrote + count
 
-    def _answered(self) -> None:
-        """The request is over, whatever its application does yet."""
-        if self._sender is not None:
-            self._sender = None
-            self._engine.tally.over += 1
+    def respond(self, data: bytes, *, last: bool) -> None:
+        """See `Wire`."""
+        if self._ending:
+            return  # the client has gone
+        self.announce(len(data), last=last)
+        self._answered = True
+        super().respond(data, last=last)
+        if not (last or self._backlog or self._closing):
+            self._commit()
 
     def _drained(self) -> None:
         super()._drained()
+        if self._marks:
+            self._mark()
         self.settle()
 
     def settle(self) -> None:
         """If the response has left the process, the request is over, and the next one may begin."""
-        if self._done and not (self._backlog or self._last or self._closing):
+        if self._answered and not (self._backlog or self._closing):
             self._commit()
 
     def _commit(self) -> None:
-        words, border, held = self.words, self._border, self._held
-        if border.opaque:
+        words, request_end, held = self.words, self._request_end, self._held
+        if request_end.opaque:
             words[WRITTEN] = self._wrote
             words[FINAL_END] = 0
             words[FLAGS] = _OPAQUE  # and no more CALLED
             words[ATTEMPT] = 0
-        elif border.complete:
+        elif request_end.complete:
             words[FINAL_BASE] = self._fed  # some of it may have come after its response
             # Bytes of the next request that found no buffer must not look as if there were none.
             words[FLAGS] = _OVERFLOW if held and not words[BUFFER] else 0
@@ -253,10 +250,10 @@ class HttpCustody(Coalescing):
             words[WRITTEN] = self._wrote
             words[FINAL_END] = 0
             if not held:
-                self._intake.release()
+                self._reader.release()
         else:
             return  # the rest of it has to come first
-        self._done = self._begun = False
+        self._answered = self._begun = False
         if held:
             self._poller.loop.call_soon(self._go_on)
         elif self._leaving:
@@ -275,25 +272,25 @@ class HttpCustody(Coalescing):
     @property
     def idle(self) -> bool:
         """Nothing is in progress, and nothing has come of a next request."""
-        return not (self._begun or self._done or self._held or self._last)
+        return not (self._begun or self._answered or self._held or self._closing)
 
     @property
     def quiet(self) -> bool:
         """See `Transport.quiet`."""
-        return not (self._backlog or self._held or self._sender)
+        return not (self._backlog or self._held)
 
     def leave(self) -> None:
-        """Give it back as soon as it is idle."""
+        """See `Wire`."""
         self._leaving = True
         if self.idle and not self._closing:
             self._give_back()
 
     def _give_back(self) -> None:
         """Let go of it without ending it: the dispatcher has it, and what comes now waits in the kernel."""
-        if self._border.opaque:
+        if self._request_end.opaque:
             self._protocol.shutdown()  # nobody else could go on with it
         else:
-            self._intake.release()
+            self._reader.release()
             self.returned = self.passed.returned = True
             self.passed.read = b""
             self._end(None)
@@ -301,24 +298,18 @@ class HttpCustody(Coalescing):
     def set_protocol(self, protocol: Any) -> None:
         """See `asyncio.BaseTransport`: another protocol takes over (WebSocket), and has it for itself."""
         self.words[FLAGS] |= _OPAQUE
-        self.flush()
         self._upgraded = True
         super().set_protocol(protocol)
         self._let_go()
 
     def _over(self, error: Exception | None) -> None:
-        if self._sender is not None and self._ends_by_close and self._wrote != self.words[WRITTEN]:
-            self.passed.reset()  # the response has failed, and what is out of it would pass for the whole
-        elif not self.returned:
+        if not self.returned:
             self.passed.shut_down()
-        self._done = False
         self._let_go()
         super()._over(error)
-        self._responded = None  # which refers to this
 
     def _let_go(self) -> None:
         """The slot may be another connection's soon, or nobody's, and the application of this one goes on."""
-        self._answered()
-        self._intake.forget()
+        self._answered = False
+        self._reader.forget()
         self.words = NOWHERE
-        self._engine.ended(self)

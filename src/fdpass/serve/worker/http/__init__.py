@@ -1,0 +1,1 @@
+"""HTTP/1.1 for ASGI applications: a protocol for each connection, an exchange for each request."""

@@ -1,0 +1,320 @@
+"""`Exchange`: one request and its response, as an ASGI application has them: scope, ``receive``, ``send``.
+
+The head of a response waits for the first part of its body, and goes out with it in one write: between two writes a
+worker could die, and a response would have begun. It waits for some milliseconds at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from typing import Any, Protocol
+
+from fdpass.serve.shared.slots import CONTINUE
+from fdpass.serve.worker.http.response import (
+    CHUNKED,
+    CLOSE,
+    LENGTH,
+    NONE,
+    early_hints,
+    head_of,
+    trailers,
+    with_length,
+)
+from fdpass.serve.worker.http.wire import HttpEngine, Wire
+
+log = logging.getLogger("fdpass.serve")
+_BODY_SENT = NONE + 1  # a framing: the body is sent, or is being sent by somebody else
+_FILE_PART = 1 << 20  # bytes that one sendfile(2) is asked for: the loop has other connections too
+_SERVER_ERROR = b"Internal Server Error"
+_SERVER_ERROR_HEADERS = (
+    (b"content-type", b"text/plain; charset=utf-8"),
+    (b"content-length", b"%d" % len(_SERVER_ERROR)),
+    (b"connection", b"close"),
+)
+
+
+class Connection(Protocol):
+    """What an exchange needs of the protocol of its connection.
+
+    Attributes:
+        wire: The transport.
+        engine: The engine.
+        full: The client is slow: nothing is sent until this is set. None: the client is not.
+    """
+
+    wire: Wire
+    engine: HttpEngine
+    full: asyncio.Event | None
+
+    def resume_reading(self) -> None:
+        """The application wants more of the request's body."""
+
+    def responded(self, exchange: Exchange) -> None:
+        """The response is complete."""
+
+    def over(self, exchange: Exchange) -> None:
+        """The application has returned."""
+
+
+class Exchange:
+    """One request and its response.
+
+    Args:
+        connection: The protocol of its connection.
+        scope: As in ASGI.
+        closes: The connection ends with the response.
+        old: The client speaks HTTP/1.0, which has no chunks.
+        expects: The client waits for ``100 Continue`` before it sends the body.
+
+    Attributes:
+        scope: See above.
+        method: Of the request.
+        closes: See above; the response's headers may ask for it too.
+        body: What has come of the request's body, and was not received by the application yet.
+        whole: The request has come to its end.
+        started: The application has begun a response.
+        complete: The response is complete.
+        lost: The client has gone.
+        task: Which the application runs in.
+    """
+
+    __slots__ = (
+        "_changed",
+        "_connection",
+        "_end_received",
+        "_expects",
+        "_framing",
+        "_head",
+        "_left",
+        "_old",
+        "_trailers",
+        "_trailing",
+        "body",
+        "closes",
+        "complete",
+        "lost",
+        "method",
+        "scope",
+        "started",
+        "task",
+        "whole",
+    )
+
+    def __init__(
+        self, connection: Connection, scope: dict[str, Any], *, closes: bool, old: bool, expects: bool
+    ) -> None:
+        self._connection = connection
+        self._old = old
+        self._expects = expects
+        self.scope = scope
+        self.method: str = scope["method"]
+        self.closes = closes
+        self.body = b""
+        self.whole = self.started = self.complete = self.lost = False
+        self.task: asyncio.Task[None] | None = None
+        self._changed: asyncio.Event | None = None  # there is something new for `receive`
+        self._end_received = False  # by the application: of the request's body
+        self._head = b""  # of the response, while it waits for the body
+        self._framing = self._left = 0  # of the response; with Content-Length, how much of the body is to come
+        self._trailers = False  # the application has promised some
+        self._trailing: list[Any] = []
+
+    @property
+    def is_plain(self) -> bool:
+        """The request is whole, has no body, and the client expects nothing before the response."""
+        return self.whole and not (self.body or self._expects)
+
+    async def run(self, app: Any) -> None:
+        """Call the application. If it fails this is logged, and the client sees that its response is not whole."""
+        try:
+            result = await app(self.scope, self.receive, self.send)
+        except BaseException:
+            log.exception("the application failed: %s %s", self.method, self.scope["path"])
+            self._fail()
+        else:
+            if result is not None:
+                log.error("the application returned %r, not None", result)
+                self._connection.wire.close()
+            elif not (self.complete or self.lost):
+                rest = "completing its" if self.started else "starting a"
+                log.error(
+                    "the application returned without %s response: %s %s", rest, self.method, self.scope["path"]
+                )
+                self._fail()
+        finally:
+            self._connection.over(self)
+
+    def _fail(self) -> None:
+        """Tell the client that there is no response, or no whole one."""
+        if self.lost:
+            return
+        if self.complete:
+            self._connection.wire.close()
+        elif self.started:
+            self.cut()
+        else:
+            self._start({"status": 500, "headers": _SERVER_ERROR_HEADERS})
+            self._send_body(_SERVER_ERROR, more=False)
+
+    def cut(self) -> None:
+        """End a response that has started, so that the client sees that it is not whole."""
+        self.flush()
+        self._connection.wire.cut(reset=self._framing == CLOSE)
+
+    # The request
+
+    async def receive(self) -> dict[str, Any]:
+        """See the ASGI specification: what comes next of the request's body, or that the client has gone."""
+        if self._expects and not self.started:
+            self._connection.wire.write(CONTINUE)
+        self._expects = False
+        while not (self.body or self.lost or self.complete or (self.whole and not self._end_received)):
+            self._connection.resume_reading()
+            changed = self._changed
+            if changed is None:
+                changed = self._changed = asyncio.Event()
+            changed.clear()
+            await changed.wait()
+        if self.lost or self.complete:
+            return {"type": "http.disconnect"}
+        body, self.body = self.body, b""
+        self._end_received = self.whole
+        return {"type": "http.request", "body": body, "more_body": not self.whole}
+
+    def wake(self) -> None:
+        """Something has changed that `receive` waits for."""
+        if self._changed is not None:
+            self._changed.set()
+
+    # The response
+
+    async def send(self, message: Any) -> None:
+        """See the ASGI specification. If the client is slow this waits; if it has gone, nothing happens.
+
+        Raises:
+            RuntimeError: The message is not the one that has to come next, or something in it cannot be sent.
+        """
+        if self._connection.full is not None:
+            await self._connection.full.wait()
+        if self.lost:
+            return
+        kind = message["type"]
+        if kind == "http.response.start" and not self.started:
+            self._start(message)
+            self._connection.engine.flush_soon(self)
+        elif kind == "http.response.body" and self.started and not self.complete:
+            self._send_body(message.get("body", b""), more=message.get("more_body", False))
+        else:
+            await self._send_other(kind, message)
+
+    def _start(self, message: Any) -> None:
+        self._head, self._framing, self._left, self.closes = head_of(
+            message["status"],
+            message.get("headers", ()),
+            self._connection.engine.date,
+            to_head=self.method == "HEAD",
+            old=self._old,
+            closes=self.closes,
+        )
+        self._trailers = message.get("trailers", False)
+        self.started = True
+
+    def flush(self) -> None:
+        """Send the head, if it still waits for the body."""
+        if self._head and not self.lost:
+            head, self._head = self._head, b""
+            self._connection.wire.write(head)
+
+    def _send_body(self, body: Any, *, more: bool) -> None:
+        if type(body) is not bytes:
+            body = bytes(memoryview(body))
+        framing = self._framing
+        if framing == LENGTH:
+            left = self._left - len(body)
+            if left < 0:
+                raise RuntimeError(f"the body of the response is longer than its Content-Length, by {-left} bytes")
+            if left and not more:
+                raise RuntimeError(f"the body of the response is shorter than its Content-Length, by {left} bytes")
+            self._left = left
+        elif framing == CHUNKED:
+            if body:
+                body = b"%x\r\n%b\r\n" % (len(body), body)
+            if not (more or self._trailers):
+                body += b"0\r\n\r\n"
+        elif framing == CLOSE:
+            if self._head and not more:
+                self._head = with_length(self._head, len(body))
+        elif framing == NONE:
+            body = b""
+        else:
+            raise RuntimeError("a part of the response's body was sent behind its end")
+        data = self._head + body if self._head else body
+        self._head = b""
+        if more:
+            self._connection.wire.write(data)
+        elif self._trailers and framing == CHUNKED:
+            self._framing = _BODY_SENT
+            self._connection.wire.write(data)
+        else:
+            self._complete(data)
+
+    def _complete(self, data: bytes) -> None:
+        """Send the rest of the response."""
+        self.complete = True
+        self.wake()
+        self._connection.wire.respond(data, last=self.closes)
+        self._connection.responded(self)
+
+    async def _send_other(self, kind: str, message: Any) -> None:
+        """Send what few responses have."""
+        if kind == "http.response.early_hint" and not self.started:
+            if not self._old:
+                self._connection.wire.write(early_hints(message["links"]))
+        elif kind == "http.response.pathsend" and self.started and self._framing <= NONE and not self.complete:
+            await self._send_file(message["path"])
+        elif (
+            kind == "http.response.trailers" and self._trailers and (self.complete or self._framing == _BODY_SENT)
+        ):
+            if not self.complete:
+                self._trailing += list(message.get("headers", ()))
+                if not message.get("more_trailers", False):
+                    self._complete(trailers(self._trailing))
+        elif self.complete:
+            raise RuntimeError(f"the application sent {kind!r} behind the end of its response")
+        else:
+            due = "http.response.body" if self.started else "http.response.start"
+            raise RuntimeError(f"the application sent {kind!r} where {due!r} has to come")
+
+    async def _send_file(self, path: str) -> None:
+        """Send a file as the whole body."""
+        wire, framing = self._connection.wire, self._framing
+        with open(path, "rb", buffering=0) as file:  # noqa: ASYNC230 - as sendfile(2) below: local files are quick
+            count = os.fstat(file.fileno()).st_size
+            head, tail = self._file_frame(count)
+            if framing == NONE:
+                count = 0
+            self._framing = _BODY_SENT
+            wire.announce(len(head) + count + len(tail), last=self.closes)
+            wire.write(head)
+            offset = 0
+            while offset < count:
+                offset += wire.send_file(file.fileno(), offset, min(count - offset, _FILE_PART))
+                await asyncio.sleep(0)
+                if self._connection.full is not None:
+                    await self._connection.full.wait()
+                if self.lost:
+                    return
+            self._complete(tail)
+
+    def _file_frame(self, count: int) -> tuple[bytes, bytes]:
+        """What is sent before and behind a file that is the whole body."""
+        if self._framing == LENGTH and count != self._left:
+            raise RuntimeError(f"the file has {count} bytes, but {self._left} of the Content-Length are left")
+        head, self._head = self._head, b""
+        if self._framing == CLOSE and head:
+            head = with_length(head, count)
+        if self._framing != CHUNKED:
+            return head, b""
+        return (head + b"%x\r\n" % count, b"\r\n0\r\n\r\n") if count else (head, b"0\r\n\r\n")

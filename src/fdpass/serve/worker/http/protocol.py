@@ -1,0 +1,326 @@
+"""`HttpProtocol`: HTTP/1.1 on one connection, from bytes to calls of the application.
+
+Requests are answered one at a time, in the order in which they came. The application is called once all that has
+come of a request was parsed, so that it mostly finds the whole of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import Any
+
+from fdpass.serve.worker.http.exchange import Exchange
+from fdpass.serve.worker.http.parser import Parser, ParserError
+from fdpass.serve.worker.http.request import Headers, split
+from fdpass.serve.worker.http.response import refusal
+from fdpass.serve.worker.http.wire import HttpEngine, Wire
+from fdpass.serve.worker.passed_socket import PassedSocket, unread
+
+log = logging.getLogger("fdpass.serve")
+_BODY_MAX = 64 * 1024  # bytes of a body that wait for the application, before the client has to
+_EXTENSIONS: dict[str, Any] = {
+    "http.response.early_hint": {},
+    "http.response.pathsend": {},
+    "http.response.trailers": {},
+}
+
+
+class HttpProtocol(asyncio.Protocol):
+    """The protocol of one connection.
+
+    Args:
+        engine: Who serves it.
+        passed: Its socket. Lent.
+
+    Attributes:
+        engine: See above.
+        wire: Its transport, once there is one.
+        full: See `fdpass.serve.worker.http.exchange.Connection`.
+    """
+
+    __slots__ = (
+        "_client",
+        "_current",
+        "_fresh",
+        "_incoming",
+        "_leaves",
+        "_parser",
+        "_passed",
+        "_paused",
+        "_queue",
+        "_refuses",
+        "_scheme",
+        "_server",
+        "engine",
+        "full",
+        "wire",
+    )
+
+    wire: Wire
+
+    def __init__(self, engine: HttpEngine, passed: PassedSocket) -> None:
+        self.engine = engine
+        self.full: asyncio.Event | None = None
+        self._passed = passed
+        self._parser: Parser | None = None  # until the first request that is not known
+        self._current: Exchange | None = None  # whose response is due, or was the last
+        self._incoming: Exchange | None = None  # whose request is read, or was the last
+        self._fresh: Exchange | None = None  # for which the application is called when all that came was parsed
+        self._queue: deque[Exchange] | None = None  # whose responses are due after the current one
+        self._paused = False
+        self._refuses = False  # behind the requests in progress came what is none
+        self._leaves = False  # the connection ends with the next response
+
+    # The connection
+
+    def connection_made(self, transport: Any) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self.wire = transport
+        passed, engine = self._passed, self.engine
+        try:
+            client = passed.getpeername()
+        except OSError:  # the client has gone
+            client = None
+        self._client = (str(client[0]), int(client[1])) if isinstance(client, tuple) else None
+        self._scheme = "https" if passed.tls_by_proxy or transport.get_extra_info("sslcontext") else "http"
+        self._server = engine.server or address_of(passed)
+        engine.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the application learns that it is lost
+        """See `asyncio.BaseProtocol`."""
+        self.engine.connections.discard(self)
+        self.engine.idle.discard(self)
+        for exchange in (self._current, *(self._queue or ())):
+            if exchange is not None and not exchange.complete:
+                exchange.lost = True
+                exchange.wake()
+        self.resume_writing()
+        if self._parser is not None:
+            self._parser.forget()
+        self._queue = self._incoming = self._current = None  # they refer to this
+
+    def eof_received(self) -> None:
+        """See `asyncio.Protocol`: the connection ends."""
+
+    def pause_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
+        if self.full is None:
+            self.full = asyncio.Event()
+
+    def resume_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
+        if self.full is not None:
+            self.full.set()
+            self.full = None
+
+    def resume_reading(self) -> None:
+        """What comes is wanted again."""
+        if self._paused:
+            self._paused = False
+            self.wire.resume_reading()
+
+    def _pause_reading(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self.wire.pause_reading()
+
+    # What comes
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        engine, current = self.engine, self._current
+        engine.idle.discard(self)
+        parser = self._parser
+        if current is None or current.complete:
+            known = engine.known.find(data)
+            if known is not None and (parser is None or not (parser.partial or parser.stopped)):
+                method, target, headers, closes = known
+                scope = self._scope(method, "1.1", target, headers)
+                exchange = Exchange(self, scope, closes=closes or self._leaves, old=False, expects=False)
+                exchange.whole = True
+                self._incoming = self._current = exchange
+                self._start(exchange)
+                return
+        if parser is None:
+            parser = self._parser = Parser(self)
+        from_start = not parser.partial
+        try:
+            parser.feed(data)
+        except ParserError:
+            log.warning("a client sent what is not HTTP/1.1, and gets a 400")
+            parser.stopped = True
+            self._refuse()
+        fresh, self._fresh = self._fresh, None
+        if fresh is not None:
+            if from_start and fresh.is_plain and not self._leaves:
+                engine.known.add(data, fresh.scope["headers"], closes=fresh.closes)
+            self._start(fresh)
+
+    def _start(self, exchange: Exchange) -> None:
+        self.wire.called(exchange.scope)
+        self.engine.count.begun += 1
+        self.engine.start_exchange(exchange)
+
+    def _scope(self, method: str, version: str, target: bytes, headers: Headers) -> dict[str, Any]:
+        path, raw, query = split(target)
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": version,
+            "server": self._server,
+            "client": self._client,
+            "scheme": self._scheme,
+            "method": method,
+            "root_path": "",
+            "path": path,
+            "raw_path": raw,
+            "query_string": query,
+            "headers": headers,
+            "state": self.engine.state.copy(),
+            "extensions": _EXTENSIONS.copy(),
+        }
+
+    # What is refused
+
+    def _refuse(self) -> None:
+        """What comes is no request: say so when the requests before it are answered. Nothing behind it is read."""
+        broken = self._incoming
+        if broken is not None and not broken.whole:  # its body is not one
+            if broken is self._fresh:
+                self._fresh = self._current = None
+            elif broken is not self._current:
+                assert self._queue is not None
+                self._queue.remove(broken)
+            elif broken.started:
+                broken.cut()
+                return
+            else:
+                self._send_refusal()
+                return
+        if self._current is not None and not self._current.complete:
+            self._refuses = True
+        else:
+            self._send_refusal()
+
+    def _send_refusal(self) -> None:
+        self.wire.write(refusal(self.engine.date, b"Invalid HTTP request received."))
+        self.wire.close()
+
+    # What the parser finds
+
+    def head_parsed(
+        self, method: str, version: str, target: bytes, headers: Headers, *, keeps: bool, expects: bool
+    ) -> None:
+        """See `fdpass.serve.worker.http.parser.Requests`."""
+        old = version == "1.0"
+        exchange = self._incoming = Exchange(
+            self,
+            self._scope(method, version, target, headers),
+            closes=old or self._leaves or not keeps,
+            old=old and not self._passed.is_unix,
+            expects=expects,
+        )
+        if not self.is_busy:
+            self._fresh = self._current = exchange
+            return
+        if self._queue is None:
+            self._queue = deque()
+        self._queue.append(exchange)
+        self._pause_reading()
+
+    def body_parsed(self, body: bytes) -> None:
+        """See `fdpass.serve.worker.http.parser.Requests`."""
+        exchange = self._incoming
+        if exchange is not None and not exchange.complete:
+            exchange.body += body
+            if len(exchange.body) > _BODY_MAX:
+                self._pause_reading()
+            exchange.wake()
+
+    def end_parsed(self) -> None:
+        """See `fdpass.serve.worker.http.parser.Requests`."""
+        exchange = self._incoming
+        if exchange is not None:
+            exchange.whole = True
+            exchange.wake()
+            if exchange.complete:
+                self.engine.idle.add(self)
+
+    def websocket_parsed(self, handshake: bytes) -> bool:
+        """See `fdpass.serve.worker.http.parser.Requests`."""
+        make, wire = self.engine.websocket, self.wire
+        if make is None or self.is_busy:
+            return False
+        self.connection_lost(None)
+        protocol = make()
+        protocol.connection_made(wire)
+        wire.set_protocol(protocol)
+        protocol.data_received(handshake)
+        return True
+
+    # What an exchange tells
+
+    def responded(self, exchange: Exchange) -> None:  # noqa: ARG002 - it is the current one
+        """See `fdpass.serve.worker.http.exchange.Connection`."""
+        engine = self.engine
+        engine.count.over += 1
+        if self.wire.is_closing():
+            return
+        if self._queue:
+            self._current = self._queue.popleft()
+            self._start(self._current)
+        elif self._refuses:
+            self._send_refusal()
+            return
+        else:
+            engine.idle.add(self)
+        if self._paused and not self._queue:
+            self.resume_reading()
+
+    def over(self, exchange: Exchange) -> None:
+        """See `fdpass.serve.worker.http.exchange.Connection`."""
+        self.engine.exchanges.discard(exchange)
+        exchange.task = None
+        if not exchange.complete:
+            self.engine.count.over += 1
+
+    # Its end
+
+    @property
+    def is_busy(self) -> bool:
+        """A response is due."""
+        return self._current is not None and not self._current.complete
+
+    def is_unread(self) -> bool:
+        """Whether bytes of the client wait to be read, or to be the rest of a request."""
+        partial = self._parser is not None and self._parser.partial
+        return partial or not self.wire.quiet or unread(self._passed.fileno()) > 0
+
+    def shutdown(self) -> None:
+        """End the connection as soon as it is idle; a request that has come is answered first. May be repeated."""
+        self._leaves = True
+        if self.is_busy:
+            assert self._current is not None
+            (self._queue[-1] if self._queue else self._current).closes = True
+        elif not (self.wire.is_closing() or self.is_unread()):
+            self.wire.close()
+
+    def expire(self) -> None:
+        """The connection was idle for too long: end it, unless a request has come in this moment."""
+        if self.wire.is_closing():
+            return
+        if self.is_unread():
+            self.engine.idle.add(self)
+        else:
+            self.wire.close()
+
+
+def address_of(passed: PassedSocket) -> tuple[str, int | None] | None:
+    """The address at which a connection came in."""
+    try:
+        name = passed.getsockname()
+    except OSError:  # the client has gone
+        return None
+    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else (name, None)

@@ -1,0 +1,118 @@
+"""`Wire`: what HTTP needs of the transport of a connection; and `HttpEngine`: what it needs of the engine.
+
+There are three transports: for a connection in custody, for one that is not, and for TLS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from fdpass.serve.worker.http.request import KnownHeaders
+from fdpass.serve.worker.idle_timer import IdleTimer
+from fdpass.serve.worker.passed_socket import PassedSocket
+from fdpass.serve.worker.request_count import RequestCount
+
+Address = tuple[str, int | None]
+
+
+class Wire(Protocol):
+    """A transport, besides what asyncio's protocols need of one.
+
+    Attributes:
+        passed: The connection.
+    """
+
+    passed: PassedSocket
+
+    def called(self, scope: dict[str, Any]) -> None:
+        """The application is called next, with this scope; in custody it gets ``extensions["fdpass"]``."""
+
+    def write(self, data: bytes) -> None:
+        """Send a part of a response that is not its last."""
+
+    def announce(self, count: int, *, last: bool) -> None:
+        """The next ``count`` bytes end a response; if ``last``, the connection ends with it."""
+
+    def send_file(self, number: int, offset: int, count: int) -> int:
+        """Send up to so many bytes of an open file.
+
+        Returns:
+            How many were sent; 0 if the client has to read first, and the protocol was told to pause.
+
+        Raises:
+            EOFError: The file ends at ``offset``.
+        """
+
+    def respond(self, data: bytes, *, last: bool) -> None:
+        """Send the end of a response; if ``last``, the connection ends with it."""
+
+    def cut(self, *, reset: bool) -> None:
+        """A response has failed after its start: end the connection.
+
+        Args:
+            reset: The client would take an ordinary end of the connection for the end of the response.
+        """
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing waits here: neither to be sent, nor to be served."""
+
+    def leave(self) -> None:
+        """The worker retires: end the connection, or give it back, as soon as it is idle."""
+
+    def pause_reading(self) -> None:
+        """See `asyncio.ReadTransport`."""
+
+    def resume_reading(self) -> None:
+        """See `asyncio.ReadTransport`."""
+
+    def close(self) -> None:
+        """See `asyncio.BaseTransport`."""
+
+    def is_closing(self) -> bool:
+        """See `asyncio.BaseTransport`."""
+        raise NotImplementedError
+
+    def get_extra_info(self, name: str) -> Any:
+        """See `asyncio.BaseTransport`."""
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """See `asyncio.BaseTransport`."""
+
+
+class HttpEngine(Protocol):
+    """The engine, for the protocols of its connections.
+
+    Attributes:
+        app: The application.
+        loop: The running loop.
+        count: Of the requests of this worker.
+        known: The headers of requests that this worker has seen.
+        date: The Date header, as it is sent; renewed each second.
+        state: What the application's lifespan has left for its requests; each gets a copy.
+        server: The address at which the server listens, if there is only one; else each connection is asked.
+        connections: Those that have no other protocol yet.
+        exchanges: Those whose application has not returned yet.
+        idle: Connections that wait for their next request.
+        websocket: Makes the protocol of a WebSocket; None if there is none.
+    """
+
+    app: Any
+    loop: asyncio.AbstractEventLoop
+    count: RequestCount
+    known: KnownHeaders
+    date: bytes
+    state: dict[str, Any]
+    server: Address | None
+    connections: set[Any]
+    exchanges: set[Any]
+    idle: IdleTimer
+    websocket: Callable[[], Any] | None
+
+    def flush_soon(self, exchange: Any) -> None:
+        """Call `Exchange.flush` within some milliseconds."""
+
+    def start_exchange(self, exchange: Any) -> None:
+        """Run an exchange in a task of its own."""

@@ -1,0 +1,55 @@
+"""`IdleTimer`: ends things that were idle for too long. One timer of the loop serves all of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable
+from typing import Any
+
+_LATE = 0.1  # seconds that a thing may stay longer, so that many are ended in one go
+
+
+class IdleTimer:
+    """What is idle, and since when.
+
+    Args:
+        loop: The running loop.
+        seconds: How long a thing may be idle.
+        end: Called with a thing that was idle for that long, and that is forgotten here. May call `add`.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, end: Callable[[Any], None]) -> None:
+        self._loop = loop
+        self._time = loop.time
+        self._seconds = seconds
+        self._end = end
+        self._since: dict[Hashable, float] = {}  # the first to come is first
+        self._armed = False
+
+    def add(self, thing: Hashable) -> None:
+        """The thing is idle from now on."""
+        self._since[thing] = self._time()
+        if not self._armed:
+            self._armed = True
+            self._loop.call_later(self._seconds + _LATE, self._expire)
+
+    def discard(self, thing: Hashable) -> None:
+        """The thing is not idle any more, or it has ended."""
+        self._since.pop(thing, None)
+
+    def take_all(self) -> list[Any]:
+        """All things, which are forgotten here."""
+        things = list(self._since)
+        self._since.clear()
+        return things
+
+    def _expire(self) -> None:
+        self._armed = False
+        last = self._time() - self._seconds
+        for thing, since in list(self._since.items()):
+            if since > last:
+                self._armed = True
+                self._loop.call_at(since + self._seconds + _LATE, self._expire)
+                return
+            if self._since.pop(thing, None) is not None:  # else one before it has ended this
+                self._end(thing)

@@ -1,0 +1,76 @@
+"""`HttpTransport`: the transport of `HttpProtocol` for a connection that is not in custody, and not TLS."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from typing import Any
+
+from fdpass.serve.worker.transport.base import NOW, Transport
+
+_OUT = select.EPOLLOUT
+_MORE_COMES = NOW | int(socket.MSG_MORE)
+
+
+class HttpTransport(Transport):
+    """See `fdpass.serve.worker.http.wire.Wire`."""
+
+    __slots__ = ()
+
+    def called(self, scope: dict[str, Any]) -> None:
+        """See `Wire`."""
+
+    def announce(self, count: int, *, last: bool) -> None:
+        """See `Wire`."""
+
+    def respond(self, data: bytes, *, last: bool) -> None:
+        """See `Wire`. If the connection ends, the data and its end are one packet."""
+        if not last:
+            self.write(data)
+            return
+        self.write(data, _MORE_COMES)
+        if self._backlog:
+            self.close()
+        elif self._stop():
+            self.passed.shut_down()  # at once: for this the kernel holds the data back, for 200 ms at most
+            self._over(None)
+
+    def send_file(self, number: int, offset: int, count: int) -> int:
+        """See `Wire`."""
+        if self._closing:
+            return 0
+        if self._backlog:
+            self._wait_for_client()
+            return 0
+        self.passed.setblocking(False)  # sendfile(2) knows no MSG_DONTWAIT
+        try:
+            sent = os.sendfile(self._number, number, offset, count)
+        except BlockingIOError:
+            self._wait_for_client()
+            return 0
+        except OSError as error:
+            self._end(error)
+            return 0
+        if not sent:
+            raise EOFError("the file became shorter while it was sent")
+        self._wrote += sent
+        return sent
+
+    def _wait_for_client(self) -> None:
+        self._watch(self._wanted | _OUT)
+        if not self._full:
+            self._full = True
+            self._protocol.pause_writing()
+
+    def cut(self, *, reset: bool) -> None:
+        """See `Wire`."""
+        if reset:
+            self.passed.reset()
+            self._end(None)
+        else:
+            self.close()
+
+    def leave(self) -> None:
+        """See `Wire`."""
+        self._protocol.shutdown()

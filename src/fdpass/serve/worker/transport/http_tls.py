@@ -1,0 +1,69 @@
+"""`TlsTransport`: the transport of `HttpProtocol` for TLS: the loop's transport, and what HTTP needs besides."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from fdpass.serve.worker.passed_socket import PassedSocket
+
+_PART = 64 * 1024  # bytes of a file that are read at a time
+
+
+class TlsTransport:
+    """See `fdpass.serve.worker.http.wire.Wire`.
+
+    Args:
+        inner: The loop's transport.
+        passed: The connection. Lent.
+
+    Attributes:
+        passed: See above.
+        quiet: Nothing waits here: the loop's transport ends in its own time.
+    """
+
+    quiet = True
+
+    def __init__(self, inner: Any, passed: PassedSocket) -> None:
+        self._inner = inner
+        self.passed = passed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """See `asyncio.BaseTransport`."""
+        if name == "peername" and self.passed.client is not None:
+            return self.passed.client
+        return self._inner.get_extra_info(name, default)
+
+    def called(self, scope: dict[str, Any]) -> None:
+        """See `Wire`."""
+
+    def announce(self, count: int, *, last: bool) -> None:
+        """See `Wire`."""
+
+    def respond(self, data: bytes, *, last: bool) -> None:
+        """See `Wire`."""
+        self._inner.write(data)
+        if last:
+            self._inner.close()
+
+    def send_file(self, number: int, offset: int, count: int) -> int:
+        """See `Wire`."""
+        data = os.pread(number, min(count, _PART), offset)
+        if not data:
+            raise EOFError("the file became shorter while it was sent")
+        self._inner.write(data)
+        return len(data)
+
+    def cut(self, *, reset: bool) -> None:
+        """See `Wire`. Without a close_notify, the client knows that the end is not meant: RFC 8446, 6.1."""
+        if reset:
+            self._inner.abort()
+        else:
+            self._inner.close()
+
+    def leave(self) -> None:
+        """See `Wire`."""
+        self._inner.get_protocol().shutdown()
