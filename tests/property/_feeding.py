@@ -4,7 +4,7 @@ from enum import Enum
 
 from fdpass.serve.worker.custody.request_end import RequestEnd
 
-from ._parsers import H11, Httptools
+from ._parsers import H11, Ours
 from ._streams import pieces
 
 
@@ -146,7 +146,7 @@ def check(data, cuts, answers):
     if (cut := borders(data, cuts)) != whole:
         raise Disagreement(f"cut at {cuts}, requests end at {cut}, else at {whole}")
     claims, opaque = whole
-    for make in (Httptools, H11):
+    for make in (Ours, H11):
         feeding = Feeding(make(), answers).run(data, cuts)
         if feeding.claims != claims[: len(feeding.claims)]:
             raise Disagreement(f"fed as HttpCustody does, requests end at {feeding.claims}, else at {claims}")
@@ -163,7 +163,7 @@ def check(data, cuts, answers):
 
 def ends_by_httptools(data):
     """Where requests end for it, exactly: it is fed byte by byte."""
-    parser = Httptools()
+    parser = Ours()
     for position in range(len(data)):
         parser.feed(data[position : position + 1])
         if parser.over:

@@ -1,4 +1,4 @@
-"""The two parsers that workers run, fed and asked as uvicorn does it.
+"""The parser that workers run, and h11 for a second opinion, fed and asked as `HttpProtocol` does it.
 
 Attributes of each:
     called: How many requests the application was called for.
@@ -10,7 +10,9 @@ Attributes of each:
 """
 
 import h11
-import httptools
+
+from fdpass.serve.worker.http.parser import Parser as HttpParser
+from fdpass.serve.worker.http.parser import ParserError
 
 ANSWER = (h11.Response(status_code=404, headers=[(b"content-length", b"0")]), h11.EndOfMessage())
 
@@ -30,59 +32,46 @@ class Parser:
         """The application has answered the oldest request that it was called for."""
 
 
-class Httptools(Parser):
+class Ours(Parser):
+    """`fdpass.serve.worker.http.parser`, around httptools."""
+
     name = "httptools"
 
     def __init__(self):
         super().__init__()
-        self._begun = 0
         self._last = False
-        self._parser = httptools.HttpRequestParser(self)
-        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._parser = HttpParser(self)
 
     @property
     def waits(self):
         """It has a part of a request."""
-        return self._begun > self.ended
+        return self._parser.partial
 
     def _feed(self, data):
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self.over = self.taken = self._for_websocket  # else: what came behind it in these data is lost
-        except httptools.HttpParserError:
+            self._parser.feed(data)
+        except ParserError:
             self.over = True
+        else:
+            self.over |= self._parser.stopped
 
-    def on_message_begin(self):
-        self._begun += 1
-        self._url, self._connection, self._upgrade = b"", b"", b""
+    def head_parsed(self, method, version, target, headers, *, keeps, expects):
+        target.partition(b"?")[0].decode("ascii")  # what fails here ends in 400
+        self.called += 1
+        self._last = version == "1.0" or not keeps
 
-    def on_url(self, url):
-        self._url += url
+    def body_parsed(self, body):
+        pass
 
-    def on_header(self, name, value):
-        name = name.lower()
-        if name == b"connection":
-            self._connection = value.lower()
-        elif name == b"upgrade":
-            self._upgrade = value.lower()
-
-    @property
-    def _for_websocket(self):
-        tokens = [each.strip() for each in self._connection.split(b",")]
-        return self._upgrade == b"websocket" and b"upgrade" in tokens
-
-    def on_headers_complete(self):
-        if not (self._parser.should_upgrade() and self._for_websocket):
-            httptools.parse_url(self._url).path.decode("ascii")  # what fails here ends in 400
-            self.called += 1
-            self._last = self._parser.get_http_version() == "1.0" or not self._parser.should_keep_alive()
-
-    def on_message_complete(self):
+    def end_parsed(self):
         if not self.over:
             self.ended += 1
             self.ends.append(self.fed)
             self.over = self._last
+
+    def websocket_parsed(self, handshake):
+        self.taken = True
+        return True
 
 
 class H11(Parser):

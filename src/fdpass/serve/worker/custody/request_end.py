@@ -16,7 +16,7 @@ _USUAL = {b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"OPTI", b"PATC"}
 _FIELDS_MAX = 2048  # bytes that are worth remembering
 _LENGTH = re.compile(rb"\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r\n", re.ASCII)
 _CHUNKED = re.compile(rb"\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n")
-_ODD = re.compile(rb"\n(?:upgrade:|[ \t])|(?<!\r)\n")  # some parsers take a bare LF for the end of a line
+_ODD = re.compile(rb"\n(?:upgrade:[^\n]*websocket|[ \t])|(?<!\r)\n")  # some parsers take a bare LF for a line's end
 _CONNECTION = re.compile(rb"(?:proxy-)?connection:", re.IGNORECASE)  # as a trailer, llhttp takes it for a header
 _SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
 
@@ -126,6 +126,8 @@ class RequestEnd:
             self._part = _SIZE_LINE
             once = head.count(b"\ntransfer-encoding") == 1 and b"\ncontent-length" not in head
             self.opaque = not (once and _CHUNKED.search(head))
+        elif b"\ncontent-length" not in head:
+            self.complete = True  # it asks for a protocol that we do not speak, and gets an answer in this one
         else:
             length = _LENGTH.search(head)
             self.opaque = length is None or head.count(b"\ncontent-length") != 1
