@@ -8,15 +8,14 @@ import pytest
 from .quiet import quiet_loop
 
 
-@pytest.fixture(params=["httptools", "h11"])
-def three(monkeypatch, request):
-    """The servers, with each parser."""
-    pytest.importorskip(request.param)
-    import uvicorn.config
+@pytest.fixture
+def three():
+    """The servers."""
+    pytest.importorskip("httptools")
+    pytest.importorskip("uvicorn")
 
     from .three import Three
 
-    monkeypatch.setitem(uvicorn.config.HTTP_PROTOCOLS, "auto", uvicorn.config.HTTP_PROTOCOLS[request.param])
     logging.disable(logging.CRITICAL)
     with quiet_loop() as loop, contextlib.ExitStack() as held:
         yield Three(loop, held)

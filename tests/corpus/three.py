@@ -6,6 +6,7 @@ import re
 import socket
 from dataclasses import dataclass, field
 from types import SimpleNamespace
+from unittest import mock
 
 import uvicorn
 from uvicorn.server import ServerState
@@ -17,6 +18,7 @@ from fdpass.serve.shared.config import Config
 from fdpass.serve.shared.slots import BUFFER_SIZE
 from fdpass.serve.worker.custody.buffers import Buffers
 from fdpass.serve.worker.engines import Job, asgi
+from fdpass.serve.worker.http.protocol import HttpProtocol
 from fdpass.serve.worker.passed_socket import PassedSocket
 from fdpass.serve.worker.request_count import RequestCount
 
@@ -44,11 +46,11 @@ class Fdpass:
                 self._buffers = Buffers(mapped(memory))
             slots = memoryview(mapped(self.custody.memory)).cast("q")
             held.callback(self._release, slots)
-        setup = SimpleNamespace(config=Config(lifespan="off"), slots=slots)
+        setup = SimpleNamespace(config=Config(lifespan="off"), slots=slots, address=None)
         self._slots = slots
         self.engine = asgi.Engine(Job(self.app, RequestCount(), setup, buffers=self._buffers))
         loop.finish(self.engine.start())
-        self.engine._http = _noting(self.engine._http, self.portions)
+        self.engine.portions = self.portions
         held.callback(lambda: loop.finish(self.engine.finish(0, streams=False)))
         held.callback(lambda: self.engine.poller.close())
 
@@ -59,9 +61,15 @@ class Fdpass:
         self.custody.close()
 
     @property
-    def state(self):
-        """Where the engine has its connections and tasks."""
-        return self.engine._server.server_state
+    def connections(self):
+        """The protocols of the engine's connections."""
+        return [*self.engine.connections, *self.engine._websockets.connections]
+
+    @property
+    def tasks(self):
+        """What runs the application."""
+        running = [exchange.task for exchange in self.engine.exchanges if exchange.task is not None]
+        return [*running, *self.engine._websockets.tasks]
 
     def take(self, server):
         """Serve this."""
@@ -79,9 +87,10 @@ class Fdpass:
             return None
         slot, buffers = bytes(self._slots), self._buffers.memory[:]
         self.served.returned = True  # closed by the kernel, it is not shut down
-        for protocol in list(self.state.connections):
-            protocol.transport.returned = True
-            protocol.transport.abort()
+        for protocol in self.connections:
+            transport = getattr(protocol, "wire", None) or protocol.transport
+            transport.returned = True
+            transport.abort()
         self.loop.moving = bool
         self.loop.settle()
         assert self.served.fileno() < 0
@@ -101,13 +110,12 @@ class Fdpass:
                 self.custody.end([0])
 
 
-def _noting(http, portions):
-    class Noting(http):
-        def data_received(self, data):
-            portions.append(data)
-            super().data_received(data)
+def _noting(data_received):
+    def noting(protocol, data):
+        protocol.engine.portions.append(data)
+        data_received(protocol, data)
 
-    return Noting
+    return noting
 
 
 class Uvicorn:
@@ -128,6 +136,14 @@ class Uvicorn:
         )
         self._config.load()
         self.state = ServerState()
+
+    @property
+    def connections(self):
+        return self.state.connections
+
+    @property
+    def tasks(self):
+        return self.state.tasks
 
     def take(self, server):
         """Serve this."""
@@ -185,6 +201,7 @@ class Three:
 
     def __init__(self, loop, held):
         self.loop = loop
+        held.enter_context(mock.patch.object(HttpProtocol, "data_received", _noting(HttpProtocol.data_received)))
         self.servers = {
             "custody on": Fdpass(loop, held, custody=True),
             "custody off": Fdpass(loop, held, custody=False),
@@ -231,11 +248,11 @@ class Three:
     def _end(self, server, client):
         client.close()
         self.loop.settle()
-        for protocol in list(server.state.connections):  # those that do not read, and so see no end
-            protocol.transport.abort()
-        for task in list(server.state.tasks):  # uvicorn tells only the last of pipelined requests of the end
+        for protocol in list(server.connections):  # those that do not read, and so see no end
+            (getattr(protocol, "wire", None) or protocol.transport).abort()
+        for task in list(server.tasks):  # uvicorn tells only the last of pipelined requests of the end
             task.cancel()
         self.loop.settle()
         server.over()
         assert server.served.fileno() < 0, "the server has not closed its connection"
-        assert not server.state.tasks, server.state.tasks
+        assert not server.tasks, server.tasks

@@ -63,11 +63,11 @@ class Ours(Parser):
     def body_parsed(self, body):
         pass
 
-    def end_parsed(self):
+    def end_parsed(self, *, keeps):
         if not self.over:
             self.ended += 1
             self.ends.append(self.fed)
-            self.over = self._last
+            self.over = self._last or not keeps
 
     def websocket_parsed(self, handshake):
         self.taken = True

@@ -16,7 +16,7 @@ _USUAL = {b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"OPTI", b"PATC"}
 _FIELDS_MAX = 2048  # bytes that are worth remembering
 _LENGTH = re.compile(rb"\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r\n", re.ASCII)
 _CHUNKED = re.compile(rb"\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n")
-_ODD = re.compile(rb"\n(?:upgrade:[^\n]*websocket|[ \t])|(?<!\r)\n")  # some parsers take a bare LF for a line's end
+_ODD = re.compile(rb"\n(?:upgrade:[^\n]*websocket|[ \t])|(?<!\r)\n")  # a bare LF ends a line for some parsers
 _CONNECTION = re.compile(rb"(?:proxy-)?connection:", re.IGNORECASE)  # as a trailer, llhttp takes it for a header
 _SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
 

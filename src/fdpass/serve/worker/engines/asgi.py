@@ -28,6 +28,7 @@ from fdpass.serve.worker.engines import Job
 from fdpass.serve.worker.http.exchange import Exchange
 from fdpass.serve.worker.http.protocol import HttpProtocol
 from fdpass.serve.worker.http.request import KnownHeaders
+from fdpass.serve.worker.http.wire import Address
 from fdpass.serve.worker.idle_timer import IdleTimer
 from fdpass.serve.worker.parking import Parking
 from fdpass.serve.worker.passed_socket import PassedSocket
@@ -59,7 +60,7 @@ class Engine:
         self.connections: set[HttpProtocol] = set()
         self.exchanges: set[Exchange] = set()
         self._settings = job.setup.config
-        self.server = _only_address(job)
+        self._address = _only_address(job)
         self._ssl: ssl.SSLContext | None = tls.context(self._settings)
         self._slots = job.setup.slots if self._ssl is None else None
         self._heads: list[Exchange] = []  # those whose head waits for its body
@@ -142,6 +143,16 @@ class Engine:
         return self._config.ws_protocol_class(  # type: ignore[call-arg, misc]
             config=self._config, server_state=self._websockets, app_state=self.state
         )
+
+    def server_of(self, passed: PassedSocket) -> Address | None:
+        """See `HttpEngine`."""
+        if self._address is not None:
+            return self._address
+        try:
+            name = passed.getsockname()
+        except OSError:
+            return None
+        return (str(name[0]), int(name[1])) if isinstance(name, tuple) else (name, None)
 
     # Requests
 
@@ -230,7 +241,7 @@ def _eager(loop: asyncio.AbstractEventLoop) -> Callable[[Any], asyncio.Task[None
     return partial(asyncio.Task, loop=loop, eager_start=True)
 
 
-def _only_address(job: Job) -> tuple[str, int | None] | None:
+def _only_address(job: Job) -> Address | None:
     """Where the server listens, if all connections come in there; else each has to be asked."""
     address = job.setup.address
     if len(job.setup.config.bind) == 1 and isinstance(address, tuple) and address[0] not in _WILDCARDS:

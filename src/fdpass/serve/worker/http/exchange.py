@@ -1,7 +1,7 @@
-"""`Exchange`: one request and its response, as an ASGI application has them: scope, ``receive``, ``send``.
+"""`Exchange`: a request and its response, as an ASGI application has them: scope, ``receive``, ``send``.
 
-The head of a response waits for the first part of its body, and goes out with it in one write: between two writes a
-worker could die, and a response would have begun. It waits for some milliseconds at most.
+The head of a response waits for the first part of its body, for some milliseconds at most, and goes out with it in
+one write: between two writes a worker could die, and a response would have begun.
 """
 
 from __future__ import annotations

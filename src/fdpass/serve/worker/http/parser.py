@@ -1,8 +1,8 @@
 """`Parser`: httptools' parser of requests, whose word about upgrades is not the last.
 
-For httptools, a request that asks for another protocol ends at its head, whatever body it has. Of such protocols we
-speak WebSocket alone. Any other request of that kind is parsed again without its Upgrade header, which RFC 9110,
-7.8 allows us to ignore: so its body is not taken for the next request.
+For httptools, a request that asks for another protocol ends at its head, whatever body it has. Of such protocols
+we speak WebSocket alone. Any other request of that kind is parsed again without its Upgrade header, which we may
+ignore (RFC 9110, 7.8): so its body is not taken for the next request.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import httptools
 from fdpass.serve.worker.http.request import Headers
 
 ParserError = httptools.HttpParserError
+_TARGET_MAX = 0xFFFF  # bytes; httptools refuses a longer one
 
 
 class Requests(Protocol):
@@ -36,11 +37,15 @@ class Requests(Protocol):
     def body_parsed(self, body: bytes) -> None:
         """A part of its body."""
 
-    def end_parsed(self) -> None:
-        """It is whole."""
+    def end_parsed(self, *, keeps: bool) -> None:
+        """It is whole.
+
+        Args:
+            keeps: As for the head; a trailer may have changed it.
+        """
 
     def websocket_parsed(self, handshake: bytes) -> bool:
-        """A client asks for a WebSocket with these bytes. Returns whether it gets one: then nothing more is parsed."""
+        """A client asks for a WebSocket with these bytes. If it can have one (True), nothing more is parsed."""
 
 
 class Parser:
@@ -98,10 +103,11 @@ class Parser:
 
     def _without_upgrade(self, rest: bytes) -> bytes:
         """What there is to parse, when a request for another protocol, and bytes behind it, have come."""
-        if self.stopped or (
-            self._is_websocket() and self._requests.websocket_parsed(self._head(self._headers) + rest)
-        ):
+        if not self.stopped and self._is_websocket() and self._requests.websocket_parsed(self._head(self._headers)):
             self.stopped = True
+            if rest:
+                raise ParserError("bytes came behind the handshake of a WebSocket, before its answer")
+        if self.stopped:
             return b""
         head = self._head([header for header in self._headers if header[0] != b"upgrade"])
         self._asked = self._headers
@@ -155,7 +161,7 @@ class Parser:
         elif inner.should_upgrade():
             self._upgrades = True
             return
-        if target[:1] != b"/" or b"#" in target:
+        if target[:1] != b"/" or b"#" in target or len(target) > _TARGET_MAX:
             target = origin_form(target)
         headers, self._asked = self._asked or self._headers, None
         self._requests.head_parsed(
@@ -175,7 +181,9 @@ class Parser:
         """The request is whole, or asks for another protocol."""
         self.partial = self._upgrades
         if not self._upgrades:
-            self._requests.end_parsed()
+            keeps = self._inner.should_keep_alive()
+            self.stopped |= not keeps
+            self._requests.end_parsed(keeps=keeps)
 
 
 def origin_form(target: bytes) -> bytes:

@@ -44,6 +44,7 @@ class HttpProtocol(asyncio.Protocol):
         "_client",
         "_current",
         "_fresh",
+        "_handshake",
         "_incoming",
         "_leaves",
         "_parser",
@@ -72,6 +73,7 @@ class HttpProtocol(asyncio.Protocol):
         self._paused = False
         self._refuses = False  # behind the requests in progress came what is none
         self._leaves = False  # the connection ends with the next response
+        self._handshake = b""  # of a WebSocket, whose turn has not come yet
 
     # The connection
 
@@ -85,7 +87,7 @@ class HttpProtocol(asyncio.Protocol):
             client = None
         self._client = (str(client[0]), int(client[1])) if isinstance(client, tuple) else None
         self._scheme = "https" if passed.tls_by_proxy or transport.get_extra_info("sslcontext") else "http"
-        self._server = engine.server or address_of(passed)
+        self._server = engine.server_of(passed)
         engine.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the application learns that it is lost
@@ -121,10 +123,10 @@ class HttpProtocol(asyncio.Protocol):
             self._paused = False
             self.wire.resume_reading()
 
-    def _pause_reading(self) -> None:
-        if not self._paused:
-            self._paused = True
-            self.wire.pause_reading()
+    def _read_no_more(self) -> None:
+        """Responses are due for what has come: of what comes, only the client's end is of interest."""
+        self._paused = True
+        self.wire.read_no_more()
 
     # What comes
 
@@ -132,6 +134,9 @@ class HttpProtocol(asyncio.Protocol):
         """See `asyncio.Protocol`."""
         engine, current = self.engine, self._current
         engine.idle.discard(self)
+        if self._handshake:
+            self._refuse()  # RFC 6455, 4.1: the client has to wait for the answer
+            return
         parser = self._parser
         if current is None or current.complete:
             known = engine.known.find(data)
@@ -152,6 +157,9 @@ class HttpProtocol(asyncio.Protocol):
             log.warning("a client sent what is not HTTP/1.1, and gets a 400")
             parser.stopped = True
             self._refuse()
+        if self._handshake and not self.is_busy:
+            self._become_websocket()
+            return
         fresh, self._fresh = self._fresh, None
         if fresh is not None:
             if from_start and fresh.is_plain and not self._leaves:
@@ -186,6 +194,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _refuse(self) -> None:
         """What comes is no request: say so when the requests before it are answered. Nothing behind it is read."""
+        self._handshake = b""
         broken = self._incoming
         if broken is not None and not broken.whole:  # its body is not one
             if broken is self._fresh:
@@ -220,7 +229,7 @@ class HttpProtocol(asyncio.Protocol):
             self._scope(method, version, target, headers),
             closes=old or self._leaves or not keeps,
             old=old and not self._passed.is_unix,
-            expects=expects,
+            expects=expects and version != "1.0",  # RFC 9110, 10.1.1
         )
         if not self.is_busy:
             self._fresh = self._current = exchange
@@ -228,37 +237,47 @@ class HttpProtocol(asyncio.Protocol):
         if self._queue is None:
             self._queue = deque()
         self._queue.append(exchange)
-        self._pause_reading()
+        self._read_no_more()
 
     def body_parsed(self, body: bytes) -> None:
         """See `fdpass.serve.worker.http.parser.Requests`."""
         exchange = self._incoming
         if exchange is not None and not exchange.complete:
             exchange.body += body
-            if len(exchange.body) > _BODY_MAX:
-                self._pause_reading()
+            if len(exchange.body) > _BODY_MAX and not self._paused:
+                self._paused = True
+                self.wire.pause_reading()
             exchange.wake()
 
-    def end_parsed(self) -> None:
+    def end_parsed(self, *, keeps: bool) -> None:
         """See `fdpass.serve.worker.http.parser.Requests`."""
         exchange = self._incoming
         if exchange is not None:
             exchange.whole = True
+            exchange.closes |= not keeps
             exchange.wake()
             if exchange.complete:
                 self.engine.idle.add(self)
 
     def websocket_parsed(self, handshake: bytes) -> bool:
         """See `fdpass.serve.worker.http.parser.Requests`."""
-        make, wire = self.engine.websocket, self.wire
-        if make is None or self.is_busy:
+        if self.engine.websocket is None:
             return False
+        self._handshake = handshake
+        if self.is_busy:
+            self._read_no_more()
+        return True
+
+    def _become_websocket(self) -> None:
+        """Let another protocol have the connection and the handshake."""
+        assert self.engine.websocket is not None
+        wire, protocol = self.wire, self.engine.websocket()
         self.connection_lost(None)
-        protocol = make()
         protocol.connection_made(wire)
         wire.set_protocol(protocol)
-        protocol.data_received(handshake)
-        return True
+        protocol.data_received(self._handshake)
+        if not wire.is_closing():
+            self.resume_reading()
 
     # What an exchange tells
 
@@ -273,10 +292,10 @@ class HttpProtocol(asyncio.Protocol):
             self._start(self._current)
         elif self._refuses:
             self._send_refusal()
-            return
+        elif self._handshake:
+            self._become_websocket()
         else:
             engine.idle.add(self)
-        if self._paused and not self._queue:
             self.resume_reading()
 
     def over(self, exchange: Exchange) -> None:
@@ -315,12 +334,3 @@ class HttpProtocol(asyncio.Protocol):
             self.engine.idle.add(self)
         else:
             self.wire.close()
-
-
-def address_of(passed: PassedSocket) -> tuple[str, int | None] | None:
-    """The address at which a connection came in."""
-    try:
-        name = passed.getsockname()
-    except OSError:  # the client has gone
-        return None
-    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else (name, None)

@@ -88,12 +88,12 @@ def head_of(
             else:
                 lines[1] = b""
         lines.append(line)
+    if closes and not said_close:
+        lines.append(b"connection: close\r\n")
     if chunked or to_head or length < 0 or status == 204 or status == 304:  # noqa: PLR1714 - quicker than a set
         framing = _unusual(lines, status, length, chunked=chunked, to_head=to_head, old=old)
     else:
         framing = LENGTH
-    if closes and not said_close:
-        lines.append(b"connection: close\r\n")
     lines.append(b"\r\n")
     return b"".join(lines), framing, length, closes
 

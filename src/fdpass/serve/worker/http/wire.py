@@ -15,6 +15,7 @@ from fdpass.serve.worker.passed_socket import PassedSocket
 from fdpass.serve.worker.request_count import RequestCount
 
 Address = tuple[str, int | None]
+"""As in the scopes of ASGI."""
 
 
 class Wire(Protocol):
@@ -65,6 +66,9 @@ class Wire(Protocol):
     def pause_reading(self) -> None:
         """See `asyncio.ReadTransport`."""
 
+    def read_no_more(self) -> None:
+        """Pause reading, except for the end of what the client sends."""
+
     def resume_reading(self) -> None:
         """See `asyncio.ReadTransport`."""
 
@@ -92,7 +96,6 @@ class HttpEngine(Protocol):
         known: The headers of requests that this worker has seen.
         date: The Date header, as it is sent; renewed each second.
         state: What the application's lifespan has left for its requests; each gets a copy.
-        server: The address at which the server listens, if there is only one; else each connection is asked.
         connections: Those that have no other protocol yet.
         exchanges: Those whose application has not returned yet.
         idle: Connections that wait for their next request.
@@ -105,11 +108,13 @@ class HttpEngine(Protocol):
     known: KnownHeaders
     date: bytes
     state: dict[str, Any]
-    server: Address | None
     connections: set[Any]
     exchanges: set[Any]
     idle: IdleTimer
     websocket: Callable[[], Any] | None
+
+    def server_of(self, passed: PassedSocket) -> Address | None:
+        """The server's address, as a connection came in; None: the client has gone."""
 
     def flush_soon(self, exchange: Any) -> None:
         """Call `Exchange.flush` within some milliseconds."""

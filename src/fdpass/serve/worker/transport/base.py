@@ -144,7 +144,7 @@ class Transport(asyncio.Transport):
         self._watch(self._wanted & ~_IN)
 
     def read_no_more(self) -> None:
-        """Pause reading, but for the end of what the client sends."""
+        """Pause reading, except for the end of what the client sends."""
         self._watch(self._wanted & ~_IN | _GONE)
 
     def resume_reading(self) -> None:

@@ -37,6 +37,10 @@ class TlsTransport:
             return self.passed.client
         return self._inner.get_extra_info(name, default)
 
+    def read_no_more(self) -> None:
+        """See `Wire`. The loop's transport does not tell of an end behind what is unread."""
+        self._inner.pause_reading()
+
     def called(self, scope: dict[str, Any]) -> None:
         """See `Wire`."""
 
