@@ -142,7 +142,7 @@ class Benchmark:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=1.0, help="seconds of load in each measurement of a server")
+    parser.add_argument("--seconds", type=float, default=1.0, help="seconds of load in each measurement")
     parser.add_argument("--workers", type=int, default=2)
     kinds = ", ".join((*LOADS, *ALONE, *EVENTS, HANDOFF))
     parser.add_argument("--only", default="", help=f"only measurements with this text in their names: {kinds}")

@@ -41,7 +41,7 @@ def page(server: str) -> bytes:
 
 
 async def hypercorn(listener: Listener) -> None:
-    """An ASGI application in hypercorn. The dispatcher handles signals, so hypercorn gets a trigger that never fires."""
+    """An ASGI application in hypercorn. The dispatcher gets the signals, so the trigger here never fires."""
     from hypercorn.app_wrappers import ASGIWrapper  # noqa: PLC0415 - a worker imports its own server only
     from hypercorn.asyncio.run import worker_serve  # noqa: PLC0415 - a worker imports its own server only
     from hypercorn.config import Config, Sockets  # noqa: PLC0415 - a worker imports its own server only
