@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fdpass._framing import FDS_MAX, FRAME_MAX, HEADER, Assembler, Flag, Kind, Parser, cut, header
+from fdpass._framing import FDS_MAX, FRAME_MAX, HEADER, Assembler, Flag, Kind, Parser, header, split
 from fdpass.errors import ProtocolError
 
 messages = st.lists(
@@ -21,7 +21,7 @@ def frames_of(sent):
     following = 0
     for number, (length, count) in enumerate(sent):
         data = bytes([number]) * length
-        for piece in cut(length, count, 0):
+        for piece in split(length, count, 0):
             fds = list(range(following + piece.first_fd, following + piece.last_fd))
             payload = data[piece.start : piece.stop]
             yield header(Kind.MESSAGE, piece.flags, len(fds), len(payload), number) + payload, fds

@@ -269,3 +269,10 @@ async def test_waiting_for_room_can_be_cancelled(path):
         with anyio.move_on_after(0.02) as scope:
             await aio.connect(path)
         assert scope.cancelled_caught
+
+
+def test_a_listener_can_be_closed_after_its_loop_has_ended(path):
+    listener = anyio.run(aio.listen, path)
+    listener.close()
+    assert listener.closed
+    assert not os.path.exists(path)

@@ -1,15 +1,18 @@
 """send_fds and recv_fds: one message on any Unix socket; nothing leaks, nothing is lost silently."""
 
 import array
+import errno
 import os
 import resource
 import socket
 import warnings
 
+import numpy as np
 import pytest
 
 import fdpass
 from fdpass import Closed, Fd, FdsLost, InvalidMessage, NotADescriptor, recv_fds, send_fds
+from fdpass.testing import call_fails
 
 TYPES = [socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET]
 
@@ -256,8 +259,83 @@ def test_what_lost_both_says_both(files):
     one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with one, other:
         send_fds(one, b"0123456789", files)
-        with pytest.raises(FdsLost, match="the data was cut, too") as caught:
+        with pytest.raises(FdsLost, match="the end of the data was lost, too") as caught:
             recv_fds(other, 4, max_fds=1)
         assert caught.value.truncated
         assert caught.value.data == b"0123"
         caught.value.fds[0].close()
+
+
+@pytest.mark.parametrize("data", [np.zeros(1, "u1"), np.ones((2, 3), "u1")], ids=["zero", "table"])
+def test_data_with_bytes_counts_as_data_on_a_stream_whatever_its_truth_value(data, files):
+    """A numpy array of one zero is false, and of several elements it has no truth value."""
+    one, other = socket.socketpair()
+    with one, other:
+        assert send_fds(one, data, files[:1]) == data.nbytes
+        with recv_fds(other) as message:
+            assert (message.data, len(message)) == (data.tobytes(), 1)
+
+
+def test_a_negative_max_fds_is_refused_before_anything_is_received(pair, files):
+    one, other = pair
+    send_fds(one, b"x", files)
+    with pytest.raises(InvalidMessage, match="max_fds"):
+        recv_fds(other, max_fds=-1)
+    with recv_fds(other) as message:
+        assert len(message) == 3
+
+
+class Unhashable:
+    """An object with a descriptor that cannot be in a set or a dict."""
+
+    __hash__ = None
+
+    def __init__(self, number):
+        self.number = number
+
+    def fileno(self):
+        return self.number
+
+    def close(self):
+        os.close(self.number)
+        self.number = -1
+
+
+def test_an_object_that_is_not_hashable_can_be_given(pair, files):
+    """The error would come after the message has gone, and look like a failed send."""
+    one, other = pair
+    given = Unhashable(os.dup(files[0].fileno()))
+    send_fds(one, b"x", [given, given], give=True)
+    assert given.number == -1
+    recv_fds(other).close()
+
+
+def test_an_error_of_close_leaves_no_other_given_descriptor_open(pair):
+    """The kernel has taken the message; all that was given is closed before the error is raised."""
+    one, other = pair
+    kept, failing = os.dup(0), os.dup(0)
+    with call_fails(os, "close", errno.EIO), pytest.raises(OSError, match="Input/output"):
+        send_fds(one, b"x", [kept, failing], give=True)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(kept)
+    os.close(failing)
+    recv_fds(other).close()
+
+
+def test_an_error_of_close_leaves_no_other_descriptor_of_a_message_open(pair, files):
+    one, other = pair
+    send_fds(one, b"x", files)
+    message = recv_fds(other)
+    numbers = [fd.fileno() for fd in message.fds]
+    with call_fails(os, "close", errno.EIO), pytest.raises(OSError, match="Input/output"):
+        message.close()
+    assert all(fd.closed for fd in message.fds)
+    os.close(numbers[2])  # the call that failed did not close it
+
+
+def test_a_surplus_is_reported_even_if_closing_it_fails(pair, files):
+    """With a file on FUSE a hostile peer decides what close(2) returns."""
+    one, other = pair
+    send_fds(one, b"x", files)
+    with call_fails(os, "close", errno.EIO), pytest.raises(FdsLost, match="surplus"):
+        recv_fds(other, max_fds=0)

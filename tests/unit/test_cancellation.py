@@ -217,3 +217,17 @@ def test_channel_of_a_blocking_socket_does_not_block_the_loop():
                 await left.send(b"x")
 
     run("asyncio", main)
+
+
+@every_loop
+def test_a_channel_can_be_closed_after_its_loop_has_ended(loop):
+    """There is no loop left to tell, and no task that waits."""
+    ends = []
+
+    async def main():
+        ends.extend(AsyncChannel.pair())
+
+    run(loop, main)
+    for end in ends:
+        end.close()
+        assert end.closed

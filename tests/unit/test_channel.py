@@ -1,12 +1,17 @@
 """Channel: what the conformance suite, which any implementation passes, does not ask."""
 
+import errno
 import os
+import socket
 import threading
 
 import pytest
 
 import fdpass
-from fdpass import Channel, PeerClosed, ProtocolError, Timeout
+from fdpass import Channel, MessageTooLarge, PeerClosed, ProtocolError, Timeout
+from fdpass._framing import Kind
+from fdpass._outbox import Outbox
+from fdpass.testing import call_fails
 
 
 def test_many_small_messages_wait_on_a_stream():
@@ -36,8 +41,6 @@ def test_what_a_dead_peer_sent_is_still_received(type):
 
 def test_a_message_above_a_small_send_buffer_goes_in_a_memfd():
     """A packet may be at most SO_SNDBUF less 32 long, which can be less than a frame."""
-    import socket
-
     pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pair[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
     one, other = map(Channel, pair)
@@ -49,8 +52,6 @@ def test_a_message_above_a_small_send_buffer_goes_in_a_memfd():
 
 def test_acknowledged_at_one_end_only_is_told():
     """Otherwise the sender would wait for ever, or the receiver answer to nobody."""
-    import socket
-
     pair = socket.socketpair()
     one, other = Channel(pair[0], acknowledged=True), Channel(pair[1])
     with one, other:
@@ -126,8 +127,6 @@ def test_the_peer_is_asked_once_and_closed_with_the_channel():
 
 def test_a_channel_is_made_of_what_can_carry_it():
     """Other sockets are refused, and stay the caller's."""
-    import socket
-
     for kind in socket.SOCK_DGRAM, None:
         pair = socket.socketpair(socket.AF_UNIX, kind) if kind else (socket.socket(), socket.socket())
         for sock in pair:
@@ -144,14 +143,14 @@ def test_threads_that_receive_take_turns(acknowledged, monkeypatch):
     """Each message goes to one of them, and none is woken for nothing, however slowly one takes it."""
     one, other = Channel.pair(acknowledged=acknowledged)
     got, failed = [], []
-    take = other._talk.take
+    take = other._conversation.take
 
     def slow_take():
         for _ in range(50):
             os.sched_yield()  # lets the other threads run, if nothing holds them
         return take()
 
-    monkeypatch.setattr(other._talk, "take", slow_take)
+    monkeypatch.setattr(other._conversation, "take", slow_take)
 
     def receive():
         try:
@@ -171,3 +170,43 @@ def test_threads_that_receive_take_turns(acknowledged, monkeypatch):
             thread.join()
     assert failed == []
     assert sorted(got) == list(range(300))
+
+
+def test_one_thread_may_queue_answers_while_another_looks_at_the_outbox():
+    """In acknowledged mode a receiving thread adds to the outbox that a sending thread empties or reads."""
+    left, right = socket.socketpair()
+    with left, right:
+        outbox = Outbox(left, 0)
+
+        def add(count):
+            for number in range(count):
+                outbox.control(Kind.ACK, number)
+
+        add(5000)  # one look takes long enough for many turns of the other thread
+        adding = threading.Thread(target=add, args=(20_000,))
+        adding.start()
+        try:
+            while adding.is_alive():
+                assert outbox.control_frames >= 5000
+        finally:
+            adding.join()
+        assert outbox.control_frames == 25_000
+
+
+def test_a_refused_message_closes_its_descriptor_once_even_if_close_fails():
+    """A number that stayed in the list of unwanted ones would be closed again when another file has it."""
+    one, other = Channel.pair(max_message=5)
+    with one, other:
+        one.send(b"too long", [0])
+        with call_fails(os, "close", errno.EIO), pytest.raises(MessageTooLarge, match="max_message is 5"):
+            other.recv()
+        one.send(b"after", [0])
+        with other.recv() as message:
+            assert len(message) == 1
+
+
+@pytest.mark.parametrize("bad", [-1, float("nan")])
+def test_a_timeout_that_is_no_time_is_refused(bad):
+    one, other = Channel.pair()
+    with one, other, pytest.raises(fdpass.InvalidMessage, match="0 or more"):
+        one.settimeout(bad)

@@ -12,7 +12,7 @@ import warnings
 
 import pytest
 
-from fdpass import Closed, Fd, NotADescriptor, NotFound, share
+from fdpass import BadDescriptor, Closed, Fd, NotADescriptor, NotFound, share
 
 
 def pipe():
@@ -80,7 +80,9 @@ def test_forgotten_warns_and_closes():
         warnings.simplefilter("always")
         del r
         gc.collect()
-    assert [str(item.message) for item in caught] == [f"forgotten: <Fd {number}>; close it, or take it"]
+    assert [str(item.message) for item in caught] == [
+        f"<Fd {number}> was forgotten, and is closed now: call close() or take()"
+    ]
     assert not is_open(number)
     w.close()
 
@@ -130,6 +132,33 @@ def test_a_file_object_that_cannot_be_made_leaves_the_ownership(tmp_path):
         with pytest.raises(OSError):
             fd.open()
         assert is_open(fd.fileno())
+
+
+@pytest.mark.parametrize("options", [{"encoding": "no-such-encoding"}, {"buffering": 0}, {"mode": "r+b"}])
+def test_a_file_object_that_fails_late_leaves_the_descriptor_open_and_owned(options):
+    """os.fdopen closes the number when it fails after its first step; the Fd would then close another's number."""
+    r, w = pipe()
+    with r, w:
+        with pytest.raises((LookupError, ValueError)):
+            r.open(**options)
+        assert is_open(r.fileno())
+
+
+def test_socket_of_a_number_that_other_code_has_closed_is_a_bad_descriptor():
+    """The Fd cannot name the kind of what is no longer open; the error is one of fdpass all the same."""
+    r, w = pipe()
+    os.close(r.fileno())
+    with w, pytest.raises(BadDescriptor, match="not open"):
+        r.socket()
+    r.take()
+
+
+def test_kind_of_a_socket_file_that_was_opened_with_o_path_is_socket(tmp_path):
+    """The kernel refuses every socket call on it, with EBADF."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "s"))
+    with Fd(os.open(tmp_path / "s", os.O_PATH)) as fd:
+        assert fd.kind == "socket"
 
 
 def test_socket_keeps_family_type_and_protocol():

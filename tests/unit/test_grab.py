@@ -111,7 +111,7 @@ def test_what_may_not_be_traced_is_explained(child):
     ("number", "kind", "words"),
     [
         (errno.EPERM, NotPermitted, "root"),
-        (errno.ENOSYS, CallFailed, "came with Linux"),
+        (errno.ENOSYS, CallFailed, "needs Linux 5.6"),
         (errno.ESRCH, NoSuchProcess, "ended"),
         (errno.EBADF, BadDescriptor, "no descriptor 0"),
         (errno.EMFILE, CallFailed, "Too many open files"),
@@ -133,7 +133,7 @@ def test_a_kernel_without_pidfds_is_told(monkeypatch):
         raise OSError(errno.ENOSYS, "Function not implemented")
 
     monkeypatch.setattr(os, "pidfd_open", old)
-    with pytest.raises(CallFailed, match="came with Linux"):
+    with pytest.raises(CallFailed, match=r"needs Linux 5\.6"):
         grab(os.getpid(), 0)
 
 

@@ -40,7 +40,7 @@ LAYERS = [  # from the lowest to the highest; what is in a layer stands in group
         "single things of the kernel",
         ["_memory", "_peer", "_policy", "_pair _sockets", "_activation", "_grab", "_proc"],
     ),
-    ("the core of both kinds of channel", ["_outbox _conversation _end _admission"]),
+    ("the core of both kinds of channel", ["_outbox _conversation _channel_base _admission"]),
     ("waiting: blocking, and on anyio", ["_channel _listening", "aio._channel aio._listening aio"]),
     ("the public face", [FACADE]),
     (
