@@ -50,7 +50,7 @@ def inherited(environ: MutableMapping[str, str] = os.environ) -> list[Inherited]
     _check_open(total)
     found = names.split(":") if names else ["unknown"] * total
     if len(found) != total:
-        raise NotActivated(f"LISTEN_FDNAMES has {len(found)} name(s), but LISTEN_FDS is {total}: give each a name")
+        raise NotActivated(f"LISTEN_FDNAMES has {len(found)} name(s), but LISTEN_FDS={total}: give each a name")
     for number in range(_FIRST_FD, _FIRST_FD + total):
         os.set_inheritable(number, False)
     return [Inherited(name, Fd(number)) for number, name in enumerate(found, _FIRST_FD)]
@@ -61,7 +61,7 @@ def _check_open(total: int) -> None:
         try:
             fcntl.fcntl(number, fcntl.F_GETFD)
         except OSError as error:
-            raise NotActivated(f"LISTEN_FDS is {total}, but descriptor {number} is not open") from error
+            raise NotActivated(f"LISTEN_FDS={total}, but descriptor {number} is not open") from error
 
 
 def _number(name: str, text: str) -> int:

@@ -167,7 +167,8 @@ class Channel(ChannelBase):
     def close(self) -> None:
         """Close the channel, and the descriptors of messages that were not received. A second call does nothing.
 
-        Call it when no other thread uses the channel: close(2) does not wake a thread that waits in `recv`.
+        Call it when no other thread uses the channel: close(2) does not wake a thread that waits in `recv`. Do not
+        fork while a `send` is incomplete: `close` sends the frames that wait, and both processes would send them.
         """
         if not self.closed:
             self._conversation.flush()

@@ -110,7 +110,7 @@ def test_a_process_that_has_ended_is_an_error_of_one_sentence():
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize("verb", ["grab", "inspect"])
 def test_another_users_process_is_an_error_of_one_sentence(verb):
     reading, writing = os.pipe()

@@ -272,7 +272,7 @@ def test_a_second_recv_at_the_same_path_is_refused(path, file):
         assert finished(recv) == (0, "some text\n", "")
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 def test_recv_refuses_another_user_and_serves_the_next_peer(file):
     """An abstract address has no file mode that would keep other users out."""
     name = f"@fdpass-test-{os.getpid()}"

@@ -145,7 +145,7 @@ def test_a_file_object_that_fails_late_leaves_the_descriptor_open_and_owned(opti
 
 
 def test_socket_of_a_number_that_other_code_has_closed_is_a_bad_descriptor():
-    """The Fd cannot name the kind of what is no longer open; the error is one of fdpass all the same."""
+    """The error is one of fdpass, although the kind cannot be told."""
     r, w = pipe()
     os.close(r.fileno())
     with w, pytest.raises(BadDescriptor, match="not open"):

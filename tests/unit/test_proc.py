@@ -207,7 +207,7 @@ def test_a_process_that_has_ended_is_an_error():
             ask(child.pid)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 def test_another_users_process_is_not_permitted():
     """The error is NotPermitted, and names the process."""
     child = os.fork()
