@@ -78,7 +78,7 @@ class Engine:
     lifespan = ""  # as the settings say
 
     def __init__(self, job: Job) -> None:
-        self.tally = job.tally
+        self.tally = job.request_count
         self.app = job.app
         if job.access_log is not None:
             self.app = wrap(self.app, job.access_log)
@@ -88,8 +88,8 @@ class Engine:
         self._kept: set[HttpCustody] = set()
         self._heads: list[Coalescing] = []  # those whose head waits for its body
         self._taking: set[asyncio.Task[Any]] = set()
-        self.keeps = self._slots is not None
-        self.answers = self._ssl is None
+        self.keeps_slots = self._slots is not None
+        self.plain_http = self._ssl is None
         if job.buffers is not None:
             self.buffers = job.buffers
             self.scratch = memoryview(bytearray(BUFFER_SIZE))
@@ -192,17 +192,17 @@ class Engine:
         """See `HttpEngine`."""
         self._kept.discard(connection)
 
-    async def finish(self, seconds: float, *, streams: bool) -> None:
+    async def finish(self, seconds: float, *, retiring: bool) -> None:
         """See `fdpass.serve.worker.engines.Engine.finish`."""
         state = self._server.server_state
-        if streams:
+        if retiring:
             deadline = self._loop.time() + seconds
             self._parking.give_back()
             for kept in list(self._kept):
                 kept.leave()
             # A request's task may go on behind its response, for which its connection does not wait.
             while (state.connections or self._kept or state.tasks) and self._loop.time() < deadline:
-                if not self.keeps:
+                if not self.keeps_slots:
                     self._shut_down()
                 await asyncio.sleep(_LOOK_SECONDS)
             seconds = _LAST_SECONDS
