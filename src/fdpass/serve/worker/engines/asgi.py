@@ -51,7 +51,7 @@ class Engine:
     lifespan = ""  # as the settings say
 
     def __init__(self, job: Job) -> None:
-        self.count = job.tally
+        self.count = job.request_count
         self.app = job.app
         if job.access_log is not None:
             self.app = wrap(self.app, job.access_log)
@@ -65,8 +65,8 @@ class Engine:
         self._slots = job.setup.slots if self._ssl is None else None
         self._heads: list[Exchange] = []  # those whose head waits for its body
         self._taking: set[asyncio.Task[Any]] = set()
-        self.keeps = self._slots is not None
-        self.answers = self._ssl is None
+        self.keeps_slots = self._slots is not None
+        self.plain_http = self._ssl is None
         if job.buffers is not None:
             self._buffers = job.buffers
             self._scratch = memoryview(bytearray(BUFFER_SIZE))
@@ -176,10 +176,10 @@ class Engine:
 
     # The end
 
-    async def finish(self, seconds: float, *, streams: bool) -> None:
+    async def finish(self, seconds: float, *, retiring: bool) -> None:
         """See `fdpass.serve.worker.engines.Engine.finish`."""
-        self._parking.give_back() if streams and self.keeps else self._parking.end()
-        if streams:
+        self._parking.give_back() if retiring and self.keeps_slots else self._parking.end()
+        if retiring:
             await self._wait_until_over(seconds)
             seconds = _LAST_SECONDS
         for websocket in list(self._websockets.connections):
