@@ -209,7 +209,7 @@ class World:
             mock.patch.object(intake, "BUFFER_SIZE", SIZE),
             mock.patch.object(recovery, "BUFFER_SIZE", SIZE),
             mock.patch.object(custody, "BUFFER_SIZE", SIZE),
-            mock.patch.object(protocol, "unread", lambda _: len(self.incoming)),
+            mock.patch.object(protocol, "unread", self.unread),
         ):
             asyncio.run(self.live())
         if self.failures:
@@ -240,6 +240,10 @@ class World:
                 await asyncio.sleep(0)
         if not self.failures and self.outcome in {None, Action.IDLE, Action.REPLAY}:
             self.served()
+
+    def unread(self, _):
+        """As `passed_socket.unread`."""
+        return len(self.incoming)
 
     def recover(self, worker):
         left = worker.left if worker else b""

@@ -37,12 +37,6 @@ class IdleTimer:
         """The thing is not idle any more, or it has ended."""
         self._since.pop(thing, None)
 
-    def take_all(self) -> list[Any]:
-        """All things, which are forgotten here."""
-        things = list(self._since)
-        self._since.clear()
-        return things
-
     def _expire(self) -> None:
         self._armed = False
         last = self._time() - self._seconds

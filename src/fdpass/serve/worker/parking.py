@@ -10,11 +10,11 @@ import logging
 import select
 from collections.abc import Callable
 
+from fdpass.serve.worker.idle_timer import IdleTimer
 from fdpass.serve.worker.passed_socket import PassedSocket, unread
 from fdpass.serve.worker.poller import Poller
 
 log = logging.getLogger("fdpass.serve")
-_GRACE = 0.1  # seconds beyond the keep-alive time, so that one timer ends many connections
 
 
 class Parking:
@@ -28,42 +28,29 @@ class Parking:
 
     def __init__(self, poller: Poller, seconds: float, serve: Callable[[PassedSocket], None]) -> None:
         self._poller = poller
-        self._seconds = seconds
         self._serve = serve
-        self._parked: dict[int, tuple[PassedSocket, float]] = {}  # with the time of its arrival; the oldest first
-        self._timer_set = False
+        self._parked: dict[int, PassedSocket] = {}
+        self._idle = IdleTimer(poller.loop, seconds, self._end)
 
     def add(self, passed: PassedSocket) -> None:
         """Park a connection. Given."""
-        number, loop = passed.fileno(), self._poller.loop
+        number = passed.fileno()
         try:
             self._poller.watch(number, select.EPOLLIN, self._ready)
         except OSError as error:  # ENOSPC, ENOMEM: see epoll_ctl(2)
             log.warning("an idle connection was closed: %s", error.strerror)
             passed.close()
             return
-        self._parked[number] = passed, loop.time()
-        if not self._timer_set:
-            self._timer_set = True
-            loop.call_later(self._seconds + _GRACE, self._expire)
+        self._parked[number] = passed
+        self._idle.add(number)
 
     def _take_out(self, number: int) -> PassedSocket:
         self._poller.unwatch(number)
-        return self._parked.pop(number)[0]
+        self._idle.discard(number)
+        return self._parked.pop(number)
 
     def _ready(self, number: int, events: int = 0) -> None:  # noqa: ARG002 - reading will tell data from an end
         self._serve(self._take_out(number))
-
-    def _expire(self) -> None:
-        self._timer_set = False
-        loop = self._poller.loop
-        for number, (_, since) in list(self._parked.items()):
-            due = since + self._seconds
-            if due > loop.time():
-                self._timer_set = True
-                loop.call_at(due + _GRACE, self._expire)
-                return
-            self._end(number)
 
     def give_back(self) -> None:
         """Return all parked connections to the dispatcher."""

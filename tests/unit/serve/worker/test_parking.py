@@ -1,16 +1,13 @@
-"""Parked connections, and the timers that end connections."""
+"""Parked connections: taken over idle, served when their clients ask again, ended in their time."""
 
 import asyncio
 import contextlib
 import socket
 from unittest import mock
 
-import pytest
-
 from fdpass.serve.worker.parking import Parking
 from fdpass.serve.worker.passed_socket import PassedSocket
 from fdpass.serve.worker.poller import Poller
-from fdpass.serve.worker.timeouts import Timeouts
 
 
 class ParkedClients:
@@ -110,87 +107,3 @@ def test_a_connection_that_the_kernel_refuses_to_watch_is_closed(caplog):
         parked.parking.end()
 
     run_with_parked(main)
-
-
-# The timers
-
-
-class Clock:
-    """A loop of which only the time counts."""
-
-    def __init__(self):
-        self.now, self.timers = 100.0, []
-
-    def time(self):
-        return self.now
-
-    def call_at(self, when, call):
-        self.timers.append((when, call))
-
-    def go_on(self, seconds):
-        """Whatever is due by then happens at its time."""
-        end = self.now + seconds
-        while self.timers and min(self.timers)[0] <= end:
-            when, call = min(self.timers)
-            self.timers.remove((when, call))
-            self.now = when
-            call()
-        self.now = end
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-def test_timeouts_run_out_in_their_order_and_little_late(clock):
-    timeouts, out = Timeouts(clock, 5.0), []
-    for number in range(3):
-        timeouts.start(lambda number=number: out.append((number, clock.now)))
-        clock.go_on(1.0)
-    clock.go_on(10.0)
-    assert [number for number, _ in out] == [0, 1, 2]
-    for number, when in out:
-        assert 105.0 + number <= when <= 105.1 + number
-    assert clock.timers == []
-
-
-def test_however_many_there_are_one_timer_of_the_loop_does(clock):
-    timeouts, out = Timeouts(clock, 5.0), []
-    for _ in range(100):
-        timeouts.start(lambda: out.append(clock.now))
-        assert len(clock.timers) == 1
-        clock.go_on(0.0001)
-    clock.go_on(6.0)
-    assert len(out) == 100
-    assert len(set(out)) == 1  # of nearly the same time: in one go
-
-
-def test_what_is_cancelled_does_not_run_out(clock):
-    timeouts, out = Timeouts(clock, 5.0), []
-    first, second, third = (timeouts.start(lambda each=each: out.append(each)) for each in "abc")
-    first.cancel()
-    first.cancel()
-    third.call = lambda: None
-    clock.go_on(6.0)
-    second.cancel()  # too late
-    assert out == ["b"]
-    timeouts.start(lambda: out.append("d"))
-    clock.go_on(6.0)
-    assert out == ["b", "d"]
-
-
-def test_one_that_runs_out_can_cancel_the_next(clock):
-    timeouts, out = Timeouts(clock, 5.0), []
-    timeouts.start(lambda: second.cancel())
-    second = timeouts.start(lambda: out.append("second"))
-    clock.go_on(6.0)
-    assert out == []
-
-
-def test_those_that_are_set_again_and_again_take_no_memory(clock):
-    timeouts = Timeouts(clock, 5.0)
-    for _ in range(1000):
-        timeouts.start(lambda: None).cancel()
-    assert timeouts._due == {}
-    assert len(clock.timers) == 1

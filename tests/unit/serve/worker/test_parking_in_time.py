@@ -3,7 +3,8 @@
 import asyncio
 import time
 
-from fdpass.serve.worker.parking import _GRACE, Parking
+from fdpass.serve.worker.idle_timer import _LATE
+from fdpass.serve.worker.parking import Parking
 from fdpass.serve.worker.passed_socket import PassedSocket
 from fdpass.serve.worker.poller import Poller
 
@@ -20,7 +21,7 @@ def test_a_request_that_comes_in_the_turn_of_the_loop_in_which_keep_alive_ends_i
             poller = Poller(loop)
             parking = Parking(poller, 0.01, served.append)
             parking.add(passed)
-            over = loop.time() + 0.01 + _GRACE
+            over = loop.time() + 0.01 + _LATE
             loop.call_at(over - 0.01, client.sendall, b"POST / HTTP/1.1\r\n\r\n")
             await asyncio.sleep(0)
             time.sleep(0.2)  # both are due in the next turn of the loop

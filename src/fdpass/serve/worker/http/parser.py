@@ -103,7 +103,11 @@ class Parser:
 
     def _without_upgrade(self, rest: bytes) -> bytes:
         """What there is to parse, when a request for another protocol, and bytes behind it, have come."""
-        if not self.stopped and self._is_websocket() and self._requests.websocket_parsed(self._head(self._headers)):
+        if (
+            not self.stopped
+            and self._is_websocket()
+            and self._requests.websocket_parsed(self._head(self._headers))
+        ):
             self.stopped = True
             if rest:
                 raise ParserError("bytes came behind the handshake of a WebSocket, before its answer")

@@ -15,7 +15,8 @@ from fdpass.serve.worker.custody.request_end import is_special
 Headers = list[tuple[bytes, bytes]]
 
 _USUAL_LINE = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/[!\"$-~]*) HTTP/1\.1(?=\r\n)").match
-_FIELDS_MAX = 2048  # bytes of the headers of one request
+_LINE_MAX = 4096  # bytes of the first line
+_FIELDS_MAX = 2048  # bytes of the headers
 _KNOWN_MAX = 256
 
 
@@ -34,7 +35,7 @@ class KnownHeaders:
             The method, the target, the headers (a copy), and whether the client ends the connection after it.
         """
         line = _USUAL_LINE(data)
-        if line is None:
+        if line is None or line.end() > _LINE_MAX:
             return None
         known = self._known.get(data[line.end() :])
         if known is None:
