@@ -8,6 +8,7 @@ for ``fresh``, whose loop has a fast clock.
 import asyncio
 import contextlib
 import functools
+import importlib.util
 import inspect
 import logging
 import selectors
@@ -21,8 +22,6 @@ import pytest
 
 pytest.importorskip("httptools")
 pytest.importorskip("uvicorn")
-
-import fdpass.serve.worker  # noqa: E402
 
 from ._apps import part, sends, start  # noqa: E402 - after the check that they are installed
 from ._client import Client, TlsClient  # noqa: E402
@@ -94,7 +93,7 @@ class Serve:
     @property
     def old(self):
         """It has uvicorn's protocol inside fdpass, and so some faults that are known."""
-        return not self.reference and not hasattr(fdpass.serve.worker, "http")
+        return not self.reference and importlib.util.find_spec("fdpass.serve.worker.http") is None
 
     async def over(self):
         """Until the application has been called, and no call goes on."""
