@@ -266,11 +266,15 @@ class TlsClient(Client):
 
     async def _get(self):
         try:
-            return await self._do(self._tls.read, _MOST)
-        except ssl.SSLZeroReturnError:
-            return b""
+            data = await self._do(self._tls.read, _MOST)
         except ssl.SSLEOFError as error:  # without a word of goodbye
             raise ConnectionResetError from error
+        except ssl.SSLZeroReturnError:  # which is an end of its own, once we have ended our side
+            return b""
+        if not data:
+            with contextlib.suppress(ConnectionError):
+                await self.end()  # asyncio's server waits for it
+        return data
 
     async def fill(self, size):
         """See `Client.fill`."""
@@ -291,7 +295,7 @@ class TlsClient(Client):
 
     async def end(self):
         """See `Client.end`: TLS has an end of each side, too."""
-        with contextlib.suppress(ssl.SSLWantReadError):
+        with contextlib.suppress(ssl.SSLError):
             self._tls.unwrap()
         await self._flush()
 

@@ -70,6 +70,7 @@ class Serve:
         self._listener, self._files = listener, files
         self._server = None
         self._clients = []
+        self._tasks = []
         self.raised = []
         self.log = None
 
@@ -99,6 +100,11 @@ class Serve:
         """Until the application has been called, and no call goes on."""
         await self._server.switch.called.wait()
         await self._server.switch.quiet.wait()
+
+    def task(self, coroutine):
+        """A task that is not left over: it is cancelled at the end of the test."""
+        self._tasks.append(asyncio.create_task(coroutine))
+        return self._tasks[-1]
 
     async def start(self, **options):
         """Start a server, or another one; of `fresh` only."""
@@ -164,7 +170,10 @@ class Serve:
         finally:
             for client in self._clients:
                 client.close()
+            for task in self._tasks:
+                task.cancel()
             self._clients.clear()
+            self._tasks.clear()
             if self._server is not None:
                 await self._let_end(self._server)
         assert not self.raised
@@ -178,6 +187,10 @@ class Serve:
             left = [*server.open, *server.switch.calls]
             for call in server.switch.calls:
                 call.cancel()
+            if self.loop != "fast":  # the other tests have nothing to do with it
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(server.close(), _LEFT)
+                await self.start(keep_alive=60.0)
             raise AssertionError(f"this goes on, although its client has gone: {left}") from None
 
     @property
