@@ -234,10 +234,21 @@ def _listener():
         yield sock
 
 
-SHARED = [f"{kind}-{loop}" for kind in KINDS for loop in ("asyncio", "uvloop") if (kind, loop) != ("uvicorn", "uvloop")]
+ALL = (
+    *("custody-asyncio", "custody-uvloop", "plain-asyncio", "plain-uvloop", "tls-asyncio", "tls-uvloop"),
+    "uvicorn-asyncio",
+)
+EACH_KIND = ("custody-asyncio", "plain-uvloop", "tls-asyncio", "uvicorn-asyncio")
 
 
-@pytest.fixture(scope="session", params=SHARED)
+def pytest_generate_tests(metafunc):
+    """A module that has ``EACH_KIND = True`` holds what no loop has a part in: each kind is tested on one."""
+    if "_shared" in metafunc.fixturenames:
+        params = EACH_KIND if getattr(metafunc.module, "EACH_KIND", False) else ALL
+        metafunc.parametrize("_shared", params, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
 def _shared(request, _fdpass_process_wide, _listener, _files):
     """A server of each kind, and its loop."""
     kind, loop = request.param.split("-")

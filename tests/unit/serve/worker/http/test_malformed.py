@@ -7,6 +7,7 @@ import pytest
 from ._apps import Echo, Steps, length, part, start
 from ._client import turns
 
+EACH_KIND = True
 GONE = {"type": "http.disconnect"}
 BAD = (
     b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n"

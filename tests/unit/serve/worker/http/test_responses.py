@@ -5,6 +5,7 @@ import pytest
 from ._apps import then_last
 from ._responses import BODY, CODING, FIELDS, HEAD, LENGTH, ORDER, STATUS
 
+EACH_KIND = True
 TABLES = {"order": ORDER, "status": STATUS, "fields": FIELDS, "length": LENGTH, "coding": CODING, "body": BODY}
 ROWS = [(table, name) for table, rows in TABLES.items() for name in rows]
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -4,6 +4,7 @@ import pytest
 
 from ._apps import Echo
 
+EACH_KIND = True
 REFUSED = b"Invalid HTTP request received."
 TARGETS = {
     "root": (b"/", "/", b"/", b""),
