@@ -153,13 +153,32 @@ FIELDS = {
     "its own date": _field(b"x-date", b"then", b"x-date: then"),
     "its own server": _field(b"server", b"mine", b"server: mine"),
     "keep-alive": _field(b"connection", b"keep-alive", b"connection: keep-alive"),
-    **{f"{what} in a name": _refused(name=b"x" + char + b"a") for what, char in {
-        "CR": b"\r", "LF": b"\n", "CR LF": b"\r\n", "NUL": b"\0", "space": b" ", "tab": b"\t", "colon": b":",
-        "DEL": b"\x7f", "slash of quotes": b"\\", "bracket": b"(",
-    }.items()},
-    **{f"{what} in a value": _refused(value=b"a" + char + b"b") for what, char in {
-        "CR": b"\r", "LF": b"\n", "CR LF": b"\r\n", "NUL": b"\0", "DEL": b"\x7f", "ESC": b"\x1b",
-    }.items()},
+    **{
+        f"{what} in a name": _refused(name=b"x" + char + b"a")
+        for what, char in {
+            "CR": b"\r",
+            "LF": b"\n",
+            "CR LF": b"\r\n",
+            "NUL": b"\0",
+            "space": b" ",
+            "tab": b"\t",
+            "colon": b":",
+            "DEL": b"\x7f",
+            "slash of quotes": b"\\",
+            "bracket": b"(",
+        }.items()
+    },
+    **{
+        f"{what} in a value": _refused(value=b"a" + char + b"b")
+        for what, char in {
+            "CR": b"\r",
+            "LF": b"\n",
+            "CR LF": b"\r\n",
+            "NUL": b"\0",
+            "DEL": b"\x7f",
+            "ESC": b"\x1b",
+        }.items()
+    },
     "a name that is text": _refused(name="x-a"),
     "a value that is text": _refused(value="a"),
     "a value that is a number": _refused(value=5),
@@ -276,7 +295,9 @@ BODY = {
         (start(), part(b"x" * 255, more=True), part()), _IN_CHUNKS + b"ff\r\n" + b"x" * 255 + b"\r\n0\r\n\r\n"
     ),
     "the connection's end, told": Case(
-        (start(200, length(1), CLOSE), part(b"x")), _OK + b"content-length: 1\r\nconnection: close\r\n\r\nx", "ended"
+        (start(200, length(1), CLOSE), part(b"x")),
+        _OK + b"content-length: 1\r\nconnection: close\r\n\r\nx",
+        "ended",
     ),
     "the same, in capitals and a list": Case(
         (start(200, length(1), (b"Connection", b"Close, x")), part(b"x")),

@@ -73,6 +73,7 @@ class Server:
         switch: Its application.
         open: The server's ends of the connections that it has.
         settled: None is open.
+        told: It retires, and each connection has been told so.
     """
 
     def __init__(self, state):
@@ -80,6 +81,7 @@ class Server:
         self.open = set()
         self.settled = asyncio.Event()
         self.settled.set()
+        self.told = asyncio.Event()
 
     def _opened(self, served):
         self.open.add(served)
@@ -156,6 +158,7 @@ class Fdpass(Server):
 
     async def retire(self, seconds=30.0):
         """Give back what is idle, finish what is in progress, and end."""
+        asyncio.get_running_loop().call_soon(self.told.set)
         await self.engine.finish(seconds, streams=True)
 
     async def end(self):
@@ -189,9 +192,10 @@ class _Served(socket.socket):
 class _UvicornServer(uvicorn.Server):
     """uvicorn's, but for signals; it says when it has started."""
 
-    def __init__(self, config):
+    def __init__(self, config, told):
         super().__init__(config)
         self.up = asyncio.Event()
+        self.told = told
 
     @contextlib.contextmanager
     def capture_signals(self):
@@ -200,6 +204,10 @@ class _UvicornServer(uvicorn.Server):
     async def startup(self, sockets=None):
         await super().startup(sockets=sockets)
         self.up.set()
+
+    async def shutdown(self, sockets=None):
+        self.told.set()  # before it waits for the first time
+        await super().shutdown(sockets=sockets)
 
 
 class Uvicorn(Server):
@@ -224,7 +232,7 @@ class Uvicorn(Server):
 
     async def start(self):
         """Until the application has started."""
-        self._server = _UvicornServer(self._config)
+        self._server = _UvicornServer(self._config, self.told)
         self._serving = asyncio.create_task(self._server.serve(sockets=[]))
         await self._server.up.wait()
         return self

@@ -87,6 +87,11 @@ class Serve:
         assert found in allowed, f"{found} is none of {allowed}"
 
     @property
+    def clients(self):
+        """All clients of the test."""
+        return self._clients
+
+    @property
     def server(self):
         """The server of this kind."""
         return self._server

@@ -23,7 +23,8 @@ async def test_a_connection_serves_one_request_after_the_other(serve):
 
 
 @pytest.mark.parametrize(
-    "field", [b"Connection: close", b"connection: Close", b"Connection: x, close", b"Connection: close, keep-alive"]
+    "field",
+    [b"Connection: close", b"connection: Close", b"Connection: x, close", b"Connection: close, keep-alive"],
 )
 async def test_a_client_that_wants_it_to_end_is_told_that_it_does(serve, field):
     client = await serve(Echo())
@@ -86,9 +87,7 @@ async def test_a_response_of_unknown_length_to_http_1_0(serve, field):
     out, end = await client.out()
     assert end == "closed"
     head = b"HTTP/1.1 200 OK\r\nconnection: close\r\n"
-    serve.agreed(
-        out, head + b"transfer-encoding: chunked\r\n\r\n1\r\na\r\n1\r\nb\r\n0\r\n\r\n", head + b"\r\nab"
-    )
+    serve.agreed(out, head + b"transfer-encoding: chunked\r\n\r\n1\r\na\r\n1\r\nb\r\n0\r\n\r\n", head + b"\r\nab")
 
 
 @pytest.mark.parametrize("old", [False, True])

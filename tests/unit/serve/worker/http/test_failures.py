@@ -12,7 +12,12 @@ GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKS = OK + b"transfer-encoding: chunked\r\n\r\n"
 DONE = OK + b"content-length: 2\r\n\r\nok"
-BEFORE, STARTED, HALF, WHOLE = (), (start(),), (start(), part(b"x", more=True)), (start(200, length(2)), part(b"ok"))
+BEFORE, STARTED, HALF, WHOLE = (
+    (),
+    (start(),),
+    (start(), part(b"x", more=True)),
+    (start(200, length(2)), part(b"ok")),
+)
 ERRORS = {
     "an exception": LookupError("no table"),
     "cancelled": asyncio.CancelledError(),

@@ -33,7 +33,9 @@ HEADS = {
     "LF at the end of the head": b"GET / HTTP/1.1" + HOST + b"\n",
     "a length and chunks": b"POST / HTTP/1.1" + HOST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
     "two lengths": b"POST / HTTP/1.1" + HOST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab",
-    "two lengths that are the same": b"POST / HTTP/1.1" + HOST + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\na",
+    "two lengths that are the same": b"POST / HTTP/1.1"
+    + HOST
+    + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\na",
     "a list of lengths": b"POST / HTTP/1.1" + HOST + b"Content-Length: 1, 1\r\n\r\na",
     "a length of letters": b"POST / HTTP/1.1" + HOST + b"Content-Length: a\r\n\r\n",
     "a length below 0": b"POST / HTTP/1.1" + HOST + b"Content-Length: -1\r\n\r\n",

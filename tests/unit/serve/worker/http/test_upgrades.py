@@ -190,7 +190,9 @@ async def test_a_websocket_whose_client_goes(serve, end):
 
 async def test_a_websocket_is_asked_for_in_any_case(serve):
     client = await serve(Socket())
-    await client.send(HANDSHAKE.replace(b"websocket\r\n", b"WebSocket\r\n").replace(b": Upgrade", b": keep-alive, upgrade"))
+    await client.send(
+        HANDSHAKE.replace(b"websocket\r\n", b"WebSocket\r\n").replace(b": Upgrade", b": keep-alive, upgrade")
+    )
     await opened(client)
     await shut(client)
 
