@@ -1,0 +1,136 @@
+"""Small applications."""
+
+import asyncio
+
+
+def start(status=200, *headers):
+    """The message that begins a response."""
+    return {"type": "http.response.start", "status": status, "headers": list(headers)}
+
+
+def part(body=b"", *, more=False):
+    """The message of a part of its body."""
+    return {"type": "http.response.body", "body": body, "more_body": more}
+
+
+def length(size):
+    """The header field."""
+    return b"content-length", b"%d" % size
+
+
+async def whole(receive):
+    """The body of the request; None if the client has gone."""
+    parts = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        parts.append(message["body"])
+        if not message["more_body"]:
+            return b"".join(parts)
+
+
+class Echo:
+    """Reads the request, answers with its body (``ok`` if there is none), and records.
+
+    Attributes:
+        scopes: Of each request.
+        bodies: Likewise.
+    """
+
+    def __init__(self, *headers):
+        self.headers = headers
+        self.scopes = []
+        self.bodies = []
+
+    async def __call__(self, scope, receive, send):
+        self.scopes.append(scope)
+        body = await whole(receive)
+        self.bodies.append(body)
+        if body is not None:
+            body = body or b"ok"
+            await send(start(200, length(len(body)), *self.headers))
+            await send(part(body))
+
+    @property
+    def scope(self):
+        """The only one, or the last."""
+        return self.scopes[-1]
+
+
+LAST = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\nlast"
+
+
+def then_last(app):
+    """The application, but for the path ``/last``: that has always the answer `LAST`."""
+
+    async def both(scope, receive, send):
+        if scope["path"] == "/last":
+            await send(start(200, length(4), (b"connection", b"close")))
+            await send(part(b"last"))
+            return None
+        return await app(scope, receive, send)
+
+    return both
+
+
+def sends(*messages):
+    """An application that sends these."""
+
+    async def app(scope, receive, send):
+        for message in messages:
+            await send(message)
+
+    return app
+
+
+class Steps:
+    """An application whose calls wait to be told what to do.
+
+    ``call = await app.next()``, and then `call.send`, `call.receive`, `call.over`.
+    """
+
+    def __init__(self):
+        self._calls = asyncio.Queue()
+
+    async def __call__(self, scope, receive, send):
+        call = Call(scope, receive, send)
+        self._calls.put_nowait(call)
+        return await call.done
+
+    async def next(self):
+        """The next call of the application."""
+        return await self._calls.get()
+
+    @property
+    def waiting(self):
+        """How many calls nobody has asked for."""
+        return self._calls.qsize()
+
+
+class Call:
+    """One call of an application, that the test works for.
+
+    Attributes:
+        receive, send: The application's own.
+        done: What the application returns or raises.
+    """
+
+    def __init__(self, scope, receive, send):
+        self.scope, self.receive, self.send = scope, receive, send
+        self.done = asyncio.get_running_loop().create_future()
+
+    async def answer(self, body=b"ok", *headers):
+        """Send a response, and return from the application."""
+        await self.send(start(200, length(len(body)), *headers))
+        await self.send(part(body))
+        self.end()
+
+    def end(self, value=None):
+        """Return from the application."""
+        if not self.done.done():
+            self.done.set_result(value)
+
+    def fail(self, error):
+        """Let the application raise this."""
+        self.done.set_exception(error)

@@ -1,0 +1,264 @@
+"""Whether a connection is kept for another request, and how its end is told."""
+
+import asyncio
+import email.utils
+
+import pytest
+
+from ._apps import Echo, Steps, length, part, sends, start
+from ._client import turns
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n%b\r\n"
+OLD = b"GET / HTTP/1.0\r\nHost: x\r\n%b\r\n"
+KEEP = b"Connection: keep-alive\r\n"
+
+
+async def test_a_connection_serves_one_request_after_the_other(serve):
+    app = Echo()
+    client = await serve(app)
+    for number in range(5):
+        answer = await client.get(method=b"POST", body=b"%d" % number)
+        assert (answer.body, answer[b"connection"]) == (b"%d" % number, None)
+    assert len(app.scopes) == 5
+
+
+@pytest.mark.parametrize(
+    "field",
+    [b"Connection: close", b"connection: Close", b"Connection: x, close", b"Connection: close, keep-alive"],
+)
+async def test_a_client_that_wants_it_to_end_is_told_that_it_does(serve, field):
+    client = await serve(Echo())
+    answer = await client.get(b"/", field)
+    assert (answer.body, answer[b"connection"]) == (b"ok", b"close")
+    assert await client.ended()
+
+
+async def test_the_end_is_not_told_twice(serve):
+    client = await serve(sends(start(200, length(0), (b"connection", b"close")), part()))
+    answer = await client.get(b"/", b"Connection: close")
+    assert answer.all(b"connection") == [b"close"]
+    assert await client.ended()
+
+
+async def test_an_application_that_wants_to_keep_it_does_not_prevail(serve):
+    """uvicorn sends both words. Better: close alone."""
+    client = await serve(sends(start(200, length(0), (b"connection", b"keep-alive")), part()))
+    answer = await client.get(b"/", b"Connection: close")
+    serve.agreed(answer.all(b"connection"), [b"keep-alive", b"close"], [b"close"])
+    assert await client.ended()
+
+
+async def test_nothing_is_served_behind_a_request_that_ends_the_connection(serve):
+    app = Echo()
+    client = await serve(app)
+    await client.send(GET % b"Connection: close\r\n" + b"GET /second HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (await client.answer()).body == b"ok"
+    assert await client.ended()
+    assert [scope["path"] for scope in app.scopes] == ["/"]
+
+
+async def test_a_client_of_http_1_0_gets_one_answer(serve):
+    client = await serve(Echo())
+    await client.send(OLD % b"")
+    answer = await client.answer()
+    assert (answer.version, answer.body, answer[b"connection"]) == (b"HTTP/1.1", b"ok", b"close")
+    assert await client.ended()
+
+
+async def test_keep_alive_of_http_1_0(serve):
+    """uvicorn does not keep it. Better: keep it, and say so, as RFC 9112 C.2.2 has it."""
+    client = await serve(Echo())
+    await client.send(OLD % KEEP)
+    answer = await client.answer()
+    assert answer.body == b"ok"
+    serve.agreed(answer[b"connection"], b"close", b"keep-alive")
+    if answer[b"connection"] == b"close":
+        assert await client.ended()
+    else:
+        await client.send(OLD % b"")
+        assert (await client.answer()).body == b"ok"
+
+
+@pytest.mark.parametrize("field", [b"", KEEP])
+async def test_a_response_of_unknown_length_to_http_1_0(serve, field):
+    """uvicorn sends chunks, which HTTP/1.0 does not know. Better: no framing, and the end of the connection."""
+    client = await serve(sends(start(), part(b"a", more=True), part(b"b")))
+    await client.send(OLD % field)
+    out, end = await client.out()
+    assert end == "closed"
+    head = b"HTTP/1.1 200 OK\r\nconnection: close\r\n"
+    serve.agreed(out, head + b"transfer-encoding: chunked\r\n\r\n1\r\na\r\n1\r\nb\r\n0\r\n\r\n", head + b"\r\nab")
+
+
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("fields", [(), (length(9),)])
+async def test_a_response_that_fails_half_way_is_seen_to_be_cut(serve, old, fields):
+    """Chunks and a length tell it. HTTP/1.0 without either can be told by a reset alone: so it is in custody."""
+
+    async def app(scope, receive, send):
+        await send(start(200, *fields))
+        await send(part(b"half", more=True))
+        raise LookupError
+
+    client = await serve(app)
+    await client.send((OLD if old else GET) % b"")
+    out, end = await client.out()
+    assert b"half" in out
+    framed = b"content-length" in out or b"transfer-encoding" in out
+    assert framed or end == "reset"
+    assert b"0\r\n\r\n" not in out
+    assert len(serve.lines) == 1
+
+
+async def test_the_date_is_now_and_first(serve):
+    """In the form of RFC 9110 5.6.7; not older than the server's clock ticks."""
+    client = await serve(Echo())
+    answer = await client.get()
+    assert answer.fields[0][0] == b"date"
+    date = answer[b"date"].decode()
+    parsed = email.utils.parsedate_to_datetime(date)
+    assert email.utils.format_datetime(parsed, usegmt=True) == date
+
+
+async def test_the_date_goes_on(fresh):
+    if fresh.kind != "custody":
+        pytest.skip("takes a second, and is of the engine")
+    await fresh.start()
+    client = await fresh(Echo())
+    dates = {(await client.get())[b"date"]}
+    while len(dates) < 2:
+        dates.add((await client.get())[b"date"])
+    first, second = (email.utils.parsedate_to_datetime(date.decode()) for date in sorted(dates))
+    assert abs((second - first).total_seconds()) <= 2
+
+
+async def test_a_server_is_not_named(serve):
+    """uvicorn would name itself; fdpass has it switched off."""
+    client = await serve(Echo())
+    answer = await client.get()
+    assert (answer[b"server"], answer.names) == (None, [b"content-length"])
+
+
+async def test_a_date_of_the_application(serve):
+    """uvicorn sends its own date too. Better: one of them, the application's."""
+    client = await serve(sends(start(200, (b"date", b"then"), length(0)), part()))
+    answer = await client.get()
+    dates = answer.all(b"date")
+    assert dates[-1] == b"then"
+    serve.agreed(len(dates), 2, 1)
+
+
+async def test_a_server_of_the_application(serve):
+    client = await serve(sends(start(200, (b"Server", b"mine"), length(0)), part()))
+    assert (await client.get()).all(b"server") == [b"mine"]
+
+
+@pytest.mark.parametrize("first", [b"\r\n", b"\r\n\r\n", b"\n"])
+async def test_empty_lines_before_a_request_are_passed_over(serve, first):
+    app = Echo()
+    client = await serve(app)
+    await client.send(first + GET % b"")
+    assert (await client.answer()).body == b"ok"
+    await client.send(first + GET % b"")
+    assert (await client.answer()).body == b"ok"
+    assert serve.lines == []
+
+
+# Time
+
+
+async def test_an_idle_connection_ends_after_its_time(fresh):
+    await fresh.start(keep_alive=5.0)
+    client = await fresh(Echo())
+    loop = asyncio.get_running_loop()
+    assert (await client.get()).body == b"ok"
+    since = loop.time()
+    assert await client.ended()
+    assert loop.time() - since > 4.5
+    assert fresh.lines == []
+
+
+async def test_the_time_begins_anew_with_each_response(fresh):
+    await fresh.start(keep_alive=5.0)
+    client = await fresh(Echo())
+    for _ in range(3):
+        assert (await client.get()).body == b"ok"
+        await asyncio.sleep(3)
+    assert (await client.get()).body == b"ok"
+    assert await client.ended()
+
+
+async def test_a_request_in_progress_has_its_own_time(fresh):
+    app = Steps()
+    await fresh.start(keep_alive=1.0)
+    client = await fresh(app)
+    for _ in range(2):
+        await client.request()
+        call = await app.next()
+        await asyncio.sleep(3)
+        await call.answer()
+        assert (await client.answer()).body == b"ok"
+    assert await client.ended()
+
+
+async def test_a_client_that_says_nothing_at_all(fresh):
+    """uvicorn waits for ever: its time begins with the first response."""
+    await fresh.start(keep_alive=1.0)
+    client = await fresh(Echo())
+    ending = asyncio.create_task(client.rest())
+    await asyncio.sleep(10)
+    fresh.agreed(ending.done(), False, True)
+    ending.cancel()
+    await asyncio.wait([ending])
+
+
+async def test_a_client_that_stops_in_a_head(fresh):
+    """uvicorn waits for ever: the first byte of a request ends the time."""
+    await fresh.start(keep_alive=1.0)
+    client = await fresh(Echo())
+    await client.get()
+    await client.send(b"GET / HTT")
+    ending = asyncio.create_task(client.rest())
+    await asyncio.sleep(10)
+    fresh.agreed(ending.done(), False, True)
+    ending.cancel()
+    await asyncio.wait([ending])
+
+
+async def test_an_early_answer_whose_request_ends_later(fresh):
+    """uvicorn waits for ever: the rest of the body ends the time, and nothing begins it again."""
+    app = Steps()
+    await fresh.start(keep_alive=1.0)
+    client = await fresh(app)
+    await client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n01234")
+    await (await app.next()).answer()
+    await client.answer()
+    await client.send(b"56789")
+    ending = asyncio.create_task(client.rest())
+    await asyncio.sleep(10)
+    fresh.agreed(ending.done(), False, True)
+    ending.cancel()
+    await asyncio.wait([ending])
+
+
+async def test_an_early_answer_whose_request_does_not_end(fresh):
+    """The time goes on."""
+    app = Steps()
+    await fresh.start(keep_alive=1.0)
+    client = await fresh(app)
+    await client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n01234")
+    await (await app.next()).answer()
+    await client.answer()
+    assert await client.ended()
+
+
+async def test_a_response_that_does_not_go_out_takes_its_time(fresh):
+    """The connection is not idle while its client has still to read: keep-alive ends no download."""
+    size = 8 << 20
+    await fresh.start(keep_alive=1.0)
+    client = await fresh(sends(start(200, length(size)), part(bytes(size))), room=1 << 14)
+    await client.request()
+    await fresh.over()
+    await asyncio.sleep(10)
+    await turns()
+    assert len((await client.answer()).body) == size

@@ -1,0 +1,217 @@
+"""An application that fails: what its client gets, what is logged, and that the server goes on."""
+
+import asyncio
+
+import pytest
+
+from ._apps import Echo, length, part, start, then_last
+from ._responses import FAILED
+
+EACH_KIND = True
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKS = OK + b"transfer-encoding: chunked\r\n\r\n"
+DONE = OK + b"content-length: 2\r\n\r\nok"
+BEFORE, STARTED, HALF, WHOLE = (
+    (),
+    (start(),),
+    (start(), part(b"x", more=True)),
+    (start(200, length(2)), part(b"ok")),
+)
+ERRORS = {
+    "an exception": LookupError("no table"),
+    "cancelled": asyncio.CancelledError(),
+    "SystemExit": SystemExit(3),
+    "KeyboardInterrupt": KeyboardInterrupt(),
+    "GeneratorExit": GeneratorExit(),
+    "a group": ExceptionGroup("two", [LookupError("one"), KeyError("other")]),
+}
+SENT = {
+    "before its response": (BEFORE, FAILED),
+    "behind the start": (STARTED, CHUNKS),
+    "in the body": (HALF, CHUNKS + b"1\r\nx\r\n"),
+    "behind the end": (WHOLE, DONE),
+}
+
+
+def ends(messages, *, error=None, value=None):
+    async def app(scope, receive, send):
+        for message in messages:
+            await send(message)
+        if error is not None:
+            raise error
+        return value
+
+    return then_last(app)
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("when", SENT)
+async def test_one_that_raises(serve, when, error):
+    """Even what ends a program elsewhere is an error of one request here; and uvicorn ends the connection with it.
+
+    Behind a whole response fdpass may keep it.
+    """
+    messages, out = SENT[when]
+    client = await serve(ends(messages, error=ERRORS[error]))
+    await client.send(GET)
+    found = await client.outcome(serve.over)
+    if when == "behind the end":
+        serve.agreed(found, (out, "ended"), (out, "kept"))
+    else:
+        assert found == (out, "ended")
+    assert len(serve.lines) == 1
+    assert (await (await serve.connect()).get(b"/last")).body == b"last"
+
+
+async def test_the_error_is_logged_with_its_traceback(serve):
+    async def app(scope, receive, send):
+        raise LookupError("no table")
+
+    client = await serve(app)
+    await client.get()
+    (record,) = (record for record in serve.log.records if record.levelname == "ERROR")
+    assert record.exc_info[0] is LookupError
+    assert "no table" in serve.log.text
+
+
+@pytest.mark.parametrize("value", [5, 0, "", False])
+@pytest.mark.parametrize("when", SENT)
+async def test_one_that_returns_a_value(serve, when, value):
+    """uvicorn logs it and ends the connection; before a response has begun, without a word to the client.
+
+    Better: 500 before the response, and nothing but the line behind it.
+    """
+    messages, out = SENT[when]
+    client = await serve(ends(messages, value=value))
+    await client.send(GET)
+    found = await client.outcome(serve.over)
+    before, behind = when.startswith("before"), when.endswith("the end")
+    silent = b"" if before else out
+    serve.agreed(found, (silent, "ended"), (out, "kept" if behind else "ended"))
+    (line,) = serve.lines
+    assert not serve.reference or line == f"ASGI callable should return None, but returned '{value}'."
+
+
+@pytest.mark.parametrize("when", [*list(SENT)[:3]])
+async def test_one_that_returns_without_the_end_of_a_response(serve, when):
+    messages, out = SENT[when]
+    client = await serve(ends(messages))
+    await client.send(GET)
+    assert await client.outcome(serve.over) == (out, "ended")
+    (line,) = serve.lines
+    what = "starting" if when.startswith("before") else "completing"
+    assert not serve.reference or line == f"ASGI callable returned without {what} response."
+
+
+async def test_a_failure_with_a_length(serve):
+    """The client waits for more than it gets, and sees that it was cut."""
+    client = await serve(ends((start(200, length(9)), part(b"x", more=True)), error=LookupError()))
+    await client.send(GET)
+    out, _ = await client.out()
+    assert out == OK + b"content-length: 9\r\n\r\nx"
+    assert len(serve.lines) == 1
+
+
+async def test_a_failure_of_head(serve):
+    client = await serve(ends((), error=LookupError()))
+    answer = await client.get(method=b"HEAD")
+    assert (answer.status, answer[b"content-length"], answer[b"connection"]) == (500, b"21", b"close")
+    assert await client.ended()
+
+
+async def test_one_that_catches_the_error_of_send_may_go_on(serve):
+    """The message was refused; the response is what it was."""
+    seen = []
+
+    async def app(scope, receive, send):
+        await send(start(200, length(2)))
+        for wrong in ({"type": "http.nonsense"}, start(), part(b"too long")):
+            try:
+                await send(wrong)
+            except RuntimeError:
+                seen.append(wrong)
+        await send(part(b"ok"))
+
+    client = await serve(app)
+    assert (await client.get()).body == b"ok"
+    assert len(seen) == 3
+    assert (await client.get()).body == b"ok"
+    assert serve.lines == []
+
+
+async def test_one_that_catches_the_error_of_its_start(serve):
+    """uvicorn takes the response for started, and the next message for its body. Better: it starts anew."""
+
+    async def app(scope, receive, send):
+        try:
+            await send(start(200, (b"x-a", b"\r\n")))
+        except RuntimeError:
+            await send(start(503, length(0)))
+            await send(part())
+
+    client = await serve(then_last(app))
+    await client.send(GET)
+    found = await client.outcome(serve.over)
+    serve.agreed(found, (b"", "ended"), (b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n", "kept"))
+    assert len(serve.lines) == (found[1] == "ended")
+
+
+async def test_a_failure_leaves_other_connections_alone(serve):
+    app = Echo()
+
+    async def both(scope, receive, send):
+        if scope["path"] == "/fails":
+            raise LookupError
+        await app(scope, receive, send)
+
+    client = await serve(both)
+    other = await serve.connect()
+    await other.get()
+    assert (await client.get(b"/fails")).status == 500
+    assert (await other.get()).body == b"ok"
+
+
+async def test_an_application_goes_on_behind_its_response(serve):
+    """A background task of a framework: the next request of the connection does not wait for it."""
+    going, over = asyncio.Event(), asyncio.Event()
+
+    async def app(scope, receive, send):
+        await send(start(200, length(2)))
+        await send(part(b"ok"))
+        if scope["path"] == "/long":
+            going.set()
+            await over.wait()
+
+    client = await serve(app)
+    assert (await client.get(b"/long")).body == b"ok"
+    await going.wait()
+    for _ in range(3):
+        assert (await client.get()).body == b"ok"
+    over.set()
+
+
+async def test_what_is_sent_from_another_task_counts(serve):
+    """ASGI does not say which task sends."""
+
+    async def app(scope, receive, send):
+        await asyncio.create_task(send(start(200, length(4))))
+        await asyncio.gather(send(part(b"ab", more=True)), send(part(b"cd", more=True)))
+        await send(part())
+
+    client = await serve(app)
+    assert (await client.get()).body == b"abcd"
+
+
+async def test_each_request_has_a_task_of_its_own(serve):
+    tasks = []
+
+    async def app(scope, receive, send):
+        tasks.append(asyncio.current_task())
+        await send(start(200, length(0)))
+        await send(part())
+
+    client = await serve(app)
+    for _ in range(2):
+        await client.get()
+    assert tasks[0] is not tasks[1]

@@ -1,0 +1,297 @@
+"""A server that retires or ends: what becomes of connections that are idle, busy, or between two requests.
+
+Without custody an idle connection is closed; in custody it is given back, and another worker goes on with it.
+"""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from ._apps import Echo, Steps, length, part, start
+from ._client import turns
+from .test_upgrades import HANDSHAKE, Socket, frame, opened, reply
+
+pytestmark = [
+    pytest.mark.filterwarnings(r"ignore:websockets\..* is deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:remove second argument of ws_handler:DeprecationWarning"),
+]
+GET = b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+async def moved(fresh, client):
+    """It is over here: closed, or it goes on in another worker."""
+    if fresh.kind == "custody":
+        (passed,) = fresh.server.returned
+        fresh.server.returned.clear()
+        await fresh.server.restart()
+        fresh.server.take_again(passed)
+        fresh.server.switch.app = Echo()
+        assert (await client.get()).body == b"ok"
+    else:
+        assert await client.ended()
+        assert fresh.server.returned in ([], ())
+
+
+@pytest.mark.parametrize("requests", [0, 1, 3])
+async def test_an_idle_connection(fresh, requests):
+    await fresh.start()
+    client = await fresh(Echo())
+    for _ in range(requests):
+        assert (await client.get()).body == b"ok"
+    retiring = fresh.task(fresh.server.retire())
+    if fresh.kind != "custody":
+        assert await client.ended()
+    await retiring
+    await moved(fresh, client)
+    assert fresh.lines == []
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_a_request_in_progress_is_finished(fresh, begun):
+    """Without custody the client is told that the connection ends, if its response has not begun."""
+    app = Steps()
+    await fresh.start()
+    client = await fresh(app)
+    await client.request()
+    call = await app.next()
+    if begun:
+        await call.send(start(200, length(2)))
+    retiring = fresh.task(fresh.server.retire())
+    await fresh.server.told.wait()
+    await turns()
+    assert not retiring.done()
+    if not begun:
+        await call.send(start(200, length(2)))
+    await call.send(part(b"ok"))
+    call.end()
+    answer = await client.answer()
+    assert answer.body == b"ok"
+    assert answer[b"connection"] == (None if begun or fresh.kind == "custody" else b"close")
+    if fresh.kind != "custody":
+        assert await client.ended()
+    await retiring
+    await moved(fresh, client)
+    assert fresh.lines == []
+
+
+async def test_all_requests_that_have_come_are_finished(fresh):
+    app = Steps()
+    await fresh.start()
+    client = await fresh(app)
+    await client.send(GET % b"/1" + GET % b"/2")
+    first = await app.next()
+    retiring = fresh.task(fresh.server.retire())
+    await fresh.server.told.wait()
+    await turns()
+    await first.answer()
+    answer = await client.answer()
+    assert (answer.body, answer[b"connection"]) == (b"ok", None)
+    second = await app.next()
+    assert second.scope["path"] == "/2"
+    await second.answer()
+    answer = await client.answer()
+    assert answer.body == b"ok"
+    assert answer[b"connection"] == (None if fresh.kind == "custody" else b"close")
+    if fresh.kind != "custody":
+        assert await client.ended()
+    await retiring
+    await moved(fresh, client)
+
+
+async def test_a_request_that_waits_in_the_kernel_is_served(fresh):
+    """It came in time. fdpass looks before it closes, or gives the connection back; uvicorn closes it."""
+    if fresh.reference:
+        pytest.skip("uvicorn hears of its end at a tick, and has read the request by then")
+    app = Echo()
+    await fresh.start()
+    client = await fresh(app)
+    await client.get()
+    await turns()
+    retiring = fresh.task(fresh.server.retire())
+    await client.send(GET % b"/2")  # the server's loop has not turned since
+    if fresh.kind == "custody":
+        await retiring
+        if fresh.server.returned:
+            (passed,) = fresh.server.returned
+            fresh.server.returned.clear()
+            await fresh.server.restart()
+            fresh.server.take_again(passed)
+    assert (await client.answer()).body == b"ok"
+    if fresh.kind != "custody":
+        assert await client.ended()
+    await retiring
+
+
+async def test_half_a_head(fresh):
+    """uvicorn closes the connection as if it were idle. Better: the request is awaited; in custody it is."""
+    app = Echo()
+    await fresh.start()
+    client = await fresh(app)
+    await client.send(b"GET / HTTP/1.1\r\nHo")
+    await turns()
+    retiring = fresh.task(fresh.server.retire())
+    await fresh.server.told.wait()
+    await turns(5)
+    with contextlib.suppress(OSError):
+        await client.send(b"st: x\r\nConnection: close\r\n\r\n")
+    out, _ = await client.out()
+    if fresh.kind == "custody":
+        assert out.count(b"200 OK") == 1
+    else:
+        fresh.agreed(out.count(b"200 OK"), 0, 1)
+    await retiring
+
+
+async def test_half_a_body(fresh):
+    app = Echo()
+    await fresh.start()
+    client = await fresh(app)
+    await client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbo")
+    await fresh.server.switch.called.wait()
+    retiring = fresh.task(fresh.server.retire())
+    await fresh.server.told.wait()
+    await turns()
+    await client.send(b"dy")
+    assert (await client.answer()).body == b"body"
+    if fresh.kind != "custody":
+        assert await client.ended()
+    await retiring
+    await moved(fresh, client)
+
+
+async def test_the_application_is_told_last(fresh):
+    """Its lifespan ends when no request is in progress any more: not even one that goes on behind its response."""
+    app = Steps()
+    await fresh.start()
+    client = await fresh(app)
+    await client.request()
+    call = await app.next()
+    retiring = fresh.task(fresh.server.retire())
+    await call.send(start(200, length(2)))
+    await call.send(part(b"ok"))
+    assert (await client.answer()).body == b"ok"
+    if fresh.kind != "custody":
+        assert await client.ended()
+    await asyncio.sleep(2)
+    assert fresh.server.switch.lifespan == ["lifespan.startup"]
+    call.end()
+    await retiring
+    assert fresh.server.switch.lifespan == ["lifespan.startup", "lifespan.shutdown"]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("end", [False, True])
+async def test_a_request_that_takes_too_long_is_cut(fresh, begun, end):
+    """The application is cancelled; the client gets an error, or sees that its response was cut."""
+    seen, going = [], asyncio.Event()
+
+    async def app(scope, receive, send):
+        if begun:
+            await send(start(200, length(2)))
+        going.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+
+    await fresh.start()
+    client = await fresh(app)
+    await client.request()
+    await going.wait()
+    ending = fresh.task(fresh.server.end() if end else fresh.server.retire(1.0))
+    if begun:
+        assert await client.is_cut()
+    else:
+        answer = await client.answer()
+        assert (answer.status, answer[b"connection"]) == (500, b"close")
+        assert await client.ended()
+    await ending
+    assert seen == ["cancelled"]
+    assert fresh.server.switch.lifespan[-1] == "lifespan.shutdown"
+
+
+async def test_a_stream_without_end_is_cut_when_its_time_is_over(fresh):
+    going = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await send(start())
+        await send(part(b"data: 1\n\n", more=True))
+        going.set()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    await fresh.start()
+    client = await fresh(app)
+    await client.request()
+    await client.until(b"data: 1\n\n")
+    await going.wait()
+    retiring = fresh.task(fresh.server.retire(2.0))
+    out, _ = await client.out()
+    assert b"0\r\n\r\n" not in out
+    await retiring
+
+
+async def test_a_websocket_is_closed_with_1012(fresh):
+    """uvicorn closes it at once; fdpass lets it stay for the time that there is."""
+    pytest.importorskip("websockets")
+    app = Socket()
+    await fresh.start()
+    client = await fresh(app)
+    await client.send(HANDSHAKE)
+    await opened(client)
+    retiring = fresh.task(fresh.server.retire(5.0))
+    if not fresh.reference:
+        await asyncio.sleep(2)
+        await client.send(frame(b"here"))
+        assert await client.exactly(6) == reply(b"here")
+    close = await client.exactly(4)
+    assert close == reply((1012).to_bytes(2), 8)
+    await client.send(frame((1012).to_bytes(2), 8))
+    await retiring
+    assert (app.messages[-1]["type"], app.messages[-1]["code"]) == ("websocket.disconnect", 1012)
+
+
+async def test_many_at_once(fresh):
+    """One of each: idle, new, busy, waiting for a body."""
+    app = Steps()
+    await fresh.start()
+    idle = await fresh(app)
+    await idle.request()
+    await (await app.next()).answer()
+    await idle.answer()
+    await fresh.connect()
+    busy = await fresh.connect()
+    await busy.request(b"/busy")
+    call = await app.next()
+    sending = await fresh.connect()
+    await sending.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbo")
+    body = await app.next()
+    retiring = fresh.task(fresh.server.retire())
+    await fresh.server.told.wait()
+    await turns()
+    await call.answer()
+    assert (await busy.answer()).body == b"ok"
+    await sending.send(b"dy")
+    while (await body.receive())["more_body"]:
+        pass
+    await body.answer()
+    assert (await sending.answer()).body == b"ok"
+    if fresh.kind != "custody":
+        for each in fresh.clients:
+            assert await each.ended()
+    await retiring
+    assert len(fresh.server.returned) == (4 if fresh.kind == "custody" else 0)
+
+
+async def test_the_end_of_a_server_ends_its_connections(fresh):
+    await fresh.start()
+    client = await fresh(Echo())
+    await client.get()
+    other = await fresh.connect()
+    ending = fresh.task(fresh.server.end())
+    assert await client.ended()
+    assert await other.ended()
+    await ending
+    assert fresh.server.returned in ([], ())

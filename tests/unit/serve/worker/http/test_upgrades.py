@@ -1,0 +1,254 @@
+"""Requests for another protocol: WebSockets get it, all others are answered as HTTP."""
+
+import base64
+import hashlib
+
+import pytest
+
+from ._apps import Echo, Steps
+from ._client import turns
+
+pytest.importorskip("websockets")
+
+# The oldest uvicorn that we admit takes websockets' legacy implementation.
+pytestmark = [
+    pytest.mark.filterwarnings(r"ignore:websockets\..* is deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:remove second argument of ws_handler:DeprecationWarning"),
+]
+KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
+ACCEPT = base64.b64encode(hashlib.sha1(KEY + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+HANDSHAKE = (
+    b"GET /ws?query HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + KEY + b"\r\n\r\n"
+)
+FIELDS = (b"Upgrade: h2c", b"Connection: Upgrade, HTTP2-Settings", b"HTTP2-Settings: AAMAAABkAAQAAP__")
+
+
+def frame(data, opcode=1):
+    """Of a client, with a mask of zeros."""
+    return bytes([0x80 | opcode, 0x80 | len(data), 0, 0, 0, 0]) + data
+
+
+def reply(data, opcode=1):
+    """Of a server."""
+    return bytes([0x80 | opcode, len(data)]) + data
+
+
+class Socket:
+    """An application that echoes WebSockets, and records."""
+
+    def __init__(self, *, refuse=False):
+        self.refuse = refuse
+        self.scopes = []
+        self.messages = []
+
+    async def __call__(self, scope, receive, send):
+        self.scopes.append(scope)
+        if scope["type"] == "http":
+            await Echo()(scope, receive, send)
+            return
+        self.messages.append(await receive())
+        if self.refuse:
+            await send({"type": "websocket.close"})
+            return
+        await send({"type": "websocket.accept"})
+        while True:
+            self.messages.append(await receive())
+            if self.messages[-1]["type"] == "websocket.disconnect":
+                return
+            await send({"type": "websocket.send", "text": self.messages[-1]["text"]})
+
+
+async def opened(client):
+    head = await client.until(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
+    assert b"\r\nsec-websocket-accept: " + ACCEPT.lower() in head.lower()
+
+
+async def shut(client):
+    await client.send(frame((1000).to_bytes(2), 8))
+    assert await client.exactly(4) == reply((1000).to_bytes(2), 8)
+    assert await client.ended()
+
+
+async def test_a_websocket_is_opened_and_echoes(serve):
+    app = Socket()
+    client = await serve(app)
+    await client.send(HANDSHAKE)
+    await opened(client)
+    for text in (b"one", b"two"):
+        await client.send(frame(text))
+        assert await client.exactly(5) == reply(text)
+    await shut(client)
+    await serve.over()
+    scope = app.scopes[0]
+    assert (scope["type"], scope["path"], scope["query_string"]) == ("websocket", "/ws", b"query")
+    assert scope["scheme"] == ("wss" if serve.kind == "tls" else "ws")
+    assert (scope["client"], scope["state"]["number"]) == (client.sock.getsockname(), 1)
+    assert [message["type"] for message in app.messages] == [
+        "websocket.connect",
+        "websocket.receive",
+        "websocket.receive",
+        "websocket.disconnect",
+    ]
+
+
+async def test_a_handshake_in_parts(serve):
+    client = await serve(Socket())
+    for byte in HANDSHAKE:
+        await client.send(bytes([byte]))
+    await opened(client)
+    await client.send(frame(b"one"))
+    assert await client.exactly(5) == reply(b"one")
+    await shut(client)
+
+
+async def test_frames_that_come_with_the_handshake(serve):
+    """uvicorn loses them: its parser has read them, and its WebSocket class gets the head alone.
+
+    RFC 6455 4.1: a client must not send any before it has the answer. Better: they are read, or it is an error.
+    """
+    app = Socket()
+    client = await serve(app)
+    await client.send(HANDSHAKE + frame(b"one"))
+    await opened(client)
+    await client.send(frame(b"two"))
+    first = await client.exactly(5)
+    serve.agreed(first, reply(b"two"), reply(b"one"))
+    if first == reply(b"one"):
+        assert await client.exactly(5) == reply(b"two")
+    await shut(client)
+
+
+async def test_a_websocket_behind_another_request(serve):
+    app = Socket()
+    client = await serve(app)
+    assert (await client.get()).body == b"ok"
+    await client.send(HANDSHAKE)
+    await opened(client)
+    await client.send(frame(b"one"))
+    assert await client.exactly(5) == reply(b"one")
+    await shut(client)
+    assert [scope["type"] for scope in app.scopes] == ["http", "websocket"]
+
+
+async def test_a_websocket_in_one_piece_with_the_request_before_it(serve):
+    """uvicorn hands the connection over while the first request is in progress: two answers would mix.
+
+    Better: the first is answered first.
+    """
+    app = Socket()
+    client = await serve(app)
+    await client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + HANDSHAKE)
+    first = await client.until(b"\r\n\r\n")
+    status = first.split(b" ", 2)[1]
+    assert status in (b"101", b"200")
+    if not serve.reference:
+        assert serve.kind != "custody" or status == b"200"
+
+
+async def test_a_websocket_that_is_refused(serve):
+    app = Socket(refuse=True)
+    client = await serve(app)
+    await client.send(HANDSHAKE)
+    answer = await client.answer()
+    assert (answer.status, answer.body) == (403, b"")
+    assert await client.ended()
+
+
+async def test_a_websocket_whose_application_fails(serve):
+    async def app(scope, receive, send):
+        raise LookupError
+
+    client = await serve(app)
+    await client.send(HANDSHAKE)
+    assert (await client.answer()).status == 500
+    assert await client.ended()
+    assert len(serve.lines) == 1
+
+
+async def test_a_handshake_that_is_none(serve):
+    """The WebSocket class answers it."""
+    app = Socket()
+    client = await serve(app)
+    await client.send(HANDSHAKE.replace(b"Sec-WebSocket-Key: " + KEY + b"\r\n", b""))
+    assert (await client.answer()).status == 400
+    assert await client.ended()
+    assert app.scopes == []
+
+
+@pytest.mark.parametrize("end", ["close", "reset"])
+async def test_a_websocket_whose_client_goes(serve, end):
+    app = Socket()
+    client = await serve(app)
+    await client.send(HANDSHAKE)
+    await opened(client)
+    getattr(client, end)()
+    await serve.over()
+    assert app.messages[-1]["type"] == "websocket.disconnect"
+
+
+async def test_a_websocket_is_asked_for_in_any_case(serve):
+    client = await serve(Socket())
+    await client.send(
+        HANDSHAKE.replace(b"websocket\r\n", b"WebSocket\r\n").replace(b": Upgrade", b": keep-alive, upgrade")
+    )
+    await opened(client)
+    await shut(client)
+
+
+async def test_upgrade_without_its_word_in_connection_is_http(serve):
+    app = Socket()
+    client = await serve(app)
+    await client.send(HANDSHAKE.replace(b"Connection: Upgrade\r\n", b""))
+    assert (await client.answer()).body == b"ok"
+    assert app.scopes[0]["type"] == "http"
+    assert (await client.get()).body == b"ok"
+
+
+@pytest.mark.parametrize("fields", [FIELDS, (b"Upgrade: other/1.0", b"Connection: upgrade")])
+async def test_an_unknown_protocol_is_answered_as_http(serve, fields):
+    """uvicorn says so in a line of its log, at warning. One line at most is enough."""
+    app = Echo()
+    client = await serve(app)
+    answer = await client.get(b"/", *fields)
+    assert (answer.status, answer.body) == (200, b"ok")
+    assert app.scope["type"] == "http"
+    assert serve.lines in (["Unsupported upgrade request."], [])
+
+
+async def test_the_next_request_behind_an_unknown_protocol(serve):
+    app = Echo()
+    client = await serve(app)
+    assert (await client.get(b"/", *FIELDS)).body == b"ok"
+    await client.request()
+    out = (await client.answer()).body
+    assert out == b"ok"
+    assert len(app.scopes) == 2
+
+
+async def test_a_request_in_one_piece_with_an_unknown_protocol(serve):
+    """uvicorn's parser stops there: what came behind it is lost, and never answered. Better: it is served."""
+    app = Steps()
+    client = await serve(app)
+    head = b"\r\n".join([b"GET /1 HTTP/1.1", b"Host: x", *FIELDS, b"", b""])
+    await client.send(head + b"GET /2 HTTP/1.1\r\nHost: x\r\n\r\n")
+    await (await app.next()).answer()
+    assert (await client.answer()).body == b"ok"
+    await turns()
+    serve.agreed(app.waiting, 0, 1)
+    if app.waiting:
+        await (await app.next()).answer()
+        assert (await client.answer()).body == b"ok"
+
+
+async def test_a_body_with_an_unknown_protocol(serve):
+    """For llhttp what is behind such a head is the other protocol's. RFC 9110 7.8: it is a body, and then more."""
+    app = Steps()
+    client = await serve(app)
+    await client.request(b"/", *FIELDS, method=b"POST", body=b"body")
+    call = await app.next()
+    message = await call.receive()
+    serve.agreed((message["body"], message["more_body"]), (b"", False), (b"body", False))
+    await call.answer()
+    assert (await client.answer()).body == b"ok"
