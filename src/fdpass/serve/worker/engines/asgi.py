@@ -180,21 +180,21 @@ class Engine:
         """See `fdpass.serve.worker.engines.Engine.finish`."""
         self._parking.give_back() if retiring and self.keeps_slots else self._parking.end()
         if retiring:
-            await self._wait_until_over(seconds)
+            await self._wait_until_over(seconds, lambda connection: connection.wire.leave())
             seconds = _LAST_SECONDS
         for websocket in list(self._websockets.connections):
             websocket.shutdown()
-        await self._wait_until_over(seconds)
+        await self._wait_until_over(seconds, HttpProtocol.shutdown)
         await self._cancel()
         self._ticking.cancel()
         await self._lifespan.shutdown()
 
-    async def _wait_until_over(self, seconds: float) -> None:
+    async def _wait_until_over(self, seconds: float, let_go: Callable[[HttpProtocol], None]) -> None:
         """Let connections go as they become idle, for so long."""
         deadline = self.loop.time() + seconds
         while True:
             for connection in list(self.connections):
-                connection.wire.leave()
+                let_go(connection)
             # A request's task may go on behind its response, for which its connection does not wait.
             busy = self.connections or self.exchanges or self._taking
             if (

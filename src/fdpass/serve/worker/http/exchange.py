@@ -135,8 +135,8 @@ class Exchange:
             self._fail()
         else:
             if result is not None:
-                log.error("the application returned %r, not None", result)
-                self._connection.wire.close()
+                log.error("the application returned %r, not None: %s %s", result, self.method, self.scope["path"])
+                self._fail()
             elif not (self.complete or self.lost):
                 rest = "completing its" if self.started else "starting a"
                 log.error(
@@ -235,9 +235,11 @@ class Exchange:
             left = self._left - len(body)
             if left < 0:
                 raise RuntimeError(f"the body of the response is longer than its Content-Length, by {-left} bytes")
-            if left and not more:
-                raise RuntimeError(f"the body of the response is shorter than its Content-Length, by {left} bytes")
             self._left = left
+            if left and not more:
+                self._connection.wire.write(self._head + body)
+                self._head = b""
+                raise RuntimeError(f"the body of the response is shorter than its Content-Length, by {left} bytes")
         elif framing == CHUNKED:
             if body:
                 body = b"%x\r\n%b\r\n" % (len(body), body)

@@ -312,25 +312,29 @@ class HttpProtocol(asyncio.Protocol):
         """A response is due."""
         return self._current is not None and not self._current.complete
 
-    def is_unread(self) -> bool:
-        """Whether bytes of the client wait to be read, or to be the rest of a request."""
-        partial = self._parser is not None and self._parser.partial
-        return partial or not self.wire.quiet or unread(self._passed.fileno()) > 0
-
     def shutdown(self) -> None:
         """End the connection as soon as it is idle; a request that has come is answered first. May be repeated."""
         self._leaves = True
         if self.is_busy:
             assert self._current is not None
             (self._queue[-1] if self._queue else self._current).closes = True
-        elif not (self.wire.is_closing() or self.is_unread()):
+        elif not (self._has_part_of_a_head or self.wire.is_closing()) and self._is_quiet():
             self.wire.close()
 
     def expire(self) -> None:
         """The connection was idle for too long: end it, unless a request has come in this moment."""
         if self.wire.is_closing():
             return
-        if self.is_unread():
-            self.engine.idle.add(self)
-        else:
+        if self._is_quiet():
             self.wire.close()
+        else:
+            self.engine.idle.add(self)
+
+    @property
+    def _has_part_of_a_head(self) -> bool:
+        partial = self._parser is not None and self._parser.partial
+        return partial and (self._incoming is None or self._incoming.whole)
+
+    def _is_quiet(self) -> bool:
+        """Whether nothing waits: neither to be sent, nor to be served, nor to be read."""
+        return self.wire.quiet and not unread(self._passed.fileno())

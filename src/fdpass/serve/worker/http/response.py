@@ -148,13 +148,13 @@ def field(name: Any, value: Any) -> bytes:
         TypeError: They are not bytes.
         RuntimeError: The name or the value cannot be sent.
     """
-    if not (isinstance(name, bytes) and isinstance(value, bytes)):
+    if not (isinstance(name, bytes | bytearray) and isinstance(value, bytes | bytearray)):
         raise TypeError(f"the name and the value of a header are bytes, not {name!r} and {value!r}")
     if not _NAME(name):
         raise RuntimeError(f"{name!r} is not the name of a header")
     if _CONTROL(value):
         raise RuntimeError(f"{value!r} is not the value of a header: it has a control character")
-    return b"%b: %b\r\n" % (name.lower(), value)
+    return b"%b: %b\r\n" % (bytes(name).lower(), bytes(value))
 
 
 def with_length(head: bytes, length: int) -> bytes:

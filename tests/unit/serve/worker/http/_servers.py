@@ -117,7 +117,7 @@ class Fdpass(Server):
 
     async def start(self):
         """Until the application has started."""
-        setup = SimpleNamespace(config=self._config, slots=self._slots)
+        setup = SimpleNamespace(config=self._config, slots=self._slots, address=None)
         self.engine = asgi.Engine(Job(self.switch, RequestCount(), setup, buffers=self._buffers))
         await self.engine.start()
         return self
@@ -137,7 +137,7 @@ class Fdpass(Server):
 
     def _on_close(self, passed):
         self._closed(passed)
-        passed.let_go()
+        passed.on_returned()
         if passed.returned:
             self.returned.append(passed)
         else:
@@ -159,12 +159,12 @@ class Fdpass(Server):
     async def retire(self, seconds=30.0):
         """Give back what is idle, finish what is in progress, and end."""
         asyncio.get_running_loop().call_soon(self.told.set)
-        await self.engine.finish(seconds, streams=True)
+        await self.engine.finish(seconds, retiring=True)
 
     async def end(self):
         """End now."""
         if "lifespan.shutdown" not in self.switch.lifespan:
-            await self.engine.finish(0, streams=False)
+            await self.engine.finish(0, retiring=False)
 
     async def close(self):
         """End it, and let go of all that it has."""
