@@ -44,7 +44,10 @@ class Buffers:
 
     def give_back(self, number: int, used: int) -> None:
         """A buffer is free again; ``used`` of its bytes may have been touched."""
-        self.clear(number, used)
+        if used <= PAGE:
+            self.views[number][:used] = _ZEROS[:used]
+        else:
+            self.clear(number, used)
         self.free.append(number)
 
     def clear(self, number: int, used: int) -> None:

@@ -81,11 +81,14 @@ class Reader:
         Raises:
             OSError: As of recv(2); BlockingIOError if nothing is there.
         """
-        if not (self._number or self._marks) and self.begin():  # what the rest comes to, with less ado
-            offset, buffers = self._offset, self._buffers
-            count = passed.recv_into(buffers.views[self._number], 0, _DONTWAIT)
-            self.read += count
-            self._words[READ] = self.read
+        buffers, words, read = self._buffers, self._words, self.read
+        if not (self._number or self._marks) and buffers.free:  # what the rest comes to, with less ado
+            self._number = number = buffers.free.pop()
+            self._offset = offset = (number - 1) * BUFFER_SIZE
+            words[ORIGIN] = self._origin = read
+            words[BUFFER] = number
+            count = passed.recv_into(buffers.views[number], 0, _DONTWAIT)
+            words[READ] = self.read = read + count
             return buffers.memory[offset : offset + count]
         count = 0
         try:

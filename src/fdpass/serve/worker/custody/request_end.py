@@ -8,12 +8,9 @@ known.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 _HEAD_MAX = 64 * 1024
 _LINE_MAX = 4096
-_USUAL = {b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"OPTI", b"PATC"}
-_FIELDS_MAX = 2048  # bytes that are worth remembering
 _LENGTH = re.compile(rb"\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r\n", re.ASCII)
 _CHUNKED = re.compile(rb"\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n")
 _ODD = re.compile(rb"\n(?:upgrade:[^\n]*websocket|[ \t])|(?<!\r)\n")  # a bare LF ends a line for some parsers
@@ -27,16 +24,6 @@ _BODY = 1
 _SIZE_LINE = 2  # before a chunk
 _CHUNK = 3  # with its line end
 _TRAILER = 4  # a line of it
-
-
-@lru_cache(maxsize=256)
-def _plain(rest: bytes) -> bytes:
-    """What follows a request's first line, if that says that nothing follows the head; else b""."""
-    return (
-        rest
-        if 0 <= rest.find(b"\r\n\r\n") == len(rest) - 4 and not is_special(b"get" + rest[:-2].lower())
-        else b""
-    )
 
 
 def is_special(head: bytes) -> bool:
@@ -62,7 +49,7 @@ class RequestEnd:
         opaque: Where requests end is not known any more.
     """
 
-    __slots__ = ("_left", "_line", "_part", "_plain", "complete", "opaque")
+    __slots__ = ("_left", "_line", "_part", "complete", "opaque")
 
     def __init__(self) -> None:
         self.complete = True
@@ -70,22 +57,6 @@ class RequestEnd:
         self._part = _HEAD
         self._left = 0  # bytes of a body or chunk
         self._line = b""  # what has come of a head or line
-        self._plain = b""  # what the last request had behind its first line, if `is_whole` knew it
-
-    def is_whole(self, data: bytes) -> bool:
-        """Whether these bytes are one request without a body, and no more. `feed` agrees, but takes longer.
-
-        A client sends nearly the same again and again, so this looks only at what has changed. False says that it
-        is not known.
-        """
-        if data[:4] not in _USUAL:
-            return False
-        end, plain = data.find(b"\n") - 1, self._plain  # of the first line
-        if end + len(plain) != len(data) or not data.endswith(plain):
-            if len(data) - end > _FIELDS_MAX:
-                return False
-            self._plain = plain = _plain(data[end:])
-        return plain != b""
 
     def feed(self, data: bytes) -> int:
         """Bytes came: how many of them belong to this request. If it was complete the next one begins."""

@@ -172,7 +172,8 @@ class Engine:
     def _flush_heads(self) -> None:
         heads, self._heads = self._heads, []
         for exchange in heads:
-            exchange.flush()
+            if exchange.head:
+                exchange.flush()
 
     # The end
 

@@ -78,29 +78,19 @@ class Exchange:
         complete: The response is complete.
         lost: The client has gone.
         task: Which the application runs in.
+        head: Of the response, while it waits for the body.
     """
 
-    __slots__ = (
-        "_changed",
-        "_connection",
-        "_end_received",
-        "_expects",
-        "_framing",
-        "_head",
-        "_left",
-        "_old",
-        "_trailers",
-        "_trailing",
-        "body",
-        "closes",
-        "complete",
-        "lost",
-        "method",
-        "scope",
-        "started",
-        "task",
-        "whole",
-    )
+    # Attributes of the class, as most requests change few of them: an instance costs less so.
+    body = b""
+    whole = started = complete = lost = False
+    task: asyncio.Task[None] | None = None
+    head = b""
+    _changed: asyncio.Event | None = None  # there is something new for `receive`
+    _end_received = False  # by the application: of the request's body
+    _framing = _left = 0  # of the response; with Content-Length, how much of the body is to come
+    _trailers = False  # the application has promised some
+    _trailing: tuple[Any, ...] = ()
 
     def __init__(
         self, connection: Connection, scope: dict[str, Any], *, closes: bool, old: bool, expects: bool
@@ -111,15 +101,6 @@ class Exchange:
         self.scope = scope
         self.method: str = scope["method"]
         self.closes = closes
-        self.body = b""
-        self.whole = self.started = self.complete = self.lost = False
-        self.task: asyncio.Task[None] | None = None
-        self._changed: asyncio.Event | None = None  # there is something new for `receive`
-        self._end_received = False  # by the application: of the request's body
-        self._head = b""  # of the response, while it waits for the body
-        self._framing = self._left = 0  # of the response; with Content-Length, how much of the body is to come
-        self._trailers = False  # the application has promised some
-        self._trailing: list[Any] = []
 
     @property
     def is_plain(self) -> bool:
@@ -210,7 +191,7 @@ class Exchange:
             await self._send_other(kind, message)
 
     def _start(self, message: Any) -> None:
-        self._head, self._framing, self._left, self.closes = head_of(
+        self.head, self._framing, self._left, self.closes = head_of(
             message["status"],
             message.get("headers", ()),
             self._connection.engine.date,
@@ -218,13 +199,14 @@ class Exchange:
             old=self._old,
             closes=self.closes,
         )
-        self._trailers = message.get("trailers", False)
+        if "trailers" in message:
+            self._trailers = message["trailers"]
         self.started = True
 
     def flush(self) -> None:
         """Send the head, if it still waits for the body."""
-        if self._head and not self.lost:
-            head, self._head = self._head, b""
+        if self.head and not self.lost:
+            head, self.head = self.head, b""
             self._connection.wire.write(head)
 
     def _send_body(self, body: Any, *, more: bool) -> None:
@@ -237,8 +219,8 @@ class Exchange:
                 raise RuntimeError(f"the body of the response is longer than its Content-Length, by {-left} bytes")
             self._left = left
             if left and not more:
-                self._connection.wire.write(self._head + body)
-                self._head = b""
+                self._connection.wire.write(self.head + body)
+                self.head = b""
                 raise RuntimeError(f"the body of the response is shorter than its Content-Length, by {left} bytes")
         elif framing == CHUNKED:
             if body:
@@ -246,14 +228,14 @@ class Exchange:
             if not (more or self._trailers):
                 body += b"0\r\n\r\n"
         elif framing == CLOSE:
-            if self._head and not more:
-                self._head = with_length(self._head, len(body))
+            if self.head and not more:
+                self.head = with_length(self.head, len(body))
         elif framing == NONE:
             body = b""
         else:
             raise RuntimeError("a part of the response's body was sent behind its end")
-        data = self._head + body if self._head else body
-        self._head = b""
+        data = self.head + body if self.head else body
+        self.head = b""
         if more:
             self._connection.wire.write(data)
         elif self._trailers and framing == CHUNKED:
@@ -265,7 +247,8 @@ class Exchange:
     def _complete(self, data: bytes) -> None:
         """Send the rest of the response."""
         self.complete = True
-        self.wake()
+        if self._changed is not None:
+            self._changed.set()
         self._connection.wire.respond(data, last=self.closes)
         self._connection.responded(self)
 
@@ -280,7 +263,7 @@ class Exchange:
             kind == "http.response.trailers" and self._trailers and (self.complete or self._framing == _BODY_SENT)
         ):
             if not self.complete:
-                self._trailing += list(message.get("headers", ()))
+                self._trailing += tuple(message.get("headers", ()))
                 if not message.get("more_trailers", False):
                     self._complete(trailers(self._trailing))
         elif self.complete:
@@ -314,7 +297,7 @@ class Exchange:
         """What is sent before and behind a file that is the whole body."""
         if self._framing == LENGTH and count != self._left:
             raise RuntimeError(f"the file has {count} bytes, but {self._left} of the Content-Length are left")
-        head, self._head = self._head, b""
+        head, self.head = self.head, b""
         if self._framing == CLOSE and head:
             head = with_length(head, count)
         if self._framing != CHUNKED:

@@ -132,22 +132,34 @@ class HttpProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
-        engine, current = self.engine, self._current
+        if not self.known_received(data):
+            self._parse(data)
+
+    def known_received(self, data: bytes) -> bool:
+        """Serve a request, if ``data`` are one, and its headers are known. Else do nothing, and return False."""
+        engine, parser, current = self.engine, self._parser, self._current
+        known = engine.known.find(data)
+        if (
+            known is None
+            or (current is not None and not current.complete)
+            or (parser is not None and (parser.partial or parser.stopped))
+        ):
+            return False
+        method, target, headers, closes = known
+        scope = self._scope(method, "1.1", target, headers)
+        exchange = Exchange(self, scope, closes=closes or self._leaves, old=False, expects=False)
+        exchange.whole = True
+        self._incoming = self._current = exchange
+        engine.idle.discard(self)
+        self._start(exchange)
+        return True
+
+    def _parse(self, data: bytes) -> None:
+        engine, parser = self.engine, self._parser
         engine.idle.discard(self)
         if self._handshake:
             self._refuse()  # RFC 6455, 4.1: the client has to wait for the answer
             return
-        parser = self._parser
-        if current is None or current.complete:
-            known = engine.known.find(data)
-            if known is not None and (parser is None or not (parser.partial or parser.stopped)):
-                method, target, headers, closes = known
-                scope = self._scope(method, "1.1", target, headers)
-                exchange = Exchange(self, scope, closes=closes or self._leaves, old=False, expects=False)
-                exchange.whole = True
-                self._incoming = self._current = exchange
-                self._start(exchange)
-                return
         if parser is None:
             parser = self._parser = Parser(self)
         from_start = not parser.partial
@@ -210,6 +222,7 @@ class HttpProtocol(asyncio.Protocol):
                 return
         if self._current is not None and not self._current.complete:
             self._refuses = True
+            self._read_no_more()
         else:
             self._send_refusal()
 
@@ -281,12 +294,19 @@ class HttpProtocol(asyncio.Protocol):
 
     # What an exchange tells
 
-    def responded(self, exchange: Exchange) -> None:  # noqa: ARG002 - it is the current one
+    def responded(self, exchange: Exchange) -> None:
         """See `fdpass.serve.worker.http.exchange.Connection`."""
         engine = self.engine
         engine.count.over += 1
-        if self.wire.is_closing():
+        if exchange.closes:
             return
+        if self._paused:
+            self._proceed()
+        else:
+            engine.idle.add(self)
+
+    def _proceed(self) -> None:
+        """Go on with what has come behind the request that was answered now."""
         if self._queue:
             self._current = self._queue.popleft()
             self._start(self._current)
@@ -295,7 +315,7 @@ class HttpProtocol(asyncio.Protocol):
         elif self._handshake:
             self._become_websocket()
         else:
-            engine.idle.add(self)
+            self.engine.idle.add(self)
             self.resume_reading()
 
     def over(self, exchange: Exchange) -> None:

@@ -100,12 +100,14 @@ class HttpCustody(HttpTransport):
             return
         if self._begun or self._answered:
             self._take(data)
-        elif self._request_end.is_whole(data):  # what `_feed` comes to, with less ado
-            self._begun = True
-            self._fed += len(data)
-            self._protocol.data_received(data)
         elif data:
-            self._feed(data)
+            fed = self._fed
+            self._begun = True
+            self._fed = fed + len(data)
+            if not self._protocol.known_received(data):  # else it ends where `RequestEnd` would say
+                self._begun = False
+                self._fed = fed
+                self._feed(data)
         else:
             self._read_nothing()
             self._eof()
@@ -167,8 +169,7 @@ class HttpCustody(HttpTransport):
     def called(self, scope: dict[str, Any]) -> None:
         """See `Wire`."""
         words = self.words
-        about = {"attempt": words[ATTEMPT] % CALLED_BEFORE, "slot": self.passed.slot}
-        scope["extensions"]["fdpass"] = about
+        scope["extensions"]["fdpass"] = {"attempt": words[ATTEMPT] % CALLED_BEFORE, "slot": self.passed.slot}
         if self._answered or not self._begun:  # the parser has found a request where `RequestEnd` found none
             self._request_end.opaque = True
             words[FLAGS] |= _OPAQUE
@@ -219,8 +220,14 @@ class HttpCustody(HttpTransport):
             return  # the client has gone
         self.announce(len(data), last=last)
         self._answered = True
-        super().respond(data, last=last)
-        if not (last or self._backlog or self._closing):
+        if last:
+            super().respond(data, last=True)
+            return
+        if self._marks:
+            self.write(data)
+        else:
+            Transport.write(self, data)
+        if not (self._backlog or self._closing):
             self._commit()
 
     def _drained(self) -> None:
