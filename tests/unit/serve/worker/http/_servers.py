@@ -100,10 +100,11 @@ class Fdpass(Server):
         returned: The connections that it gave back.
     """
 
-    def __init__(self, *, custody, files=None, state, keep_alive=KEEP_ALIVE):
+    def __init__(self, *, address, custody, files=None, state, keep_alive=KEEP_ALIVE):
         super().__init__(state)
         self.engine = self._custody = self._slots = self._buffers = None
         self._free = list(range(_MOST))
+        self._address = address
         self.returned = []
         tls = {"tls_cert": files[0], "tls_key": files[1]} if files else {}
         self._config = Config(lifespan="on", keep_alive=keep_alive, custody="on" if custody else "off", **tls)
@@ -117,7 +118,13 @@ class Fdpass(Server):
 
     async def start(self):
         """Until the application has started."""
-        setup = SimpleNamespace(config=self._config, slots=self._slots)
+        setup = SimpleNamespace(
+            config=self._config,
+            slots=self._slots,
+            family=socket.AF_INET,
+            proto=socket.IPPROTO_TCP,
+            address=self._address,
+        )
         self.engine = asgi.Engine(Job(self.switch, RequestCount(), setup, buffers=self._buffers))
         await self.engine.start()
         return self

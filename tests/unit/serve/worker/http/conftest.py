@@ -25,7 +25,7 @@ pytest.importorskip("uvicorn")
 
 from ._apps import part, sends, start  # noqa: E402 - after the check that they are installed
 from ._client import Client, TlsClient  # noqa: E402
-from ._servers import Fdpass, Uvicorn  # noqa: E402
+from ._servers import Fdpass, Uvicorn
 
 KINDS = ("custody", "plain", "tls", "uvicorn")
 _HANG = 30  # s: a test that takes longer has failed
@@ -117,7 +117,10 @@ class Serve:
             self._server = Uvicorn(state=STATE, **options)
         else:
             files = self._files if self.kind == "tls" else None
-            self._server = Fdpass(custody=self.kind == "custody", files=files, state=STATE, **options)
+            address = self._listener.getsockname()
+            self._server = Fdpass(
+                address=address, custody=self.kind == "custody", files=files, state=STATE, **options
+            )
         await self._server.start()
         return self._server
 
@@ -208,6 +211,11 @@ class Serve:
         ]
         self.log.clear()
         return found
+
+    def said(self, words):
+        """Whether it has logged one line; uvicorn in these words."""
+        lines = self.lines
+        return len(lines) == 1 and (not self.reference or lines == [words])
 
 
 @functools.cache

@@ -73,7 +73,7 @@ async def refused(serve, data):
     assert await client.out() == (BAD, "closed")
     await serve.server.settled.wait()
     assert app.scopes == []
-    assert serve.lines == [LINE]
+    assert serve.said(LINE)
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -99,7 +99,7 @@ async def test_a_head_that_becomes_none_after_a_time(serve):
     await turns(5)
     await client.send(b"no colon\r\n")
     assert await client.out() == (BAD, "closed")
-    assert serve.lines == [LINE]
+    assert serve.said(LINE)
 
 
 async def test_bytes_behind_a_bad_request_are_not_looked_at(serve):
@@ -109,7 +109,7 @@ async def test_bytes_behind_a_bad_request_are_not_looked_at(serve):
     assert await client.out() == (BAD, "closed")
     await serve.server.settled.wait()
     assert app.scopes == []
-    assert serve.lines == [LINE]
+    assert serve.said(LINE)
 
 
 async def test_a_bad_request_behind_a_good_one(serve):
@@ -119,7 +119,7 @@ async def test_a_bad_request_behind_a_good_one(serve):
     await client.send(b"hello\r\n\r\n")
     assert await client.out() == (BAD, "closed")
     assert len(app.scopes) == 1
-    assert serve.lines == [LINE]
+    assert serve.said(LINE)
 
 
 @pytest.mark.parametrize("name", CHUNKS)
@@ -138,7 +138,7 @@ async def test_a_bad_chunk(serve, name):
         message = await call.receive()
     call.end()
     await serve.over()
-    assert serve.lines == [LINE]
+    assert serve.said(LINE)
 
 
 async def test_a_bad_chunk_behind_the_start_of_the_response(serve):

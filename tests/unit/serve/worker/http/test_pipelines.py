@@ -155,7 +155,7 @@ async def test_one_that_is_malformed_behind_one_in_progress(serve):
     out = await client.rest()
     good, bad = out.find(b"HTTP/1.1 200"), out.find(b"HTTP/1.1 400")
     serve.agreed((good >= 0, bad >= 0, good < bad), (False, True, True), (True, True, True))
-    assert serve.lines == ["Invalid HTTP request received."]
+    assert serve.said("Invalid HTTP request received.")
 
 
 async def test_the_first_is_told_when_the_client_goes(serve):

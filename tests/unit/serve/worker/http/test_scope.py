@@ -133,7 +133,7 @@ async def test_what_is_no_target_is_refused(serve, name):
     answer = await client.get(NONE[name], method=b"CONNECT" if name == "authority" else b"GET")
     assert (answer.status, answer.body) == (400, REFUSED)
     assert app.scopes == []
-    assert serve.lines == ["Invalid HTTP request received."]
+    assert serve.said("Invalid HTTP request received.")
 
 
 @pytest.mark.parametrize(("target", "query"), [(b"http://x", b""), (b"http://u:p@x:80?q", b"q")])

@@ -106,12 +106,14 @@ async def test_a_handshake_in_parts(serve):
 async def test_frames_that_come_with_the_handshake(serve):
     """uvicorn loses them: its parser has read them, and its WebSocket class gets the head alone.
 
-    RFC 6455 4.1: a client must not send any before it has the answer. Better: they are read, or it is an error.
+    RFC 6455 4.1: a client must not send any before it has the answer. Better: they are read; or refused.
     """
-    app = Socket()
-    client = await serve(app)
+    client = await serve(Socket())
     await client.send(HANDSHAKE + frame(b"one"))
-    await opened(client)
+    head = await client.until(b"\r\n\r\n")
+    if head.startswith(b"HTTP/1.1 400"):
+        serve.agreed("refused", "lost", "refused")
+        return
     await client.send(frame(b"two"))
     first = await client.exactly(5)
     serve.agreed(first, reply(b"two"), reply(b"one"))
@@ -214,7 +216,8 @@ async def test_an_unknown_protocol_is_answered_as_http(serve, fields):
     answer = await client.get(b"/", *fields)
     assert (answer.status, answer.body) == (200, b"ok")
     assert app.scope["type"] == "http"
-    assert serve.lines in (["Unsupported upgrade request."], [])
+    lines = serve.lines
+    assert lines == ["Unsupported upgrade request."] if serve.reference else len(lines) <= 1
 
 
 async def test_the_next_request_behind_an_unknown_protocol(serve):
