@@ -1,4 +1,4 @@
-"""For every test: nothing may be left open or running."""
+"""For every test: it must leave no descriptor open and no child process behind."""
 
 import hypothesis
 import pytest
@@ -11,4 +11,4 @@ pytest_plugins = ["fdpass.testing.plugin"]
 
 @pytest.fixture(autouse=True)
 def _nothing_left(no_leaks):
-    """Each test of the suite is checked."""
+    """Check every test of the suite for leaks."""

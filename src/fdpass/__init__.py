@@ -1,4 +1,4 @@
-"""Pass open files, sockets and any descriptor between processes: nothing leaks, nothing is lost silently."""
+"""Pass open files, sockets and any other descriptor between processes: none leaks, and none is lost silently."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ __all__ = [
     "view",
 ]
 
-for _name in __all__:  # tracebacks and reprs say where users have a thing from
+for _name in __all__:  # tracebacks and reprs name the module from which users import
     if hasattr(globals().get(_name), "__module__"):
         globals()[_name].__module__ = __name__
 
@@ -106,7 +106,7 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    if name in {"AsyncChannel", "AsyncListener", "aio"}:  # anyio takes longer to import than all the rest
+    if name in {"AsyncChannel", "AsyncListener", "aio"}:  # anyio takes longer to import than the rest together
         aio = importlib.import_module("fdpass.aio")
         return aio if name == "aio" else getattr(aio, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

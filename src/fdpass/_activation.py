@@ -1,7 +1,7 @@
-"""`inherited`: the descriptors that whoever started this process gave it by socket activation.
+"""`inherited`: the descriptors that a service manager gave to this process by socket activation.
 
-The convention is sd_listen_fds(3): LISTEN_FDS descriptors from 3 on, for the process LISTEN_PID, with names,
-separated by colons, in LISTEN_FDNAMES.
+The convention is sd_listen_fds(3): LISTEN_FDS is how many descriptors the process LISTEN_PID has, from number 3
+on; LISTEN_FDNAMES has their names, separated by colons.
 """
 
 from __future__ import annotations
@@ -14,49 +14,50 @@ from typing import NamedTuple
 from fdpass._errors import NotActivated
 from fdpass._fd import Fd
 
-_FIRST = 3
-_NAMES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+_FIRST_FD = 3
+_VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
 
 class Inherited(NamedTuple):
-    """A descriptor and the name that it was given: ``"unknown"`` if none."""
+    """A descriptor, which you own, and its name: ``"unknown"`` if LISTEN_FDNAMES is not set."""
 
     name: str
     fd: Fd
 
 
 def inherited(environ: MutableMapping[str, str] = os.environ) -> list[Inherited]:
-    """The descriptors passed by socket activation; you own them, and they are close-on-exec from now on.
+    """Take over the descriptors of socket activation, and make them close-on-exec.
 
-    The variables are removed from the environment, so that no child takes them for its own: a second call
-    finds nothing.
+    The variables are removed from the environment, so that no child process takes them for its own; a second
+    call returns an empty list.
 
     Args:
-        environ: Where the variables are.
+        environ: The environment that has the variables.
 
     Returns:
-        In the order in which they were passed; empty if there are none for this process.
+        The descriptors, which you own, in the order in which they were passed; an empty list if the variables
+        are not set, or name another process.
 
     Raises:
-        NotActivated: The variables are not what the convention says. Nothing was touched but the environment.
+        NotActivated: The variables are not what sd_listen_fds(3) says. No descriptor was touched.
     """
-    pid, count, names = (environ.pop(name, None) for name in _NAMES)
+    pid, count, names = (environ.pop(name, None) for name in _VARIABLES)
     if pid is None or count is None:
         return []
     if _number("LISTEN_PID", pid) != os.getpid():
-        return []  # meant for another process, which we are a child of
+        return []  # set for a parent of this process
     total = _number("LISTEN_FDS", count)
     _check_open(total)
     found = names.split(":") if names else ["unknown"] * total
     if len(found) != total:
-        raise NotActivated(f"LISTEN_FDNAMES has {len(found)} name(s) for LISTEN_FDS={total} descriptor(s)")
-    for number in range(_FIRST, _FIRST + total):
+        raise NotActivated(f"LISTEN_FDNAMES has {len(found)} name(s), but LISTEN_FDS={total}: give each a name")
+    for number in range(_FIRST_FD, _FIRST_FD + total):
         os.set_inheritable(number, False)
-    return [Inherited(name, Fd(number)) for number, name in enumerate(found, _FIRST)]
+    return [Inherited(name, Fd(number)) for number, name in enumerate(found, _FIRST_FD)]
 
 
 def _check_open(total: int) -> None:
-    for number in range(_FIRST, _FIRST + total):
+    for number in range(_FIRST_FD, _FIRST_FD + total):
         try:
             fcntl.fcntl(number, fcntl.F_GETFD)
         except OSError as error:
@@ -65,5 +66,5 @@ def _check_open(total: int) -> None:
 
 def _number(name: str, text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 10):
-        raise NotActivated(f"{name}={text!r} is not a number")
+        raise NotActivated(f"{name} is {text!r}, which is not a number")
     return int(text)

@@ -1,4 +1,4 @@
-"""Who is let in: a rule is asked about each connection before anything is read from it."""
+"""Admission: the `allow` rule decides about each accepted connection before anything is read from it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
-from fdpass._end import End
+from fdpass._channel_base import ChannelBase
 from fdpass._pair import socket_pair
 from fdpass._peer import Peer, Rule
 
@@ -15,17 +15,21 @@ log = logging.getLogger("fdpass")
 
 
 def check_options(channel_options: Mapping[str, Any]) -> None:
-    """Let a mistake in the options of channels show now, and not at the first connection."""
-    one, other = socket_pair("seqpacket")
-    with one, other:
-        End(one, **channel_options)
+    """Raise for a wrong channel option when the listener is made, not at the first connection."""
+    left, right = socket_pair("seqpacket")
+    with left, right:
+        ChannelBase(left, **channel_options)
 
 
 def admitted(sock: socket.socket, allow: Rule) -> bool:
-    """Ask the rule about a fresh connection; one that it does not admit is closed, unread, and logged."""
+    """Whether the rule admits the peer of ``sock``; if not, the connection is logged and closed, unread.
+
+    Raises:
+        CallFailed: The peer cannot be told (EMFILE, for instance). ``sock`` is closed.
+    """
     try:
         with Peer.of(sock) as peer:
-            if _asked(allow, peer):
+            if _verdict(allow, peer):
                 return True
             log.warning("refused a connection from pid %d, uid %d, gid %d", peer.pid, peer.uid, peer.gid)
     except BaseException:
@@ -35,13 +39,13 @@ def admitted(sock: socket.socket, allow: Rule) -> bool:
     return False
 
 
-def _asked(allow: Rule, peer: Peer) -> bool:
+def _verdict(allow: Rule, peer: Peer) -> bool:
     try:
         verdict = allow(peer)
-        if verdict is not True and verdict is not False:  # a coroutine, say, would be true
+        if verdict is not True and verdict is not False:  # a coroutine, for instance, is true
             raise TypeError(f"an allow rule returns True or False, not {verdict!r}")  # noqa: TRY301 - logged below
     except Exception:
-        # No stranger may end a server by being what its rule did not expect (an unknown uid, say).
+        # A peer that the rule's author did not foresee (an unknown uid, for instance) must not end the server.
         log.exception("the allow rule failed for pid %d, uid %d, gid %d", peer.pid, peer.uid, peer.gid)
         return False
     return verdict

@@ -1,8 +1,8 @@
 """One sendmsg, one recvmsg: descriptors as ancillary data. The only file that names SCM_RIGHTS.
 
-What holds here: a received descriptor is close-on-exec from its first instant and owned by the `Message`
-before anything about it is checked; whatever is refused is closed; what was cut is an error, never silence.
-Facts: unix(7), cmsg(3), and ``net/core/scm.c`` of the kernel.
+The kernel makes each received descriptor close-on-exec, and a `Message` owns it before anything is checked. A
+descriptor that is refused is closed. Truncation is an error, never silent. Facts: unix(7), cmsg(3), and
+``net/core/scm.c`` of the kernel.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from fdpass._errors import Closed, InvalidMessage, translated
-from fdpass._lending import check_givable, close_given, listed, numbers
+from fdpass._lending import as_sequence, check_givable, close_given, numbers
 from fdpass._losses import FdsLost, LossReason, Truncated
 from fdpass._message import Credentials, Message, close_all
 
@@ -30,11 +30,11 @@ _SOL_SOCKET, _SCM_RIGHTS, _SCM_CREDENTIALS = (
 _SCM_PIDFD = 4  # Linux 6.5; CPython 3.11 has no name for it
 _UCRED = struct.Struct("iII")
 
-# Always room for everything that the kernel may put there, credentials and a pidfd (in front of the
-# descriptors) included: a buffer cut to size is how descriptors get lost.
-_ROOM = socket.CMSG_SPACE(4 * MAX_FDS) + socket.CMSG_SPACE(_UCRED.size) + socket.CMSG_SPACE(4)
+# The size of the control buffer. The kernel drops descriptors that do not fit, so there is always room for the
+# most that it can send: credentials and a pidfd stand before the descriptors.
+_CONTROL_SIZE = socket.CMSG_SPACE(4 * MAX_FDS) + socket.CMSG_SPACE(_UCRED.size) + socket.CMSG_SPACE(4)
 # Plain ints: or-ing IntFlag members costs more than the system call.
-_CUT = int(socket.MSG_CTRUNC | socket.MSG_TRUNC)
+_TRUNCATED = int(socket.MSG_CTRUNC | socket.MSG_TRUNC)
 _CLOEXEC = int(socket.MSG_CMSG_CLOEXEC)
 
 
@@ -50,39 +50,39 @@ def send_fds(
     """Send one message with descriptors over a Unix socket, to any peer that speaks SCM_RIGHTS.
 
     Args:
-        sock: A Unix socket of any type. Its timeout holds.
-        data: Bytes-like. On a stream at least one byte: descriptors without data vanish there.
+        sock: A Unix socket of any type, lent. Its timeout applies.
+        data: Bytes-like. On a stream at least one byte: the kernel drops descriptors without data there.
         fds: Up to 253 ints, `Fd` or objects with ``fileno()``. Lent, unless ``give``.
-        give: Close them once the kernel took the message; on failure they stay yours.
-        flags: As of sendmsg(2), for instance MSG_DONTWAIT.
-        address: Where to, for an unconnected datagram socket.
+        give: Close the descriptors once the kernel took the message; on failure they stay yours.
+        flags: The flags of sendmsg(2), MSG_DONTWAIT for instance.
+        address: The receiver's address, for a datagram socket that is not connected.
 
     Returns:
-        How many bytes were sent. On a stream it may be fewer than given: send the rest *without* the
-        descriptors, for these have gone with the first byte.
+        How many bytes were sent. On a stream that can be fewer than ``data`` has: send the rest *without* the
+        descriptors, which have gone with the first byte.
 
     Raises:
-        NotADescriptor: Before anything is sent.
+        NotADescriptor: An item of ``fds`` is no descriptor. Nothing was sent.
         InvalidMessage: More than 253 descriptors, or no data on a stream. Nothing was sent.
         Closed: A descriptor, or the socket, is closed. Nothing was sent.
         Busy: No room now: EAGAIN, ENOBUFS, or too many descriptors in flight (ETOOMANYREFS).
-        PeerClosed: Nobody can receive it any more.
+        PeerClosed: The peer closed its end, or died.
         MessageTooLarge: More than the socket carries in one message (EMSGSIZE).
         Timeout: The socket's timeout ran out.
         BadDescriptor: One of the numbers is not open. Nothing was sent.
         CallFailed: sendmsg(2) failed for another reason.
     """
-    items = listed(fds)
+    items = as_sequence(fds)
     if give:
         check_givable(items)
     rights = numbers(items)
     if len(rights) > MAX_FDS:
         raise InvalidMessage(
-            f"{len(rights)} descriptors: one message carries at most {MAX_FDS}; a Channel splits them"
+            f"{len(rights)} descriptors, but one message carries at most {MAX_FDS}: use a Channel, which splits it"
         )
-    if rights and not data and sock.type == socket.SOCK_STREAM:
+    if rights and not memoryview(data).nbytes and sock.type == socket.SOCK_STREAM:
         raise InvalidMessage(
-            "descriptors need at least one byte of data on a stream: without, the kernel drops them"
+            "descriptors need at least one byte of data on a stream: the kernel drops descriptors without data"
         )
     ancillary = [(_SOL_SOCKET, _SCM_RIGHTS, rights)] if rights else []
     try:
@@ -91,74 +91,78 @@ def send_fds(
         else:
             sent = sock.sendmsg((data,), ancillary, flags, address)
     except OSError as error:
-        _explain(sock, error, "cannot send")
+        _raise_translated(sock, error, "cannot send")
     if give:
         close_given(items)
     return sent
 
 
 def send_parts(sock: socket.socket, parts: tuple[Any, ...], rights: array.array[int], flags: int) -> int:
-    """Send buffers as one message, with numbers already checked: what channels are made of. Raises OSError."""
+    """Send buffers as one message, for channels. The numbers are checked already. Raises OSError."""
     return sock.sendmsg(parts, [(_SOL_SOCKET, _SCM_RIGHTS, rights)] if rights else (), flags)
 
 
 def recv_fds(sock: socket.socket, bufsize: int = 65536, *, max_fds: int = MAX_FDS, flags: int = 0) -> Message:
-    """Receive one message and own its descriptors, from any peer that speaks SCM_RIGHTS.
+    """Receive one message with its descriptors, from any peer that speaks SCM_RIGHTS.
 
     Args:
-        sock: A Unix socket of any type. Its timeout holds.
+        sock: A Unix socket of any type, lent. Its timeout applies.
         bufsize: The most bytes to receive, at least 1.
-        max_fds: The most descriptors you want, 0 to 253. Room is made for all that the kernel can send: a
-            surplus is closed and reported, not lost.
-        flags: As of recvmsg(2). Do not use MSG_PEEK: see the guide.
+        max_fds: The most descriptors that you want, 0 to 253. fdpass always makes room for 253, closes those
+            above ``max_fds``, and reports them as `FdsLost`.
+        flags: The flags of recvmsg(2). Do not use MSG_PEEK: it duplicates the descriptors at each call.
 
     Returns:
-        The message. No data and no descriptors is the end of file (or an empty datagram).
+        The message, which owns the descriptors. No data and no descriptors: the peer closed its end (or sent
+        an empty datagram).
 
     Raises:
         FdsLost: Descriptors did not arrive, or were more than ``max_fds``. It has the rest of the message.
         Truncated: The datagram was longer than ``bufsize``. It has the rest of the message.
-        Busy: Nothing is there, and the socket does not block.
+        InvalidMessage: ``max_fds`` is negative. Nothing was received.
+        Busy: There is no message, and the socket does not block.
         Timeout: The socket's timeout ran out.
         PeerClosed: The peer reset the connection.
         Closed: The socket is closed.
         CallFailed: recvmsg(2) failed for another reason.
     """
+    if max_fds < 0:
+        raise InvalidMessage(f"max_fds must be 0 or more, not {max_fds}")
     try:
         message = receive(sock, bufsize, flags)
     except OSError as error:
-        _explain(sock, error, "cannot receive")
-    if message.flags & _CUT or (max_fds < MAX_FDS and len(message) > max_fds):
-        _refuse(message, max_fds)
+        _raise_translated(sock, error, "cannot receive")
+    if message.flags & _TRUNCATED or (max_fds < MAX_FDS and len(message) > max_fds):
+        _raise_loss(message, max_fds)
     return message
 
 
 def receive(sock: socket.socket, bufsize: int, flags: int) -> Message:
-    """One recvmsg(2): the message, unchecked, but owned. Raises OSError."""
-    data, ancillary, msg_flags, address = sock.recvmsg(bufsize, _ROOM, flags | _CLOEXEC)
+    """One recvmsg(2). The message is unchecked, and owns its descriptors. Raises OSError."""
+    data, ancillary, msg_flags, address = sock.recvmsg(bufsize, _CONTROL_SIZE, flags | _CLOEXEC)
     if not ancillary:
         return Message(data, (), None, msg_flags, address or None)
-    if len(ancillary) == 1 and ancillary[0][1] == _SCM_RIGHTS and not msg_flags & _CUT:
+    if len(ancillary) == 1 and ancillary[0][1] == _SCM_RIGHTS and not msg_flags & _TRUNCATED:
         return Message(data, array.array("i", ancillary[0][2]), None, msg_flags, address or None)
     raw = array.array("i")
     credentials = None
     for _, kind, content in ancillary:  # the level is SOL_SOCKET: Unix sockets have no other
         if kind == _SCM_RIGHTS:
-            raw.frombytes(content[: len(content) & ~3])  # what is cut may end within a number
+            raw.frombytes(content[: len(content) & ~3])  # truncated control data may end within a number
         elif kind == _SCM_CREDENTIALS and len(content) == _UCRED.size:
             credentials = Credentials(*_UCRED.unpack(content))
         elif kind == _SCM_PIDFD and len(content) == 4:
-            close_all(array.array("i", content))  # SO_PASSPIDFD: one more descriptor, that nobody asked of us
+            close_all(array.array("i", content))  # SO_PASSPIDFD: a descriptor that no caller can use
     return Message(data, raw, credentials, msg_flags, address or None)
 
 
-def why_lost(held: int) -> LossReason:
-    """The reason for MSG_CTRUNC, now that ``held`` descriptors of the message are open here.
+def loss_reason(arrived: int) -> LossReason:
+    """The reason for MSG_CTRUNC in a message of which ``arrived`` descriptors are open here.
 
-    The control buffer was large enough, so either no slot was free (then none is now), or something that
-    decides about descriptors, a security module or BPF, dropped one.
+    The control buffer was large enough. So either the descriptor table was full (then it still is), or a security
+    module or BPF refused a descriptor.
     """
-    if held >= MAX_FDS:
+    if arrived >= MAX_FDS:
         return "control data cut"
     try:
         os.close(fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 0))
@@ -167,20 +171,19 @@ def why_lost(held: int) -> LossReason:
     return "refused by policy"
 
 
-def _refuse(message: Message, max_fds: int) -> NoReturn:
-    data, came, address = message.data, message.fds, message.address
+def _raise_loss(message: Message, max_fds: int) -> NoReturn:
+    data, fds, address = message.data, message.fds, message.address
     truncated = bool(message.flags & socket.MSG_TRUNC)
-    keep, surplus = came[:max_fds], came[max_fds:]
-    for fd in surplus:
-        fd.close()
+    kept, surplus = fds[:max_fds], fds[max_fds:]
+    close_all([fd.take() for fd in surplus])
     if surplus:
-        raise FdsLost("surplus", data, keep, lost=len(surplus), address=address, truncated=truncated)
+        raise FdsLost("surplus", data, kept, lost=len(surplus), address=address, truncated=truncated)
     if message.flags & socket.MSG_CTRUNC:
-        raise FdsLost(why_lost(len(came)), data, keep, address=address, truncated=truncated)
-    raise Truncated("the datagram is longer than bufsize: its end is lost", data, keep, address)
+        raise FdsLost(loss_reason(len(fds)), data, kept, address=address, truncated=truncated)
+    raise Truncated("the datagram is longer than bufsize, and its end is lost: raise bufsize", data, kept, address)
 
 
-def _explain(sock: socket.socket, error: OSError, doing: str) -> NoReturn:
+def _raise_translated(sock: socket.socket, error: OSError, doing: str) -> NoReturn:
     if sock.fileno() < 0:
-        raise Closed("this socket is closed") from error
+        raise Closed(f"{doing}: this socket is closed") from error
     raise translated(error, doing) from error

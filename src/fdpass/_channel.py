@@ -1,6 +1,6 @@
-"""`Channel`: messages of any size with any number of descriptors, each arriving with exactly its own. Blocking.
+"""`Channel`: messages of any size, each of which arrives with exactly its own descriptors. Blocking.
 
-All that is decided is decided in `_conversation`; this file waits.
+`_conversation` makes all decisions; this file waits, with poll(2) and locks.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ from types import TracebackType
 from typing import Any, Self
 
 from fdpass._ancillary import MAX_FDS
+from fdpass._channel_base import ChannelBase
 from fdpass._conversation import MAX_MESSAGE
-from fdpass._end import End
 from fdpass._errors import InvalidMessage, PeerClosed, Timeout, translated
-from fdpass._lending import check_givable, close_given, listed
+from fdpass._lending import as_sequence, check_givable, close_given
 from fdpass._message import Message
 from fdpass._outbox import Outgoing
 from fdpass._policy import Policy
 
 _DONTWAIT = int(socket.MSG_DONTWAIT)
-_PAUSE_MIN, _PAUSE_MAX = 0.0005, 0.05  # seconds: no event tells when descriptors in flight have landed
+_PAUSE_MIN, _PAUSE_MAX = 0.0005, 0.05  # seconds: no event tells when receivers have taken descriptors in flight
 
 
-class Channel(End):
-    """A connected Unix socket with messages: bytes and descriptors.
+class Channel(ChannelBase):
+    """A connected Unix socket that carries messages: bytes and descriptors.
 
-    Any thread may send while another receives; several that send, or receive, take turns.
+    One thread may send while another receives; threads that send, or receive, at the same time take turns.
 
     Args:
-        sock: A connected Unix socket, stream or seqpacket. The channel owns it now. Do not use it beside.
+        sock: A connected Unix socket, stream or seqpacket. The channel owns it from then on: do not use it.
         acknowledged: `send` returns when the peer's process has the message, with all its descriptors. Set it
             at both ends, or at none.
-        max_message: The most bytes of a message that will be received, 0 or more.
-        max_fds: The most descriptors of a message that will be received, 0 or more. With 0, the kernel is asked
-            to let none through (SO_PASSRIGHTS, Linux 6.16), and no message above 64 KiB comes over seqpacket.
-        policy: What the descriptors must be.
+        max_message: The most bytes of a message that `recv` accepts, 0 or more.
+        max_fds: The most descriptors of a message that `recv` accepts, 0 or more. With 0, the kernel refuses
+            them at the sender (SO_PASSRIGHTS, Linux 6.16), and no message above 64 KiB comes over seqpacket.
+        policy: The descriptors that `recv` admits; None admits all.
 
     Raises:
-        InvalidMessage: It is no Unix socket of these types, or a bound is negative. The socket stays yours.
+        InvalidMessage: ``sock`` is no Unix socket of these types, or a bound is negative. You still own it.
     """
 
     def __init__(
@@ -64,34 +64,35 @@ class Channel(End):
 
         Args:
             data: Bytes-like, of any size. On a seqpacket channel more than 64 KiB travel in a sealed memfd.
-            fds: Ints, `Fd` or objects with ``fileno()``, any number. Lent, unless ``give``.
+            fds: Ints, `Fd` or objects with ``fileno()``, any number. Lent, unless ``give``; keep them open until
+                `send` returns.
             give: Close them once the kernel took them, or, in acknowledged mode, once the peer has them. On
                 failure they stay yours.
 
         Raises:
-            NotADescriptor: Before anything is sent.
+            NotADescriptor: An item of ``fds`` is no descriptor. Nothing was sent.
             Closed: The channel, or a descriptor, is closed.
-            PeerClosed: The peer is gone.
-            PeerRefused: In acknowledged mode: the peer will not take this message. Or its kernel lets no
-                descriptors through.
-            Timeout: Time ran out. The message is called off if it can be; if only the end of its last frame was
-                missing, or only its acknowledgement, the peer may still get it. You keep yours either way.
+            PeerClosed: The peer closed its end, or died.
+            PeerRefused: In acknowledged mode: the receiver's bounds or policy do not admit this message. Else: the
+                receiver's kernel admits no descriptors (its ``max_fds`` is 0).
+            Timeout: Time ran out, and the message was withdrawn. If only the end of its last frame, or only its
+                acknowledgement, was missing, the peer may still get it. The descriptors stay yours.
             CallFailed: sendmsg(2) failed for another reason (`BadDescriptor`, ...).
         """
-        items = listed(fds)
+        items = as_sequence(fds)
         if give:
             check_givable(items)
         deadline = None
         if self._timeout is None:
             self._sending.acquire()
         elif not self._sending.acquire(timeout=_left(deadline := self._deadline())):
-            raise Timeout("another thread is sending")
+            raise Timeout("timed out: another thread is sending on this channel")
         try:
-            if self._talk.out.send_now(data, items):
-                if self._talk.out:
+            if self._conversation.out.send_now(data, items):
+                if self._conversation.out:
                     self._push(deadline)
             else:
-                self._deliver(self._talk.out.prepare(data, items), deadline)
+                self._deliver(self._conversation.out.prepare(data, items), deadline)
         finally:
             self._sending.release()
         if give:
@@ -101,43 +102,44 @@ class Channel(End):
         """Receive one message; you own its descriptors.
 
         Raises:
-            PeerClosed: The peer closed its end, and everything that it sent has been received.
+            PeerClosed: The peer closed its end, and you have received all that it sent.
             FdsLost: Descriptors of this message did not arrive. In acknowledged mode they are not lost: make
                 room, and receive again.
-            MessageTooLarge: A message beyond ``max_message`` or ``max_fds`` came, and was dropped.
-            PolicyError: Descriptors came that the policy does not admit, and were closed.
-            ProtocolError: The peer does not speak as a channel does. The channel has ended.
+            MessageTooLarge: A message above ``max_message`` or ``max_fds`` came, and was dropped.
+            PolicyError: Descriptors came that the policy does not admit; they are closed.
+            ProtocolError: The peer broke the channel's protocol. The channel has ended.
             Closed: The channel is closed.
             Timeout: Time ran out.
+            CallFailed: recvmsg(2) failed for another reason.
         """
-        talk = self._talk
+        conversation = self._conversation
         deadline = None
         if self._timeout is None:
             self._receiving.acquire()
         elif not self._receiving.acquire(timeout=_left(deadline := self._deadline())):
-            raise Timeout("another thread is receiving")
+            raise Timeout("timed out: another thread is receiving on this channel")
         try:
-            if talk.acknowledged:
+            if conversation.acknowledged:
                 return self._recv_acknowledged(deadline)
-            while not talk.inbox and not talk.ended:
+            while not conversation.inbox and not conversation.ended:
                 self._read(deadline)
-            return talk.take()
+            return conversation.take()
         finally:
             self._receiving.release()
 
     def _recv_acknowledged(self, deadline: float | None) -> Message:
-        talk = self._talk
-        if not talk.inbox:
-            talk.ask_again()
-            talk.flush()
-        self._until(talk.ready, deadline)
+        conversation = self._conversation
+        if not conversation.inbox:
+            conversation.ask_again()
+            conversation.flush()
+        self._wait_until(conversation.ready, deadline)
         try:
-            return talk.take()
+            return conversation.take()
         finally:
-            talk.flush()
+            conversation.flush()
 
     def __iter__(self) -> Iterator[Message]:
-        """Messages until the peer closes its end."""
+        """Receive messages until the peer closes its end; you own the descriptors of each. Errors: as `recv`."""
         while True:
             try:
                 message = self.recv()
@@ -146,20 +148,31 @@ class Channel(End):
             yield message
 
     def settimeout(self, seconds: float | None) -> None:
-        """Bound each later `send` and `recv`: seconds, 0 for "at once or not at all", None for ever."""
-        if seconds is not None and seconds < 0:
-            raise InvalidMessage("a timeout is 0 or more seconds, or None")
+        """Limit how long each later `send` and `recv` may wait.
+
+        Args:
+            seconds: 0 or more; 0 does not wait at all; None, the default, waits without limit.
+
+        Raises:
+            InvalidMessage: ``seconds`` is negative or not a number.
+        """
+        if seconds is not None and not seconds >= 0:
+            raise InvalidMessage(f"a timeout is a number of seconds, 0 or more, or None: not {seconds!r}")
         self._timeout = seconds
 
     def gettimeout(self) -> float | None:
-        """The bound that `settimeout` set, in seconds."""
+        """The limit that `settimeout` set, in seconds; None: no limit."""
         return self._timeout
 
     def close(self) -> None:
-        """Close the channel, and the descriptors of messages that were not received. Twice does nothing."""
+        """Close the channel, and the descriptors of messages that were not received. A second call does nothing.
+
+        Call it when no other thread uses the channel: close(2) does not wake a thread that waits in `recv`. Do not
+        fork while a `send` is incomplete: `close` sends the frames that wait, and both processes would send them.
+        """
         if not self.closed:
-            self._talk.flush()
-            self._talk.close()
+            self._conversation.flush()
+            self._conversation.close()
 
     def __enter__(self) -> Self:
         return self
@@ -172,37 +185,38 @@ class Channel(End):
     # Waiting
 
     def _deliver(self, message: Outgoing, deadline: float | None) -> None:
-        talk = self._talk
+        conversation = self._conversation
         try:
-            while True:  # until the peer no longer asks for it again
-                talk.queue(message)
+            while True:  # until the peer has the message: after RETRY it is sent again
+                conversation.queue(message)
                 self._push(deadline)
-                if not talk.acknowledged:
+                if not conversation.acknowledged:
                     return
-                self._until(lambda: talk.answered(message), deadline)
-                if talk.settle(message):
+                self._wait_until(lambda: conversation.answered(message), deadline)
+                if conversation.settle(message):
                     return
         except BaseException:
-            talk.abandon(message)
-            talk.flush()
+            conversation.abandon(message)
+            conversation.flush()
             raise
         finally:
             message.close()
 
     def _push(self, deadline: float | None) -> None:
+        """Send all frames that wait; wait for room where there is none."""
         pause = _PAUSE_MIN
-        while self._talk.out and (state := self._talk.push()) != "sent":
+        while self._conversation.out and (state := self._conversation.push()) != "sent":
             if state == "room":
                 self._poll(select.POLLOUT, deadline)
                 continue
             left = _left(deadline)
             if left == 0:
-                raise Timeout("too many descriptors in flight, or no memory for more")
+                raise Timeout("timed out: too many descriptors are in flight, or the kernel has no memory")
             time.sleep(pause if left < 0 else min(pause, left))
             pause = min(pause * 2, _PAUSE_MAX)
 
-    def _until(self, ready: Callable[[], bool], deadline: float | None) -> None:
-        """Until ``ready``, where senders wait too, for answers: one thread reads, and all hear what it got."""
+    def _wait_until(self, ready: Callable[[], bool], deadline: float | None) -> None:
+        """Wait until ``ready()``. One thread reads for all receivers, and for senders that await answers."""
         with self._turn:
             while not ready():
                 if self._reading:
@@ -219,21 +233,21 @@ class Channel(End):
                     self._turn.notify_all()
 
     def _read(self, deadline: float | None) -> None:
-        talk = self._talk
-        if not talk.pull(0 if deadline is None else _DONTWAIT):
+        conversation = self._conversation
+        if not conversation.pull(0 if deadline is None else _DONTWAIT):
             self._poll(select.POLLIN, deadline)
-        talk.flush()
+        conversation.flush()
 
     def _poll(self, event: int, deadline: float | None) -> None:
         self._check_open()
         poll = select.poll()
-        poll.register(self._talk.sock, event)
+        poll.register(self._conversation.sock, event)
         left = _left(deadline)
         try:
-            found = poll.poll(None if left < 0 else left * 1000)
+            events = poll.poll(None if left < 0 else left * 1000)
         except OSError as error:
             raise translated(error, "cannot wait for the channel") from error
-        if not found:
+        if not events:
             raise Timeout("timed out")
 
     def _deadline(self) -> float | None:
@@ -241,5 +255,5 @@ class Channel(End):
 
 
 def _left(deadline: float | None) -> float:
-    """Seconds until then: 0 if it has passed, -1 if there is none (what a lock's acquire() takes for ever)."""
+    """Seconds until the deadline: 0 if it has passed; -1 if there is none, as a lock's acquire() takes it."""
     return -1 if deadline is None else max(0.0, deadline - time.monotonic())

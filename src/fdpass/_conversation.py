@@ -1,11 +1,12 @@
-"""What a channel does between two waits: the one core of `Channel` and `AsyncChannel`.
+"""`Conversation`: the state of a channel and all its decisions, for `Channel`, `AsyncChannel` and the server.
 
-Nothing here waits, but for a `pull` that was told it may: it makes one recvmsg and digests what came. How to
-wait, for bytes, for room, for an answer, is all that the two kinds of channel add.
+A conversation never waits, except in a `pull` whose flags let recvmsg block. `Channel` and `AsyncChannel` add the
+waiting: for bytes, for room, and for an answer.
 
-In acknowledged mode the receiver answers each message as soon as its process owns all of it (ACK), or that it
-never will (REFUSE). A message that lost descriptors is not acknowledged: the next `recv` asks for it again
-(RETRY), and the sender, which still owns the descriptors, sends it again, or says that it gave up (GONE).
+In acknowledged mode the receiver answers each message: with ACK as soon as its process owns the whole message, or
+with REFUSE if its bounds or its policy do not admit the message. A message that lost descriptors gets no answer
+until the next `recv`, which asks for it again (RETRY). The sender, which still owns the descriptors, sends it
+again, or answers GONE if its `send` has ended.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import socket
 from collections import deque
 
 from fdpass import _framing
-from fdpass._ancillary import receive, why_lost
+from fdpass._ancillary import loss_reason, receive
 from fdpass._errors import (
     CallFailed,
     Closed,
@@ -40,18 +41,22 @@ from fdpass._policy import Policy
 
 MAX_MESSAGE = 16 * 2**20
 BUFSIZE = FRAME_MAX + HEADER.size
-HELD_BACK = 16  # so many messages may wait here for recv before a peer that waits for ACK is held back
-_CUT = int(socket.MSG_CTRUNC | socket.MSG_TRUNC)
+INBOX_MAX = 16  # acknowledged: with so many messages in the inbox, the next ACK is sent when recv takes one out
+_TRUNCATED = int(socket.MSG_CTRUNC | socket.MSG_TRUNC)
+_UNANSWERED = -1
 _SO_PASSRIGHTS = 83  # Linux 6.16: with 0, a sender of descriptors to this socket gets EPERM
 
 
 class Conversation:
-    """The state of a channel: what arrived, what is half there, owed and awaited.
+    """The state of a channel: messages that arrived, messages in part, and answers that are due.
 
     Attributes:
-        inbox: Whole messages, and errors in the place of those that could not be taken.
-        ended: Why nothing more will arrive; None while it may.
-        out: What waits to be sent.
+        sock: The socket, which the conversation owns.
+        acknowledged: Whether each message is answered.
+        inbox: Whole messages, and errors in place of messages that could not be delivered; each with the number to
+            acknowledge when it is taken out, or None.
+        ended: The reason why no more messages will arrive; None while they can.
+        out: The frames that wait to be sent.
     """
 
     def __init__(
@@ -64,12 +69,10 @@ class Conversation:
         policy: Policy | None,
     ) -> None:
         if sock.family != socket.AF_UNIX or sock.type not in {socket.SOCK_STREAM, socket.SOCK_SEQPACKET}:
-            raise InvalidMessage(
-                f"a channel is made of a Unix socket of type stream or seqpacket, not of {sock!r}"
-            )
+            raise InvalidMessage(f"a channel needs a Unix socket of type stream or seqpacket, not {sock!r}")
         if max_message < 0 or max_fds < 0:
-            raise InvalidMessage("max_message and max_fds are 0 or more")
-        if sock.gettimeout():  # a Python timeout would wait inside sendmsg; O_NONBLOCK itself stays as it is
+            raise InvalidMessage(f"max_message ({max_message}) and max_fds ({max_fds}) must be 0 or more")
+        if sock.gettimeout():  # a Python timeout would wait within sendmsg; O_NONBLOCK is set already
             sock.setblocking(False)
         self.sock = sock
         self.acknowledged = acknowledged
@@ -78,68 +81,78 @@ class Conversation:
         self.out = Outbox(sock, int(Flag.ACKNOWLEDGED) if acknowledged else 0)
         self._policy = policy
         self._max_fds = max_fds
-        self._max_plain = -1 if acknowledged or policy else max_message + HEADER.size
+        # The longest frame that `pull` may deliver without the parser; -1: none.
+        self._short_path_max = -1 if acknowledged or policy else max_message + HEADER.size
         self._packets = sock.type == socket.SOCK_SEQPACKET
         self._parser = _framing.Parser(packets=self._packets)
         self._assembler = _framing.Assembler(max_message, max_fds)
-        self._between = True  # nothing is half there
-        self._answers: dict[int, int] = {}  # the number of a message that waits for its answer -> Kind, or -1
-        self._missed: int | None = None  # the number of a message that lost descriptors: to be asked for again
-        self._asked: int | None = None  # the number of one that was asked for
+        self._between_messages = True  # parser and assembler hold nothing
+        self._answers: dict[int, int] = {}  # number of a sent message -> Kind of its answer, or _UNANSWERED
+        self._to_ask_for: int | None = None  # number of a message that lost descriptors: the next recv sends RETRY
+        self._asked_for: int | None = None  # number of the message for which RETRY was sent
         self._peer: Peer | None = None
-        self._reason: LossReason = "unknown"  # of the newest loss: its message may still be on its way
+        self._loss_reason: LossReason = "unknown"  # of the newest loss, whose message may not be complete yet
         if max_fds == 0:
-            with contextlib.suppress(OSError):  # ENOPROTOOPT: an older kernel, where we close what comes
+            with contextlib.suppress(OSError):  # ENOPROTOOPT: an older kernel
                 sock.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
 
     # Sending
 
     def queue(self, message: Outgoing) -> None:
+        """Add a message to the outbox; in acknowledged mode, expect an answer to it."""
         if self.acknowledged:
-            self._answers[message.number] = -1
+            self._answers[message.number] = _UNANSWERED
         self.out.queue(message)
 
     def push(self) -> str:
-        """As `Outbox.push`, with errors of fdpass."""
+        """As `Outbox.push`, but raises errors of fdpass."""
         try:
             return self.out.push()
         except OSError as error:
-            raise self._explained(error, "cannot send") from error
+            raise self._translated(error, "cannot send") from error
 
     def flush(self) -> None:
-        """Send what is owed, if it goes without waiting; else the next call will."""
+        """Send the frames that the socket takes now; a later call sends the others."""
         if self.out:
-            with contextlib.suppress(FdpassError):  # a peer that is gone will be noticed where it matters
+            with contextlib.suppress(FdpassError):  # the next send or recv raises it
                 self.push()
 
     def abandon(self, message: Outgoing) -> None:
+        """Give up a message: remove its unsent frames, expect no answer."""
         self._answers.pop(message.number, None)
         self.out.abandon(message)
 
     def answered(self, message: Outgoing) -> bool:
-        return self._answers[message.number] >= 0 or self.ended is not None
+        """Whether the peer has answered the message, or never will."""
+        return self._answers[message.number] != _UNANSWERED or self.ended is not None
 
     def settle(self, message: Outgoing) -> bool:
-        """What the peer answered: True if it has the message, False if it is to be sent again.
+        """Evaluate the answer: True if the peer has the message, False if it has to be sent again.
 
         Raises:
-            PeerRefused: It will never take it.
-            PeerClosed: It is gone, and did not say that it has it.
+            PeerRefused: The receiver's bounds or policy do not admit the message.
+            PeerClosed: The channel ended before an answer came.
         """
         answer = self._answers.pop(message.number)
         if answer == Kind.REFUSE:
-            raise PeerRefused("the receiver does not admit this message: its max_message, max_fds or policy")
-        if answer < 0:
+            raise PeerRefused("the receiver's max_message, max_fds or policy does not admit this message")
+        if answer == _UNANSWERED:
             raise PeerClosed("the peer closed the channel without acknowledging the message") from self.ended
         return answer == Kind.ACK
 
     # Receiving
 
     def pull(self, flags: int = 0) -> bool:
-        """One recvmsg, digested: False if nothing was there.
+        """Make one recvmsg, and put what it completes into the inbox.
+
+        Args:
+            flags: For recvmsg(2): MSG_DONTWAIT, or 0 to wait if the socket blocks.
+
+        Returns:
+            False if there was nothing to receive.
 
         Raises:
-            FdpassError: The channel cannot go on; everything it held is closed.
+            FdpassError: recvmsg failed (the next call can succeed), or the channel has ended.
         """
         try:
             message = receive(self.sock, BUFSIZE, flags)
@@ -147,68 +160,72 @@ class Conversation:
             return False
         except OSError as error:
             if error.errno == errno.ECONNRESET and self._packets:
-                return True  # ECONNRESET comes once, ahead of what is still queued: go on reading
-            found = self._explained(error, "cannot receive")
-            if not isinstance(found, PeerClosed):
-                raise found from error
-            self.drop(found)
+                return True  # the kernel reports ECONNRESET once, before the messages that are still queued
+            translated_error = self._translated(error, "cannot receive")
+            if not isinstance(translated_error, PeerClosed):
+                raise translated_error from error
+            self.drop(translated_error)
             return True
         if (
-            self._between
-            and len(message.data) <= self._max_plain
+            self._between_messages
+            and len(message.data) <= self._short_path_max
             and (count := len(message)) <= self._max_fds
-            and not message.flags & _CUT
-            and _framing.plain(message.data, count)
+            and not message.flags & _TRUNCATED
+            and _framing.is_whole_message(message.data, count)
         ):
             message.data = message.data[HEADER.size :]
             self.inbox.append((None, message))
             return True
         try:
-            self._digest(message)
+            self._process(message)
         except BaseException as error:
-            broken = CallFailed(0, "a message was lost in the middle of its arrival")
+            broken = CallFailed(0, "the channel has ended: an exception interrupted the arrival of a message")
             self.drop(error if isinstance(error, FdpassError) else broken)
             raise
-        self._between = self._parser.idle and self._assembler.idle
+        self._between_messages = self._parser.idle and self._assembler.idle
         return True
 
     def ready(self) -> bool:
-        """Whether `take` has something to say."""
+        """Whether `take` can be called: there is a message or an error."""
         return bool(self.inbox) or self.ended is not None
 
     def take(self) -> Message:
-        """The next message. Raises what stands in a message's place, or why nothing more will come."""
+        """Take the next message out of the inbox; the caller owns it.
+
+        Raises:
+            FdpassError: The error in place of a message, or the reason why no more messages will arrive.
+        """
         if not self.inbox:
             assert self.ended is not None, "take() without ready()"
-            raise self.ended.with_traceback(None)  # which would grow with each recv
-        owed, item = self.inbox.popleft()
-        if owed is not None:
-            self.out.control(Kind.ACK, owed)
+            raise self.ended.with_traceback(None)  # or the traceback grows with each recv
+        to_acknowledge, item = self.inbox.popleft()
+        if to_acknowledge is not None:
+            self.out.control(Kind.ACK, to_acknowledge)
         if isinstance(item, FdpassError):
             raise item
         return item
 
     def ask_again(self) -> None:
-        """`recv` was called: what was missed for want of room is wanted now."""
-        if self._missed is not None:
-            self.out.control(Kind.RETRY, self._missed)
-            self._asked, self._missed = self._missed, None
+        """Ask for the message that lost descriptors, if there is one: `recv` calls this once there may be room."""
+        if self._to_ask_for is not None:
+            self.out.control(Kind.RETRY, self._to_ask_for)
+            self._asked_for, self._to_ask_for = self._to_ask_for, None
 
     def drop(self, why: FdpassError) -> None:
-        """Nothing more will come: close what was half there. Messages that arrived whole can still be taken."""
+        """End the receiving: close the descriptors of messages in part. Whole messages stay in the inbox."""
         self.ended = why
         close_all(self._parser.held())
         close_all(self._assembler.held())
 
     @property
     def peer(self) -> Peer:
-        """Who is at the other end; asked once."""
+        """The process at the other end, asked for once; the conversation owns it."""
         if self._peer is None:
             self._peer = Peer.of(self.sock)
         return self._peer
 
     def close(self) -> None:
-        """Close the socket, and everything that was not taken."""
+        """Close the socket, the peer, and the descriptors of all messages in the inbox."""
         self.drop(Closed("this channel is closed"))
         self.sock.close()
         if self._peer is not None:
@@ -217,94 +234,94 @@ class Conversation:
             _, item = self.inbox.popleft()
             if isinstance(item, Message):
                 item.close()
-            for fd in getattr(item, "fds", ()):
-                fd.close()
+            elif isinstance(item, FdsLost):
+                close_all([fd.take() for fd in item.fds])
 
-    def _digest(self, message: Message) -> None:
+    def _process(self, message: Message) -> None:
         raw = release(message)
         dropped = bool(message.flags & socket.MSG_CTRUNC)
         if not message.data and not raw:
             self.drop(PeerClosed("the peer closed the channel"))
             return
         if dropped:
-            self._reason = why_lost(len(raw))
+            self._loss_reason = loss_reason(len(raw))
         for frame in self._parser.feed(message.data, raw, dropped=dropped):
             if message.flags & socket.MSG_TRUNC:
                 close_all(frame.fds)
-                raise ProtocolError("a packet is longer than a frame can be")
+                raise ProtocolError("the peer sent a packet that is longer than a frame can be")
             if frame.kind == Kind.MESSAGE:
-                self._message(frame, message)
+                self._on_message_frame(frame, message)
             else:
-                self._answer(frame)
+                self._on_answer(frame)
 
-    def _message(self, frame: Frame, message: Message) -> None:
+    def _on_message_frame(self, frame: Frame, message: Message) -> None:
         if bool(frame.flags & Flag.ACKNOWLEDGED) != self.acknowledged:
             close_all(frame.fds)
-            raise ProtocolError("acknowledged=True is set at one end of the channel only")
-        if self.acknowledged and len(self.inbox) > 2 * HELD_BACK:
+            raise ProtocolError("acknowledged=True is set at one end of the channel only: set it at both or none")
+        if self.acknowledged and len(self.inbox) > 2 * INBOX_MAX:
             close_all(frame.fds)
-            raise ProtocolError("the peer sends on without waiting for its messages to be acknowledged")
+            raise ProtocolError("the peer does not wait until its messages are acknowledged")
         arrived = self._assembler.add(frame)
-        close_all(self._assembler.unwanted)
-        self._assembler.unwanted.clear()
+        unwanted, self._assembler.unwanted = self._assembler.unwanted, []
+        close_all(unwanted)
         if arrived is None:
             return
-        item = self._judged(arrived, message)
-        owed = None
+        item = self._checked(arrived, message)
+        acknowledge_later = None
         if self.acknowledged and not isinstance(item, FdsLost):
             if isinstance(item, FdpassError):
-                self._owe(Kind.REFUSE, arrived.number)
-            elif len(self.inbox) < HELD_BACK:
-                self._owe(Kind.ACK, arrived.number)
+                self._queue_answer(Kind.REFUSE, arrived.number)
+            elif len(self.inbox) < INBOX_MAX:
+                self._queue_answer(Kind.ACK, arrived.number)
             else:
-                owed = arrived.number
-        self.inbox.append((owed, item))
+                acknowledge_later = arrived.number
+        self.inbox.append((acknowledge_later, item))
 
-    def _judged(self, arrived: Arrived, message: Message) -> Message | FdpassError:
-        """A message as its receiver shall see it: what this returns owns the descriptors that are still open."""
+    def _checked(self, arrived: Arrived, message: Message) -> Message | FdpassError:
+        """Make the message or the error for the inbox; it owns the descriptors, and all others are closed."""
         if arrived.refused:
-            return MessageTooLarge(90, arrived.refused)
+            return MessageTooLarge(errno.EMSGSIZE, arrived.refused)
         if arrived.lost and self.acknowledged:
             close_all(arrived.fds)
-            self._missed = arrived.number
-            return FdsLost(self._reason, b"", lost=arrived.lost, again=True)
-        data = arrived.data
-        if arrived.memfd is not None:
-            memfd, *fds = arrived.fds
-            try:
-                with Fd(memfd) as held:
-                    data = contents(held, arrived.memfd)
-            except BaseException:
-                close_all(fds)
-                raise
-            arrived = arrived._replace(fds=fds)
+            self._to_ask_for = arrived.number
+            return FdsLost(self._loss_reason, b"", lost=arrived.lost, again=True)
+        # From here on the message owns the descriptors: it closes them if an exception ends this.
+        checked = Message(arrived.data, arrived.fds, message.credentials, message.flags)
+        try:
+            if arrived.memfd is not None:
+                with Fd(arrived.fds.pop(0)) as memfd:
+                    checked.data = contents(memfd, arrived.memfd)
+            objection = self._policy.objection(arrived.fds) if self._policy and not arrived.lost else None
+        except BaseException:
+            checked.close()
+            raise
         if arrived.lost:
-            return FdsLost(self._reason, data, tuple(map(Fd, arrived.fds)), lost=arrived.lost)
-        if self._policy is not None and (objection := self._policy.objection(arrived.fds)):
-            close_all(arrived.fds)
-            return PolicyError(objection, data)
-        return Message(data, arrived.fds, message.credentials, message.flags)
+            return FdsLost(self._loss_reason, checked.data, checked.fds, lost=arrived.lost)
+        if objection:
+            checked.close()
+            return PolicyError(objection, checked.data)
+        return checked
 
-    def _answer(self, frame: Frame) -> None:
+    def _on_answer(self, frame: Frame) -> None:
         if not self.acknowledged:
-            raise ProtocolError("an answer came to a message that wanted none")
+            raise ProtocolError("the peer acknowledged a message, but acknowledged=True is not set here")
         if frame.kind == Kind.GONE:
-            if frame.number == self._asked:
-                self._asked = None
+            if frame.number == self._asked_for:
+                self._asked_for = None
                 self.inbox.append((None, FdsLost("sender gave up", b"")))
         elif frame.number in self._answers:
             self._answers[frame.number] = frame.kind
         elif frame.kind == Kind.RETRY:
-            self._owe(Kind.GONE, frame.number)
+            self._queue_answer(Kind.GONE, frame.number)
 
-    def _owe(self, kind: Kind, number: int) -> None:
-        if self.out.owed > 2 * HELD_BACK:
-            raise ProtocolError("the peer does not read the answers to what it sends")
+    def _queue_answer(self, kind: Kind, number: int) -> None:
+        if self.out.control_frames > 2 * INBOX_MAX:
+            raise ProtocolError("the peer does not read the answers to its messages")
         self.out.control(kind, number)
 
-    def _explained(self, error: OSError, doing: str) -> FdpassError:
+    def _translated(self, error: OSError, doing: str) -> FdpassError:
         if self.sock.fileno() < 0:
             return Closed("this channel is closed")
         if error.errno == errno.EPERM:
-            return PeerRefused("the peer's socket, or this machine's policy, admits no descriptors")
+            return PeerRefused("the peer's socket, or a security module, admits no descriptors: send none")
         return translated(error, doing)

@@ -1,4 +1,4 @@
-"""The exceptions that carry no descriptors, and how the system's become ours. The others are in `_losses`."""
+"""The exceptions that carry no descriptors, and the translation of OSError into them. The others: `_losses`."""
 
 from __future__ import annotations
 
@@ -12,31 +12,35 @@ class FdpassError(Exception):
 
 
 class NotADescriptor(FdpassError, TypeError):
-    """What was to be sent is no descriptor: no int, no `Fd`, nothing with ``fileno()``. Nothing was sent."""
+    """An argument is no descriptor: no int, no `Fd`, no object with ``fileno()``. Nothing was sent."""
 
 
 class InvalidMessage(FdpassError, ValueError):
-    """The kernel would lose or mistake this message (too many descriptors, empty data). Nothing was sent."""
+    """An argument is out of bounds (too many descriptors, no data, an impossible address). Nothing was sent."""
 
 
 class Closed(FdpassError, ValueError):
-    """*You* closed this, or took the descriptor out of it, before."""
+    """*You* closed this object, or took the descriptor out of it, before the call."""
 
 
 class PeerClosed(FdpassError, EOFError, ConnectionError):
-    """The *peer* closed its end, or died. What you wanted to give is still yours."""
+    """The *peer* closed its end, or died. You still own the descriptors that you wanted to give."""
 
 
 class ProtocolError(FdpassError, ValueError):
-    """The peer sent what no fdpass channel sends. The channel is closed."""
+    """The peer sent bytes that no fdpass channel sends. The channel has ended."""
 
 
 class PeerRefused(FdpassError, ConnectionError):
-    """The receiver will not take this message (its bounds, its policy). You still own the descriptors."""
+    """The receiver's bounds or policy do not admit this message. You still own the descriptors."""
 
 
 class PolicyError(FdpassError, PermissionError):
-    """Descriptors arrived that the receiving policy does not admit: they are closed. The data is in ``data``."""
+    """Descriptors arrived that your policy does not admit; fdpass closed them.
+
+    Attributes:
+        data: The message's bytes.
+    """
 
     def __init__(self, reason: str, data: bytes) -> None:
         super().__init__(reason)
@@ -44,27 +48,27 @@ class PolicyError(FdpassError, PermissionError):
 
 
 class MessageTooLarge(FdpassError, OSError):
-    """A message is larger than the socket can carry (sending) or than ``max_message`` (receiving)."""
+    """A message is larger than the socket can carry (sending), or than your bounds admit (receiving)."""
 
 
 class Timeout(FdpassError, TimeoutError):
-    """The time given with ``settimeout`` or ``timeout`` ran out. What you wanted to give is still yours."""
+    """The time given with ``settimeout`` or ``timeout`` ran out. You still own what you wanted to give."""
 
 
 class Busy(FdpassError, BlockingIOError):
-    """The socket or the kernel has no room now (EAGAIN, ENOBUFS, ETOOMANYREFS): wait, and try again."""
+    """The socket has nothing to receive, or no room to send (EAGAIN, ENOBUFS, ETOOMANYREFS): try again later."""
 
 
 class NotSealed(FdpassError, ValueError):
-    """This descriptor is no sealed memory: whoever else holds it could still change or shrink it."""
+    """This descriptor is no sealed memory: another process that holds it could change or shrink it."""
 
 
 class NotActivated(FdpassError, ValueError):
-    """``LISTEN_FDS`` is not what the socket-activation convention says."""
+    """``LISTEN_FDS`` and the variables that belong to it are not what sd_listen_fds(3) says."""
 
 
 class ConfigError(FdpassError, ValueError):
-    """A setting of the server is not what it can be. Nothing was started."""
+    """A setting of the server has a value that it cannot have. Nothing was started."""
 
 
 class StartFailed(FdpassError, RuntimeError):
@@ -72,7 +76,7 @@ class StartFailed(FdpassError, RuntimeError):
 
 
 class RequestFailed(FdpassError, RuntimeError):
-    """A running server could not do what it was asked; it goes on as before."""
+    """A running server could not do what a command asked for; the server goes on as before."""
 
 
 class CallFailed(FdpassError, OSError):
@@ -84,15 +88,15 @@ class NotPermitted(CallFailed, PermissionError):
 
 
 class NoSuchProcess(CallFailed, ProcessLookupError):
-    """No process has this number, or it has ended (ESRCH)."""
+    """No process has this number, or the process has ended (ESRCH)."""
 
 
 class NotFound(CallFailed, FileNotFoundError):
-    """Nothing has this name (ENOENT)."""
+    """No file has this name (ENOENT)."""
 
 
 class NotListening(CallFailed, ConnectionRefusedError):
-    """There is a socket file, but nobody listens behind it (ECONNREFUSED)."""
+    """The address exists, but no program listens there (ECONNREFUSED)."""
 
 
 class BadDescriptor(CallFailed):
@@ -100,7 +104,7 @@ class BadDescriptor(CallFailed):
 
 
 class AddressInUse(CallFailed):
-    """Somebody listens at this address already (EADDRINUSE)."""
+    """A program listens at this address already, or the path is no socket (EADDRINUSE)."""
 
 
 _BY_ERRNO: dict[int, type[Any]] = {
@@ -118,11 +122,11 @@ _BY_ERRNO: dict[int, type[Any]] = {
 
 
 def translated(error: OSError, doing: str = "") -> FdpassError:
-    """The exception of fdpass for one of the system's; raise it ``from error``.
+    """The exception of fdpass for an OSError; raise it ``from error``.
 
     Args:
-        error: What the system call said.
-        doing: What was attempted and on what, to stand before the system's own words.
+        error: The error of a system call.
+        doing: What was attempted, and on which thing ("cannot open x"): the start of the message.
     """
     if isinstance(error, TimeoutError) and error.errno is None:
         return Timeout("timed out")

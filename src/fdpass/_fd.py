@@ -1,11 +1,12 @@
 """`Fd`: one owned descriptor, closed exactly once.
 
-Whoever holds an `Fd` owns what is in it and must `close` it, `take` the number out, or hand it to a file
-object or a socket. What is forgotten is closed all the same, with a `ResourceWarning`.
+The code that holds an `Fd` owns its descriptor, and must `close` it, `take` the number out, or move it into a
+file object or a socket. An `Fd` that is forgotten closes its descriptor too, with a `ResourceWarning`.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket as _socket
@@ -43,7 +44,7 @@ _BY_LINK = {
 
 
 def kind_from(mode: int, link: str) -> str:
-    """The kind of a descriptor by its file mode and its link in /proc/PID/fd; a listener is a socket here."""
+    """The kind of a descriptor, from its file mode and its link in /proc/PID/fd; a listener counts as a socket."""
     if link in _BY_LINK:
         return _BY_LINK[link]
     if link.startswith("pidfd:"):  # pidfds have a file system of their own since Linux 6.9
@@ -54,24 +55,30 @@ def kind_from(mode: int, link: str) -> str:
 
 
 def kind_of(fd: int) -> str:
-    """What a descriptor of this process refers to: see `Fd.kind`."""
+    """What a descriptor of this process refers to, as `Fd.kind`. ``fd`` is lent. Raises OSError."""
     kind = kind_from(os.fstat(fd).st_mode, os.readlink(f"/proc/self/fd/{fd}"))
     if kind == "socket":
-        sock = _socket.socket(fileno=fd)
         try:
-            return "listener" if sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN) else "socket"
+            sock = _socket.socket(fileno=fd)
+        except OSError:  # EBADF: opened with O_PATH, so it is the file of a socket
+            return kind
+        try:
+            return "listener" if sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN) else kind
         finally:
-            sock.detach()  # it was only lent
+            sock.detach()  # the socket object must not close a lent descriptor
     return kind
 
 
 def _open_path(path: str | os.PathLike[str], mode: str = "r", *, perm: int = 0o666) -> Fd:
-    """Open a file as `open` would, close-on-exec, and own the descriptor.
+    """Open a file as the built-in `open` does, close-on-exec.
 
     Args:
         path: The file.
         mode: ``r``, ``w``, ``x`` or ``a``, with ``+`` for both reading and writing; ``rw`` is ``r+``.
-        perm: Permissions of a file that is created, less the umask.
+        perm: The permissions of a file that is created, before the umask is applied.
+
+    Returns:
+        The descriptor; you own it.
 
     Raises:
         CallFailed: open(2) failed (`NotFound`, `NotPermitted`, ...).
@@ -79,7 +86,7 @@ def _open_path(path: str | os.PathLike[str], mode: str = "r", *, perm: int = 0o6
     """
     letters = "r+" if mode == "rw" else mode.replace("b", "")
     if letters.removesuffix("+") not in _BASE_FLAGS:
-        raise ValueError(f"mode {mode!r} is none of r, w, x, a, these with +, or rw")
+        raise ValueError(f"mode {mode!r} is unknown: use r, w, x or a, each also with +, or rw")
     both, reading = letters.endswith("+"), letters[0] == "r"
     access = os.O_RDWR if both else os.O_RDONLY if reading else os.O_WRONLY
     try:
@@ -89,26 +96,32 @@ def _open_path(path: str | os.PathLike[str], mode: str = "r", *, perm: int = 0o6
 
 
 def _open_file(fd: Fd, mode: str = "r", **options: Any) -> IO[Any]:
-    """A file object that owns the descriptor from now on; this `Fd` is empty.
+    """Move the descriptor into a file object, which owns it from then on; this `Fd` is empty.
 
     Args:
-        fd: Whose method this is.
-        mode: As of the built-in `open`.
-        **options: As of the built-in `open`: ``buffering``, ``encoding``, ``errors``, ``newline``.
+        fd: The `Fd` whose method this is.
+        mode: As for the built-in `open`.
+        **options: As for the built-in `open`: ``buffering``, ``encoding``, ``errors``, ``newline``.
+
+    Returns:
+        The file object; closing it closes the descriptor.
 
     Raises:
-        Closed: It was closed or taken before.
-        ValueError: The mode does not exist. The descriptor stays here.
-        OSError: Not a thing to open as a file (a directory, say). The descriptor stays here.
+        Closed: This `Fd` was closed or emptied before.
+        ValueError: The mode or an option is wrong. This `Fd` keeps the descriptor.
+        OSError: A file object cannot be made of the descriptor (of a directory, or of a pipe with ``r+``). This
+            `Fd` keeps the descriptor.
     """
-    # os.fdopen leaves the number alone when it fails: only its success moves the ownership.
+    # os.fdopen closes the number if it fails late, at a wrong encoding for instance. So the first attempt is made
+    # with a file object that does not own the number.
+    os.fdopen(fd.fileno(), mode, closefd=False, **options).close()
     file: IO[Any] = os.fdopen(fd.fileno(), mode, **options)
     fd.take()
     return file
 
 
 class _Open:
-    """`Fd.open(path)` makes an `Fd`; ``fd.open(mode)`` of an instance makes a file object of it."""
+    """Two methods in one name: `Fd.open(path)` opens a file; ``fd.open(mode)`` makes a file object of an `Fd`."""
 
     @overload
     def __get__(self, fd: None, owner: type[Fd]) -> Callable[..., Fd]: ...
@@ -124,7 +137,7 @@ class Fd:
     """An open descriptor that this object owns.
 
     Args:
-        fd: The number of an open descriptor. From now on this object closes it: nobody else may.
+        fd: The number of an open descriptor. This object owns it from then on: no other code may close it.
 
     Raises:
         NotADescriptor: ``fd`` is not a non-negative int.
@@ -137,35 +150,35 @@ class Fd:
     def __init__(self, fd: int) -> None:
         self._fd = -1
         if type(fd) is not int or fd < 0:
-            raise NotADescriptor(f"Fd() takes the number of an open descriptor, not {fd!r}")
+            raise NotADescriptor(f"Fd() takes the number of an open descriptor (an int, 0 or more), not {fd!r}")
         self._fd = fd
 
     def fileno(self) -> int:
-        """The number, lent: it stays this object's to close.
+        """The number, lent: this object still owns it.
 
         Raises:
-            Closed: It was closed or taken before.
+            Closed: This `Fd` was closed or emptied before.
         """
         if self._fd < 0:
-            raise Closed("this Fd was closed, or its descriptor was taken out")
+            raise Closed("this Fd is closed, or its descriptor was taken out: use a duplicate, made with dup()")
         return self._fd
 
     def take(self) -> int:
-        """Take the number out: you own it now, and this object is empty.
+        """Take the number out: you own it from then on, and this object is empty.
 
         Raises:
-            Closed: It was closed or taken before.
+            Closed: This `Fd` was closed or emptied before.
         """
         fd = self.fileno()
         self._fd = -1
         return fd
 
     def dup(self) -> Fd:
-        """A second owned descriptor, close-on-exec, of the same open file description.
+        """A duplicate, close-on-exec: a second descriptor of the same open file. You own it.
 
         Raises:
-            Closed: It was closed or taken before.
-            CallFailed: No free descriptor slot (EMFILE).
+            Closed: This `Fd` was closed or emptied before.
+            CallFailed: The descriptor table is full (EMFILE).
         """
         fd = self.fileno()
         try:
@@ -174,43 +187,49 @@ class Fd:
             raise translated(error, f"cannot duplicate descriptor {fd}") from error
 
     def close(self) -> None:
-        """Close it. A second call does nothing."""
-        fd, self._fd = self._fd, -1  # -1 first: whatever close() says, this number is no longer ours
+        """Close the descriptor. A second call does nothing.
+
+        Raises:
+            OSError: close(2) reports that data was not written (EIO, ENOSPC, EDQUOT). The descriptor is closed.
+        """
+        fd, self._fd = self._fd, -1  # first: Linux frees the number even if close(2) fails
         if fd >= 0:
             os.close(fd)
 
     def socket(self) -> _socket.socket:
-        """A socket object that owns the descriptor from now on; this `Fd` is empty.
+        """Move the descriptor into a socket object, which owns it from then on; this `Fd` is empty.
 
-        Family, type and protocol are asked of the kernel: with a protocol of 0 asyncio would not set
-        TCP_NODELAY, and each keep-alive answer would wait 40 ms.
+        The socket object asks the kernel for family, type and protocol: with a protocol of 0 asyncio would not
+        set TCP_NODELAY, and each keep-alive answer would wait 40 ms.
 
         Raises:
-            Closed: It was closed or taken before.
-            CallFailed: It is no socket (ENOTSOCK). The descriptor stays here.
+            Closed: This `Fd` was closed or emptied before.
+            CallFailed: The descriptor is no socket (ENOTSOCK). This `Fd` keeps it.
         """
         fd = self.fileno()
         try:
             sock = _socket.socket(fileno=fd)
         except OSError as error:
-            raise translated(error, f"descriptor {fd} ({self.kind})") from error
+            kind = kind_of(fd) if error.errno == errno.ENOTSOCK else "not open"
+            raise translated(error, f"cannot make a socket of descriptor {fd} ({kind})") from error
         self._fd = -1
         return sock
 
     @property
     def closed(self) -> bool:
-        """True once it was closed, or the number was taken out."""
+        """True once this `Fd` is closed, or the number was taken out."""
         return self._fd < 0
 
     @property
     def kind(self) -> str:
-        """What it refers to.
+        """What the descriptor refers to.
 
         One of file, dir, pipe, socket, listener, memfd, pidfd, eventfd, epoll, timerfd, signalfd, inotify,
         char, block, symlink (opened with O_PATH) and other; from fstat(2), SO_ACCEPTCONN and /proc/self/fd.
 
         Raises:
-            Closed: It was closed or taken before.
+            Closed: This `Fd` was closed or emptied before.
+            OSError: Other code has closed the number (EBADF).
         """
         return kind_of(self.fileno())
 
@@ -226,11 +245,12 @@ class Fd:
         return "<Fd closed>" if self._fd < 0 else f"<Fd {self._fd}>"
 
     def __reduce__(self) -> Any:
-        raise TypeError("an Fd can be pickled by multiprocessing only; elsewhere, send it with fdpass.send_fds")
+        raise TypeError("an Fd can be pickled by multiprocessing only: send it with fdpass.send_fds")
 
     def __del__(self) -> None:
         if self._fd >= 0:
-            warnings.warn(f"forgotten: {self!r}; close it, or take it", ResourceWarning, source=self, stacklevel=2)
+            text = f"{self!r} was forgotten, and is closed now: call close() or take()"
+            warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
             self.close()
 
 
@@ -241,7 +261,7 @@ def _from_multiprocessing(carried: Any) -> Fd:
 
 
 def _for_multiprocessing(fd: Fd) -> tuple[Any, tuple[Any]]:
-    return _from_multiprocessing, (reduction.DupFd(fd.fileno()),)  # lent: the sender keeps its own
+    return _from_multiprocessing, (reduction.DupFd(fd.fileno()),)  # lent: multiprocessing sends a duplicate
 
 
 reduction.ForkingPickler.register(Fd, _for_multiprocessing)

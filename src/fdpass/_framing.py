@@ -1,13 +1,13 @@
-"""Messages on a byte stream or in packets, sans-IO: no socket, no clock, and descriptors are mere numbers.
+"""The wire format: messages as frames, on a byte stream or in packets. Sans-IO: descriptors are only numbers.
 
 A message is one or more *frames*. A frame is a header of 16 bytes, little-endian, and a payload::
 
     magic "fd" | version u8 | kind u8 | flags u16 | count u16 | length u32 | number u32
 
-``length`` bytes of payload and ``count`` descriptors belong to it; the descriptors travel with its first
-byte. On a packet socket each packet is one frame. On a stream, the kernel merges, cuts and re-associates
-(kernel facts in docs/how-it-works.md), so what arrives there is two queues, one of bytes and one of
-descriptors, that the headers alone bring together again: never the position at which something arrived.
+``length`` bytes of payload and ``count`` descriptors belong to the frame; the descriptors travel with its first
+byte. On a packet socket each packet is one frame. On a stream the kernel merges and splits what was sent, and
+descriptors can arrive with the bytes of another frame (kernel facts in docs/how-it-works.md). So the parser keeps
+a queue of bytes and a queue of descriptors, and uses only the headers to assign one to the other.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from fdpass._errors import ProtocolError
 
 HEADER = struct.Struct("<2sBBHHII")
-SIZE = struct.Struct("<Q")  # the payload of a MEMFD frame: how many bytes the memfd holds
+SIZE = struct.Struct("<Q")  # the payload of a MEMFD frame: how many bytes the memfd has
 MAGIC, VERSION = b"fd", 1
 FRAME_MAX = 65536
 """The longest payload of a frame, in bytes. Longer messages take several frames, or a memfd."""
@@ -30,16 +30,16 @@ FDS_MAX = 253
 
 class Kind(IntEnum):
     MESSAGE = 0
-    ACK = 1  # I have message `number` with all its descriptors
-    REFUSE = 2  # I will never take message `number`
-    RETRY = 3  # I had no room for message `number`: send it again
-    GONE = 4  # there is no message `number` to send again
+    ACK = 1  # the receiver has message `number` with all its descriptors
+    REFUSE = 2  # the receiver's bounds or policy do not admit message `number`
+    RETRY = 3  # the receiver had no room for message `number`, and asks for it again
+    GONE = 4  # the sender cannot send message `number` again: its `send` has ended
 
 
 class Flag(IntFlag):
-    MORE = 1  # the message goes on in the next frame of kind MESSAGE
+    MORE = 1  # the message continues in the next frame of kind MESSAGE
     MEMFD = 2  # in a message's first frame: its bytes are in its first descriptor, a sealed memfd
-    ABORT = 4  # the message that was begun will not come to its end
+    ABORT = 4  # the sender gave up the message that it had begun
     ACKNOWLEDGED = 8  # the sender waits for ACK
 
 
@@ -53,36 +53,36 @@ class Frame(NamedTuple):
     number: int
     payload: bytes
     fds: list[int]
-    lost: int  # how many of its descriptors the kernel dropped on the way
+    lost: int  # how many of its descriptors the kernel dropped
 
 
 class Arrived(NamedTuple):
-    """A whole message; with ``refused``, one beyond the bounds, without its data and descriptors."""
+    """A whole message. One that is out of bounds has ``refused``, and neither data nor descriptors."""
 
     number: int
     data: bytes
     fds: list[int]
-    memfd: int | None  # how many bytes the first of ``fds`` holds, in place of ``data``
-    lost: int
-    refused: str | None
+    memfd: int | None  # how many bytes the first of ``fds`` has, if the message is in a memfd
+    lost: int  # how many of its descriptors the kernel dropped
+    refused: str | None  # the bound that the message exceeds
 
 
 def header(kind: int, flags: int, count: int, length: int, number: int) -> bytes:
     return HEADER.pack(MAGIC, VERSION, kind, flags, count, length, number)
 
 
-_PLAIN = struct.Struct("<6sHI")
-_PLAIN_START = HEADER.pack(MAGIC, VERSION, 0, 0, 0, 0, 0)[:6]
+_SINGLE_FRAME = struct.Struct("<6sHI")  # a header up to its length: magic to flags, count, length
+_SINGLE_FRAME_START = HEADER.pack(MAGIC, VERSION, 0, 0, 0, 0, 0)[:6]
 
 
-def plain(data: bytes, count: int) -> bool:
+def is_whole_message(data: bytes, count: int) -> bool:
     """Whether ``data`` and ``count`` descriptors are exactly one frame that is a whole message: the usual case."""
     length = len(data) - HEADER.size
-    return length >= 0 and _PLAIN.unpack_from(data) == (_PLAIN_START, count, length)
+    return length >= 0 and _SINGLE_FRAME.unpack_from(data) == (_SINGLE_FRAME_START, count, length)
 
 
 class Piece(NamedTuple):
-    """What one frame of an outgoing message carries: slices of its data and of its descriptors."""
+    """The content of one frame of an outgoing message: slices of its data and of its descriptors."""
 
     flags: int
     start: int
@@ -91,10 +91,10 @@ class Piece(NamedTuple):
     last_fd: int
 
 
-def cut(length: int, count: int, flags: int, first: int = 0) -> list[Piece]:
-    """How a message of ``length`` bytes and ``count`` descriptors is divided into frames.
+def split(length: int, count: int, flags: int, first: int = 0) -> list[Piece]:
+    """Divide a message of ``length`` bytes and ``count`` descriptors into frames.
 
-    Each has ``flags``, all but the last MORE, and the first one ``first``.
+    Each frame gets ``flags``, each but the last MORE, and the first one also the flags ``first``.
     """
     pieces = max(-(-length // FRAME_MAX), -(-count // FDS_MAX), 1)
     return [
@@ -113,24 +113,29 @@ class Parser:
     """Bytes and descriptors in, frames out.
 
     Args:
-        packets: True if each `feed` is one packet, false for a stream.
+        packets: True if each `feed` is one packet, False for a stream.
     """
 
     def __init__(self, *, packets: bool) -> None:
         self._packets = packets
         self._bytes = bytearray()
-        self._fds: deque[int | None] = deque()  # None: here the kernel dropped an unknown number
+        self._fds: deque[int | None] = deque()  # None: the kernel dropped an unknown number of descriptors here
 
     @property
     def idle(self) -> bool:
-        """True between frames."""
+        """True between frames: the parser holds no bytes and no descriptors."""
         return not self._bytes and not self._fds
 
     def feed(self, data: bytes, fds: Iterable[int], *, dropped: bool = False) -> Iterator[Frame]:
-        """Take what one recvmsg gave; ``dropped`` if it said MSG_CTRUNC. Iterate to the end.
+        """Parse the result of one recvmsg. The caller has to iterate to the end.
+
+        Args:
+            data: The bytes.
+            fds: The descriptors; the parser owns them until it yields them in a frame.
+            dropped: Whether recvmsg reported MSG_CTRUNC.
 
         Raises:
-            ProtocolError: This is no fdpass channel, or a broken one. `held` has what must be closed.
+            ProtocolError: The peer does not speak this protocol, or made a mistake. Close what `held` returns.
         """
         self._bytes += data
         self._fds.extend(fds)
@@ -149,7 +154,7 @@ class Parser:
         self._check_rest()
 
     def held(self) -> list[int]:
-        """Hand out every descriptor that waits here for its frame, for closing."""
+        """Take out every descriptor that waits for its frame; the caller owns them."""
         found = [fd for fd in self._fds if fd is not None]
         self._fds.clear()
         self._bytes.clear()
@@ -159,8 +164,8 @@ class Parser:
         own: list[int] = []
         while len(own) < count:
             if not self._fds:
-                self._fds.extend(own)  # so that held() hands them out
-                raise ProtocolError(f"a frame announced {count} descriptors and came with {len(own)}")
+                self._fds.extend(own)  # held() returns them
+                raise ProtocolError(f"a frame announced {count} descriptors, but came with {len(own)}")
             fd = self._fds.popleft()
             if fd is None:
                 return own, count - len(own)
@@ -170,9 +175,9 @@ class Parser:
     def _check_rest(self) -> None:
         if self._packets and (self._bytes or self._fds):
             raise ProtocolError("a packet is not exactly one frame")
-        # Whoever forwards a stream may move them ahead: those of the frame that has begun, and of the next.
+        # A proxy that forwards a stream may deliver descriptors early: those of this frame and of the next one.
         if len(self._fds) > 2 * FDS_MAX:
-            raise ProtocolError("more descriptors came than frames account for")
+            raise ProtocolError("more descriptors came than the frames announced")
 
 
 def _check(fields: tuple[Any, ...]) -> None:
@@ -180,24 +185,27 @@ def _check(fields: tuple[Any, ...]) -> None:
     if magic != MAGIC:
         raise ProtocolError("the peer does not speak the channel's protocol: use send_fds and recv_fds with it")
     if version != VERSION:
-        raise ProtocolError(f"the peer speaks version {version} of the channel's protocol, and this is {VERSION}")
+        raise ProtocolError(
+            f"the peer speaks version {version} of the channel's protocol, but this end speaks {VERSION}: "
+            "use the same release of fdpass at both ends"
+        )
     if kind >= _KINDS or flags & ~_FLAGS or length > FRAME_MAX or count > FDS_MAX:
-        raise ProtocolError("a frame's header is not valid")
+        raise ProtocolError("the peer sent a frame whose header is not valid")
     if kind != Kind.MESSAGE and (length or count or flags):
-        raise ProtocolError("a control frame carries data or descriptors")
+        raise ProtocolError("the peer sent a control frame with data or descriptors")
     if flags & _MEMFD and (length != SIZE.size or not count):
-        raise ProtocolError("a memfd frame is not valid")
+        raise ProtocolError("the peer sent a memfd frame without a size or a memfd")
 
 
 class Assembler:
     """Frames of kind MESSAGE in, whole messages out, within bounds.
 
     Args:
-        max_message: The most bytes of a message.
-        max_fds: The most descriptors of a message (a memfd with the bytes is not counted).
+        max_message: The most bytes of a message, 0 or more.
+        max_fds: The most descriptors of a message, 0 or more; a memfd with the bytes does not count.
 
     Attributes:
-        unwanted: Descriptors that nobody will get: close them after each `add`.
+        unwanted: Descriptors of refused or aborted messages: the caller closes them after each `add`.
     """
 
     def __init__(self, max_message: int, max_fds: int) -> None:
@@ -214,20 +222,20 @@ class Assembler:
 
     @property
     def idle(self) -> bool:
-        """True between messages."""
+        """True between messages: no message has begun."""
         return self._begun is None
 
     def add(self, frame: Frame) -> Arrived | None:
-        """Take a frame; give the message that it completes, if it does.
+        """Add a frame, whose descriptors the assembler owns from then on; return the message that it completes.
 
         Raises:
-            ProtocolError: It does not continue the message that was begun.
+            ProtocolError: The frame does not continue the message that has begun.
         """
         self._fds += frame.fds
         if self._begun is not None and (frame.number != self._begun or frame.flags & _MEMFD):
-            raise ProtocolError("a message began within another")
+            raise ProtocolError("the peer began a message within another")
         if self._memfd is not None and frame.payload:
-            raise ProtocolError("a message has bytes both in a memfd and beside it")
+            raise ProtocolError("the peer sent a message with bytes both in a memfd and outside it")
         if frame.flags & _ABORT:
             self._reset()
             return None
@@ -249,7 +257,7 @@ class Assembler:
         return done
 
     def held(self) -> list[int]:
-        """Hand out every descriptor that waits here for the rest of its message, for closing."""
+        """Take out every descriptor that waits for the rest of its message; the caller owns them."""
         self._reset()
         found, self.unwanted = self.unwanted, []
         return found
@@ -257,9 +265,9 @@ class Assembler:
     def _check_bounds(self) -> None:
         length = len(self._data) if self._memfd is None else self._memfd
         if length > self._max_message:
-            self._refused = f"a message of at least {length} bytes came, where max_message is {self._max_message}"
+            self._refused = f"a message of at least {length} bytes came, but max_message is {self._max_message}"
         elif self._count > self._max_fds:
-            self._refused = f"at least {self._count} descriptors came, where max_fds is {self._max_fds}"
+            self._refused = f"a message of at least {self._count} descriptors came, but max_fds is {self._max_fds}"
         if self._refused:
             self._drop()
 

@@ -1,4 +1,4 @@
-"""`grab`: a descriptor out of another process (pidfd_getfd(2), Linux 5.6)."""
+"""`grab`: duplicates a descriptor of another process (pidfd_getfd(2), Linux 5.6)."""
 
 from __future__ import annotations
 
@@ -24,30 +24,33 @@ _libc.syscall.restype = ctypes.c_long
 
 
 def grab(pid: int, fd: int) -> Fd:
-    """A duplicate of another process's descriptor: the same open file description, close-on-exec.
+    """Duplicate a descriptor of another process: the same open file, close-on-exec here.
 
-    The process notices nothing and keeps its own.
+    The other process keeps its own descriptor, and is not stopped.
 
     Args:
-        pid: The process, 1 or more.
-        fd: The number of the descriptor there, 0 or more.
+        pid: The number of the process, 1 or more.
+        fd: The number of the descriptor in that process, 0 or more.
+
+    Returns:
+        The duplicate; you own it.
 
     Raises:
-        NoSuchProcess: No process has this number, or it has ended (it may wait for its parent still).
-        BadDescriptor: It has no such descriptor.
-        NotPermitted: You may not trace it (ptrace(2), PTRACE_MODE_ATTACH_REALCREDS): be its user or root, and
-            mind kernel.yama.ptrace_scope.
+        NoSuchProcess: No process has this number, or the process has ended.
+        BadDescriptor: The process has no such descriptor.
+        NotPermitted: You may not trace the process (ptrace(2), PTRACE_MODE_ATTACH_REALCREDS): be its user or root,
+            and see kernel.yama.ptrace_scope.
         CallFailed: The kernel is too old, or a seccomp filter hides the call (ENOSYS), or no descriptor slot is
             free (EMFILE).
-        InvalidMessage: A number is out of range.
+        InvalidMessage: A number is out of bounds.
     """
     if not (1 <= pid <= _INT_MAX and 0 <= fd <= _INT_MAX):
-        raise InvalidMessage(f"no process {pid} can have a descriptor {fd}: pid is 1 or more, fd 0 or more")
+        raise InvalidMessage(f"process {pid}, descriptor {fd}: pid must be 1 or more, and fd 0 or more")
     try:
         with Fd(os.pidfd_open(pid)) as process:
             return Fd(_pidfd_getfd(process.fileno(), fd))
     except OSError as error:
-        raise _explained(error, pid, fd) from error
+        raise _translated(error, pid, fd) from error
 
 
 def _pidfd_getfd(pidfd: int, fd: int) -> int:
@@ -57,22 +60,22 @@ def _pidfd_getfd(pidfd: int, fd: int) -> int:
     return number
 
 
-def _explained(error: OSError, pid: int, fd: int) -> FdpassError:
+def _translated(error: OSError, pid: int, fd: int) -> FdpassError:
     number = error.errno or 0
-    if number == 1:  # EPERM
+    if number == errno.EPERM:
         return NotPermitted(
             number,
             f"not permitted to take descriptors from process {pid}: be its user or root (CAP_SYS_PTRACE), "
-            "and see kernel.yama.ptrace_scope; processes that changed their user can be closed to all but root",
+            "and see kernel.yama.ptrace_scope; if the process has changed its user, only root may",
         )
-    if number == 3:  # ESRCH
+    if number == errno.ESRCH:
         return NoSuchProcess(number, f"process {pid} does not exist, or has ended")
-    if number == 9:  # EBADF
+    if number == errno.EBADF:
         return BadDescriptor(number, f"process {pid} has no descriptor {fd}: see `fdpass inspect {pid}`")
-    if number == 38:  # ENOSYS
+    if number == errno.ENOSYS:
         return CallFailed(
-            number, "no pidfd_getfd: it came with Linux 5.6, and a container's seccomp filter may hide it"
+            number, "the kernel has no pidfd_getfd: it needs Linux 5.6, and a seccomp filter that admits the call"
         )
-    if number in {errno.ENOENT, errno.EINVAL}:  # what pidfd_open(2) says of a thread's number
-        return CallFailed(number, f"{pid} is a thread, not a process: take the number of its process")
+    if number in {errno.ENOENT, errno.EINVAL}:  # pidfd_open(2) fails so for the number of a thread
+        return CallFailed(number, f"{pid} is a thread, not a process: pass the number of its process")
     return translated(error, f"cannot take descriptor {fd} of process {pid}")

@@ -1,8 +1,9 @@
-"""What a caller may pass as descriptors: their numbers, lent, and their end when they were given."""
+"""The descriptors that a caller passes in: reading their numbers (lent), and closing them (given)."""
 
 from __future__ import annotations
 
 import array
+import contextlib
 import os
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -11,11 +12,11 @@ from fdpass._errors import Closed, NotADescriptor
 
 
 def numbers(fds: Sequence[Any]) -> array.array[int]:
-    """The descriptors' numbers, lent, whatever form they have.
+    """The numbers, lent, of descriptors in any form: int, `Fd`, or object with ``fileno()``.
 
     Raises:
-        NotADescriptor: One is neither int nor `Fd` nor has ``fileno()``.
-        Closed: One is closed.
+        NotADescriptor: An item has none of these forms.
+        Closed: An item is closed.
     """
     try:
         for item in fds:
@@ -23,7 +24,7 @@ def numbers(fds: Sequence[Any]) -> array.array[int]:
                 return array.array("i", list(map(_number, fds)))
         return array.array("i", fds)
     except OverflowError as error:
-        raise NotADescriptor("a number among the descriptors is too large to be one") from error
+        raise NotADescriptor("one of the numbers is too large for a descriptor: the most is 2**31 - 1") from error
 
 
 def _number(item: Any) -> int:
@@ -34,20 +35,20 @@ def _number(item: Any) -> int:
         raise NotADescriptor(f"{item!r} is no descriptor: pass an int, an Fd, or an object with fileno()")
     try:
         number = fileno()
-    except ValueError as error:  # what file objects say when they are closed
-        raise Closed(f"{item!r} is closed") from error
+    except ValueError as error:  # raised by a closed file object
+        raise Closed(f"{item!r} is closed: pass an open descriptor") from error
     if type(number) is not int:
-        raise NotADescriptor(f"fileno() of {item!r} gave {number!r}, which is no descriptor")
-    if number < 0:  # what sockets say when they are closed
-        raise Closed(f"{item!r} is closed")
+        raise NotADescriptor(f"fileno() of {item!r} returned {number!r}, which is no descriptor")
+    if number < 0:  # returned by a closed socket
+        raise Closed(f"{item!r} is closed: pass an open descriptor")
     return number
 
 
-def listed(fds: Iterable[Any]) -> Sequence[Any]:
-    """``fds`` as a sequence, refusing what only looks like a sequence of descriptors.
+def as_sequence(fds: Iterable[Any]) -> Sequence[Any]:
+    """``fds`` as a sequence of descriptors.
 
     Raises:
-        NotADescriptor: It is one descriptor, bytes, or not iterable.
+        NotADescriptor: ``fds`` is a single descriptor, text or bytes, or not iterable.
     """
     if type(fds) is tuple or type(fds) is list:
         return fds
@@ -56,24 +57,30 @@ def listed(fds: Iterable[Any]) -> Sequence[Any]:
         or not hasattr(fds, "__iter__")
         or hasattr(fds, "fileno")
     ):
-        raise NotADescriptor(f"fds is a sequence of descriptors, not {fds!r}")
+        raise NotADescriptor(f"fds must be a sequence of descriptors, such as a list, not {fds!r}")
     return tuple(fds)
 
 
 def close_given(items: Iterable[Any]) -> None:
-    """Close what was given, each once, now that the kernel has it."""
-    for item in dict.fromkeys(items):
-        if isinstance(item, int):
-            os.close(item)
-        else:
-            item.close()
+    """Close the descriptors that were given, each once, after the kernel took them.
+
+    All are closed, even if closing one of them fails; then the failure is raised.
+    """
+    # An object need not be hashable; equal ints are one descriptor.
+    once = {(int, item) if isinstance(item, int) else (object, id(item)): item for item in items}
+    with contextlib.ExitStack() as stack:
+        for item in once.values():
+            if isinstance(item, int):
+                stack.callback(os.close, item)
+            else:
+                stack.callback(item.close)
 
 
 def check_givable(items: Iterable[Any]) -> None:
-    """Giving closes: refuse beforehand what cannot be closed.
+    """Check before the send that the descriptors can be closed after it.
 
     Raises:
-        NotADescriptor: One has ``fileno()``, but no ``close()``.
+        NotADescriptor: An item has ``fileno()``, but no ``close()``.
     """
     for item in items:
         if not isinstance(item, int) and not hasattr(item, "close"):

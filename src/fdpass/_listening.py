@@ -1,4 +1,4 @@
-"""`listen` and `connect`: channels between programs that find each other by an address. Blocking."""
+"""`listen`, `connect` and `Listener`: channels between programs that know a common address. Blocking."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from fdpass._sockets import (
     accepted,
     bound_socket,
     connected_socket,
-    explained,
     identity_of,
     readable,
+    translating_errors,
     unlink_own,
 )
 
@@ -35,22 +35,27 @@ def listen(
     backlog: int = 128,
     **channel_options: Any,
 ) -> Listener:
-    """Listen for channels.
+    """Listen for channels at an address.
 
-    A socket file that nobody listens behind is replaced; a live one is not.
+    A socket file at which no program listens is replaced; one at which a program listens is not. The function
+    locks the directory of the socket file while it does so (flock(2)), and waits for other programs that hold
+    this lock.
 
     Args:
         path: A path of at most 107 bytes, or ``"@name"`` for an abstract address.
-        mode: Permissions of the socket file, whatever the umask: who may connect needs ``w``.
-        allow: Who may, asked before anything is read from the peer: a function of `Peer` that returns True or
-            False, or `Allow`. By default our own user and root.
+        mode: The permissions of the socket file, 0 to 0o777, whatever the umask. A peer needs ``w`` to connect.
+        allow: The rule that decides about each peer before anything is read from it: `Allow`, or a function that
+            takes a `Peer` and returns True or False. The default admits your own user and root.
         type: ``"seqpacket"`` or ``"stream"``.
-        backlog: How many connections may wait to be accepted.
-        **channel_options: As of `Channel`, for each accepted one.
+        backlog: How many connections may wait to be accepted, 0 or more.
+        **channel_options: Parameters of `Channel`, for each accepted channel.
+
+    Returns:
+        The listener, which removes the socket file when you close it.
 
     Raises:
-        AddressInUse: Somebody listens there already, or the path is something else than a socket.
-        InvalidMessage: The address is too long, or the type unknown, or the mode none.
+        AddressInUse: A program listens there already, or the path is no socket.
+        InvalidMessage: The address is empty or too long, the type is unknown, or ``mode`` is out of bounds.
         CallFailed: bind(2) or listen(2) failed (`NotPermitted`, `NotFound`, ...).
     """
     check_options(channel_options)
@@ -68,19 +73,22 @@ def connect(
     """Connect to a `Listener`.
 
     Args:
-        path: As of `listen`.
-        type: As the listener's.
-        timeout: Seconds to wait while the listener's backlog is full; None for ever. It is for connecting only:
-            the channel has a `settimeout` of its own.
-        **channel_options: As of `Channel`.
+        path: The listener's address, as for `listen`.
+        type: The listener's type.
+        timeout: How many seconds to wait while the listener's backlog is full, 0 or more; None waits without
+            limit. It does not apply to the channel, which has `Channel.settimeout`.
+        **channel_options: Parameters of `Channel`.
+
+    Returns:
+        The channel; close it.
 
     Raises:
         NotFound: There is no such socket file.
-        NotListening: Nobody listens behind it.
-        NotPermitted: Its mode does not admit you.
-        Timeout: Its backlog stayed full.
-        InvalidMessage: The address is too long, or the type unknown.
-        CallFailed: connect(2) failed for another reason: EPROTOTYPE, for instance, if the type is another.
+        NotListening: No program listens there.
+        NotPermitted: The mode of the socket file does not admit you.
+        Timeout: The listener's backlog stayed full.
+        InvalidMessage: The address is empty or too long, the type is unknown, or ``timeout`` is negative.
+        CallFailed: connect(2) failed for another reason: EPROTOTYPE if the listener has another type.
     """
     sock = connected_socket(path, type, timeout)
     try:
@@ -91,14 +99,14 @@ def connect(
 
 
 class Listener:
-    """Accepts channels from whoever the rule admits.
+    """Accepts channels from peers that the rule admits.
 
     Args:
-        sock: A listening Unix socket, one that `inherited` gave, for instance; the listener owns it now.
-        allow: As of `listen`. A rule that raises refuses the peer, and the traceback is logged.
-        unlink: Whether `close` removes the socket file, if it is still this socket's, and this process its
-            maker's. Leave it to who made it.
-        **channel_options: As of `Channel`, for each accepted one.
+        sock: A listening Unix socket, one of `inherited` for instance. The listener owns it from then on.
+        allow: As for `listen`. If the rule raises an exception, the peer is refused, and the traceback is logged.
+        unlink: Whether `close` removes the socket file. Only the process that made the file removes it, and only
+            if no other socket has taken its place.
+        **channel_options: Parameters of `Channel`, for each accepted channel.
     """
 
     def __init__(
@@ -111,16 +119,20 @@ class Listener:
         self._file: SocketFile | None = identity_of(sock.getsockname()) if unlink else None
 
     def accept(self) -> Channel:
-        """The next channel whose peer is admitted. Those that are not are closed, unread, and logged.
+        """Accept the next channel whose peer the rule admits; other connections are logged and closed, unread.
+
+        Returns:
+            The channel; close it.
 
         Raises:
             Timeout: Time ran out.
             Closed: The listener is closed.
-            CallFailed: accept(2) failed: EMFILE, for instance. The listener stays usable.
+            CallFailed: accept(2) failed, with EMFILE for instance; or the table was full when the peer's pidfd was
+                asked for, and the connection was closed. The listener stays usable.
         """
         deadline = None if self._timeout is None else time.monotonic() + self._timeout
         while True:
-            with explained(self.address, "cannot accept at"):
+            with translating_errors(self.address, "cannot accept at"):
                 sock = self._accepted(deadline)
             if sock is not None and admitted(sock, self._allow):
                 try:
@@ -129,33 +141,40 @@ class Listener:
                     sock.close()
                     raise
             if deadline is not None and time.monotonic() >= deadline:
-                raise Timeout("in this time nobody connected who is admitted")
+                raise Timeout("timed out: no peer connected that the allow rule admits")
 
     def _accepted(self, deadline: float | None) -> socket.socket | None:
         self._sock.settimeout(None if deadline is None else max(0.0, deadline - time.monotonic()))
         try:
             return accepted(self._sock)
         except BlockingIOError as error:
-            raise Timeout("nobody connected in time") from error
+            raise Timeout("timed out: no peer connected") from error
 
     def __iter__(self) -> Iterator[Channel]:
-        """Channels, until the listener is closed."""
+        """Accept channels until the listener is closed; close each. Errors: as `accept`."""
         while self.fileno() >= 0:
             yield self.accept()
 
     def settimeout(self, seconds: float | None) -> None:
-        """Bound each later `accept`: seconds, 0 for "at once or not at all", None for ever."""
+        """Limit how long each later `accept` may wait.
+
+        Args:
+            seconds: 0 or more; 0 does not wait at all; None, the default, waits without limit.
+
+        Raises:
+            InvalidMessage: ``seconds`` is negative or not a number.
+        """
         if seconds is not None and not seconds >= 0:
-            raise InvalidMessage("a timeout is 0 or more seconds, or None")
+            raise InvalidMessage(f"a timeout is a number of seconds, 0 or more, or None: not {seconds!r}")
         self._timeout = seconds
 
     @property
     def address(self) -> str:
-        """Where it listens, as `connect` takes it; "" once closed."""
+        """The address for `connect`; an empty string once the listener is closed."""
         return "" if self.fileno() < 0 else readable(self._sock.getsockname())
 
     def fileno(self) -> int:
-        """The socket's number, lent: for poll(2). -1 once closed."""
+        """The socket's number, lent, for poll(2). -1 once the listener is closed."""
         return self._sock.fileno()
 
     @property
@@ -164,7 +183,7 @@ class Listener:
         return self.fileno() < 0
 
     def close(self) -> None:
-        """Stop listening, and remove the socket file if it is still ours. Twice does nothing."""
+        """Stop listening, and remove the socket file (see ``unlink``). A second call does nothing."""
         if not self.closed:
             unlink_own(self._sock, self._file)
             self._sock.close()

@@ -1,7 +1,8 @@
-"""The exceptions that carry what did arrive: descriptors, owned by whoever catches them."""
+"""The exceptions that carry descriptors: those that arrived, which the code that catches the exception owns."""
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -12,9 +13,12 @@ LossReason = Literal["table full", "control data cut", "refused by policy", "sur
 
 
 class Truncated(FdpassError, OSError):
-    """The datagram was longer than ``bufsize``: its end is gone.
+    """The datagram was longer than ``bufsize``: the kernel dropped its end.
 
-    ``data``, ``fds`` (you own them) and ``address`` have what came.
+    Attributes:
+        data: The first ``bufsize`` bytes.
+        fds: The descriptors of the datagram. You own them.
+        address: The sender's address, if its socket is bound; else None.
     """
 
     def __init__(self, reason: str, data: bytes, fds: Sequence[Fd], address: Any = None) -> None:
@@ -25,19 +29,19 @@ class Truncated(FdpassError, OSError):
 
 
 class FdsLost(FdpassError, OSError):
-    """Descriptors that were sent to you did not arrive: the kernel closed them, or they were not expected.
+    """Descriptors that were sent to you did not arrive: the kernel closed them, or fdpass closed a surplus.
 
     Attributes:
-        reason: Why, as exactly as can be known: ``"table full"`` (RLIMIT_NOFILE: close something, or raise
-            it), ``"control data cut"``, ``"refused by policy"`` (a security module, or BPF),
-            ``"surplus"`` (more than you asked for; fdpass closed the rest), ``"sender gave up"`` (a message
-            that was to come again, in acknowledged mode, will not) or ``"unknown"``.
+        reason: ``"table full"`` (RLIMIT_NOFILE: close descriptors, or raise the limit), ``"control data cut"``,
+            ``"refused by policy"`` (of a security module, or BPF), ``"surplus"`` (more than ``max_fds`` came;
+            fdpass closed the rest), ``"sender gave up"`` (acknowledged: the message that you asked for again
+            will not come) or ``"unknown"``.
         data: The message's bytes.
         fds: The descriptors that did arrive. You own them.
-        lost: How many are missing; None when nothing tells.
-        again: True if the message was refused and the next ``recv`` asks for it again, whole.
-        address: The sender's, of a datagram from a bound socket; else None.
-        truncated: True if the datagram was longer than ``bufsize``, too: its end is gone.
+        lost: How many descriptors are missing; None if the number cannot be known.
+        again: True if the message was refused, and the next ``recv`` asks for it again, whole.
+        address: The sender's address, if the message is a datagram from a bound socket; else None.
+        truncated: True if the datagram was also longer than ``bufsize``: the kernel dropped its end.
     """
 
     def __init__(
@@ -51,11 +55,11 @@ class FdsLost(FdpassError, OSError):
         address: Any = None,
         truncated: bool = False,
     ) -> None:
-        many = "an unknown number of" if lost is None else str(lost)
-        tail = "; the message was refused: make room and receive again" if again else f"; {len(fds)} arrived"
-        cut = "; the data was cut, too" if truncated else ""
-        super().__init__(f"{many} descriptor(s) lost: {reason}{tail}{cut}")
-        self.errno = 24 if reason == "table full" else None  # EMFILE
+        number = "an unknown number of" if lost is None else str(lost)
+        rest = "; the message was refused: make room and receive again" if again else f"; {len(fds)} arrived"
+        end = "; the end of the data was lost, too" if truncated else ""
+        super().__init__(f"{number} descriptor(s) lost: {reason}{rest}{end}")
+        self.errno = errno.EMFILE if reason == "table full" else None
         self.reason: LossReason = reason
         self.data = data
         self.fds = fds

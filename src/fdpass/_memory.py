@@ -1,7 +1,8 @@
-"""`share` and `view`: bytes in a sealed memfd, which many processes read without copying and none can change."""
+"""`share` and `view`: bytes in a sealed memfd, which many processes read without a copy, and none can change."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import mmap
 import os
@@ -19,21 +20,22 @@ _UNTRACKED: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) e
 
 
 def share(buffer: Any, *, name: str = "") -> Fd:
-    """A sealed memfd that holds these bytes: nobody, not even you, can change, grow or shrink it any more.
+    """Copy bytes into a sealed memfd, which no process can change, grow or shrink, not even yours.
 
     Args:
-        buffer: Bytes-like and contiguous, of any size, shape and element type: its bytes as they lie in memory.
-        name: Up to 249 bytes, for people: it stands in /proc/PID/fd.
+        buffer: Bytes-like and contiguous, of any size, shape and element type. Its bytes are copied as they are in
+            memory.
+        name: Up to 249 bytes, shown in /proc/PID/fd.
 
     Returns:
-        The descriptor; you own it. Pass it on, and `view` it at the other end.
+        The descriptor; you own it. Pass it to another process, which reads it with `view`.
 
     Raises:
-        TypeError: It is not bytes-like.
-        BufferError: It is not contiguous.
+        TypeError: ``buffer`` is not bytes-like.
+        BufferError: ``buffer`` is not contiguous.
         CallFailed: memfd_create(2) failed (EINVAL: the name is too long), or there is no memory.
     """
-    whole = PickleBuffer(buffer).raw()  # memoryview.cast() refuses foreign byte orders, structures, empty tables
+    whole = PickleBuffer(buffer).raw()  # memoryview.cast() refuses other byte orders, structures, empty tables
     try:
         fd = Fd(_create(name))
     except OSError as error:
@@ -53,14 +55,14 @@ def share(buffer: Any, *, name: str = "") -> Fd:
 
 
 def common(size: int, *, name: str) -> Fd:
-    """A memfd of zeros that all its holders may write, and none can shrink: nobody gets SIGBUS from it.
+    """A memfd of zeros that each holder may write, and none can shrink: so no reader gets SIGBUS.
 
     Args:
-        size: Bytes, 1 or more. Pages are taken when they are first written.
-        name: As of `share`.
+        size: Bytes, 1 or more. The kernel takes memory for a page when it is first written.
+        name: As for `share`.
 
     Returns:
-        The descriptor; you own it. `mapped` is how to use it.
+        The descriptor; you own it. Map it with `mapped`.
 
     Raises:
         CallFailed: memfd_create(2) or ftruncate(2) failed.
@@ -79,7 +81,7 @@ def common(size: int, *, name: str) -> Fd:
 
 
 def mapped(fd: Fd) -> mmap.mmap:
-    """The bytes of what `common` made, shared with all its holders. ``fd`` is lent.
+    """Map a memfd of `common`: the mapping is shared with all its holders. ``fd`` is lent.
 
     Raises:
         CallFailed: mmap(2) failed.
@@ -95,23 +97,24 @@ def _create(name: str) -> int:
     try:
         return os.memfd_create(name, flags | _NOEXEC_SEAL)
     except OSError as error:
-        if error.errno != 22:  # EINVAL: a kernel that does not know the flag
+        if error.errno != errno.EINVAL:  # a kernel that does not know the flag
             raise
         return os.memfd_create(name, flags)
 
 
 def view(fd: Fd | int) -> memoryview:
-    """The bytes of a sealed memfd, read-only and without a copy.
-
-    The mapping lives as long as the view and what was made from it; before Python 3.13 it keeps a duplicate of
-    the descriptor for so long.
+    """Read a sealed memfd without a copy.
 
     Args:
-        fd: Lent: it stays yours.
+        fd: The memfd, lent.
+
+    Returns:
+        Its bytes, read-only. The mapping lives as long as this view and the views made from it; before Python 3.13
+        it keeps a duplicate of the descriptor as long.
 
     Raises:
-        NotSealed: It is no memfd, or whoever holds it could still change or shrink it: then reading it could
-            give changing bytes, or SIGBUS.
+        NotSealed: ``fd`` is no memfd, or it lacks seals: another process could change it while you read, or shrink
+            it, so that reading raises SIGBUS.
         Closed: The `Fd` is closed.
         CallFailed: mmap(2) failed.
     """
@@ -128,23 +131,23 @@ def view(fd: Fd | int) -> memoryview:
 
 
 def contents(fd: Fd, size: int) -> bytes:
-    """A copy of the bytes of a sealed memfd that a peer sent as having this size.
+    """Copy the bytes of a sealed memfd, lent, for which a peer announced this size.
 
     Raises:
-        ProtocolError: It is no sealed memfd, or has another size.
+        ProtocolError: ``fd`` is no sealed memfd, or has another size.
         CallFailed: It could not be read.
     """
     try:
         _check_sealed(fd.fileno())
         if os.fstat(fd.fileno()).st_size != size:
-            raise ProtocolError("a message came in a memfd of another size than announced")
+            raise ProtocolError("the peer sent a message in a memfd, but announced another size")
         buffer = bytearray(size)
         with memoryview(buffer) as rest:
             done = 0
             while done < size:
                 done += os.preadv(fd.fileno(), [rest[done:]], done)
     except NotSealed as error:
-        raise ProtocolError("a message came in a descriptor that is no sealed memfd") from error
+        raise ProtocolError("the peer sent a message in a descriptor that is no sealed memfd") from error
     except OSError as error:
         raise translated(error, "cannot read the memfd of a message") from error
     return bytes(buffer)
@@ -154,8 +157,8 @@ def _check_sealed(fd: int) -> None:
     try:
         seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
     except OSError as error:
-        if error.errno != 22:  # EINVAL: not a kind of file that has seals
-            raise translated(error, f"descriptor {fd}") from error
-        raise NotSealed(f"descriptor {fd} is no memfd: only sealed memory can be viewed safely") from None
+        if error.errno != errno.EINVAL:  # not a kind of file that has seals
+            raise translated(error, f"cannot read the seals of descriptor {fd}") from error
+        raise NotSealed(f"descriptor {fd} is no memfd: make one with share()") from None
     if seals & _NEEDED != _NEEDED:
-        raise NotSealed(f"descriptor {fd} lacks seals: share() sets them, or F_ADD_SEALS of fcntl(2)")
+        raise NotSealed(f"descriptor {fd} lacks seals: make it with share(), or use F_ADD_SEALS of fcntl(2)")

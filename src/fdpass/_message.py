@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections.abc import Sequence
@@ -12,7 +13,13 @@ from fdpass._fd import Fd
 
 
 class Credentials(NamedTuple):
-    """Who sent a message, as the kernel vouches for it on a socket with SO_PASSCRED."""
+    """The process that sent a message, as the kernel checked it (SCM_CREDENTIALS of unix(7)).
+
+    Attributes:
+        pid: Its number in the receiver's pid namespace.
+        uid: Its user.
+        gid: Its group.
+    """
 
     pid: int
     uid: int
@@ -20,16 +27,16 @@ class Credentials(NamedTuple):
 
 
 class Message:
-    """One message: bytes, and the descriptors that came with them, which it owns.
+    """One message: bytes, and the descriptors that came with them, which the message owns.
 
-    ``len(message)`` is the number of descriptors. `fds` makes `Fd` objects of them when it is first asked
-    for; from then on each `Fd` owns its own, and the message only closes those that you left in it.
+    ``len(message)`` is the number of descriptors. The first use of `fds` makes an `Fd` of each, which owns its
+    descriptor from then on; `close` closes each `Fd` that you did not empty with ``take()``.
 
     Attributes:
         data: The bytes.
-        credentials: The sender's, if the socket passes them (SO_PASSCRED), else None.
-        flags: ``msg_flags`` as recvmsg(2) gave them.
-        address: The sender's address, of a datagram from a bound socket; else None.
+        credentials: The sender's credentials, if the socket has SO_PASSCRED; else None.
+        flags: ``msg_flags`` as recvmsg(2) returned them.
+        address: The sender's address, if the message is a datagram from a bound socket; else None.
     """
 
     __slots__ = ("_fds", "_raw", "address", "credentials", "data", "flags")
@@ -51,7 +58,7 @@ class Message:
 
     @property
     def fds(self) -> tuple[Fd, ...]:
-        """The descriptors, each owned by its `Fd`, in the order in which they were sent."""
+        """The descriptors, in the order in which they were sent; each `Fd` owns its own."""
         if self._fds is None:
             raw, self._raw = self._raw, ()
             self._fds = tuple(map(Fd, raw))
@@ -64,13 +71,18 @@ class Message:
         return bool(self.data) or len(self) > 0
 
     def close(self) -> None:
-        """Close every descriptor that was not taken. A second call does nothing."""
+        """Close every descriptor that was not taken out. A second call does nothing.
+
+        Raises:
+            OSError: close(2) of an `Fd` in `fds` failed (see `Fd.close`). All of them are closed.
+        """
         raw, self._raw = self._raw, ()
         if raw:
             close_all(raw)
         elif self._fds:
-            for fd in self._fds:
-                fd.close()
+            with contextlib.ExitStack() as stack:  # closes the others, too, if one fails
+                for fd in self._fds:
+                    stack.callback(fd.close)
 
     def __enter__(self) -> Self:
         return self
@@ -85,26 +97,24 @@ class Message:
 
     def __del__(self) -> None:
         if self._raw:
-            warnings.warn(
-                f"forgotten: {self!r}; close it, or take its descriptors",
-                ResourceWarning,
-                source=self,
-                stacklevel=2,
-            )
+            text = f"{self!r} was forgotten, and is closed now: call close(), or use it in a with statement"
+            warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
             self.close()
 
 
 def release(message: Message) -> list[int]:
-    """The numbers out of a message that was just received: the caller owns them now."""
+    """Take the numbers out of a message that was just received: the caller owns them from then on."""
     raw, message._raw = list(message._raw), ()  # noqa: SLF001
     return raw
 
 
 def close_all(raw: Sequence[int]) -> None:
-    """Close owned numbers: neighbours with one close_range(2), since the kernel hands out the lowest free."""
-    if len(raw) == 1:
-        os.close(raw[0])
-        return
+    """Close owned numbers that no user code has seen, without errors.
+
+    Neighbours are closed with one close_range(2): the kernel gives out the lowest free numbers, so most are.
+    An error of close(2) is the affair of the process that wrote to the file: with a file on FUSE a hostile peer
+    could raise any.
+    """
     start = end = -1
     for fd in raw:
         if fd == end:

@@ -1,4 +1,4 @@
-"""What a channel sends: messages cut into frames, and the frames that wait for the socket to take them."""
+"""`Outbox`: splits a channel's messages into frames, and keeps the frames until the socket takes them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from fdpass._lending import numbers
 from fdpass._memory import share
 
 _FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-_ROOM = {errno.EAGAIN}  # poll(2) tells when
-_LATER = {errno.ENOMEM, errno.ENOBUFS, errno.ETOOMANYREFS}  # nothing tells when
-_NONE = array.array("i")
+_NO_ROOM = {errno.EAGAIN}  # poll(2) tells when there is room
+_TRY_LATER = {errno.ENOMEM, errno.ENOBUFS, errno.ETOOMANYREFS}  # no event tells when to try again
+_NO_RIGHTS = array.array("i")
 
 
 class Part(NamedTuple):
@@ -30,11 +30,11 @@ class Part(NamedTuple):
     buffers: tuple[Any, ...]
     rights: array.array[int]
     number: int  # of its message; -1 for a control frame
-    begun: bool = False  # its first byte is gone, and its descriptors with it
+    begun: bool = False  # its first byte was sent, and its descriptors with it
 
 
 class Outgoing:
-    """A message on its way out: its frames, and the memfd with its bytes, if it needs one."""
+    """A message to be sent: its frames, and the memfd with its bytes, if it needs one."""
 
     __slots__ = ("memfd", "number", "parts")
 
@@ -44,16 +44,16 @@ class Outgoing:
         self.memfd = memfd
 
     def close(self) -> None:
-        """Close the memfd. The descriptors of the message are the sender's."""
+        """Close the memfd. The sender owns the descriptors of the message."""
         if self.memfd is not None:
             self.memfd.close()
 
 
 class Outbox:
-    """Frames that wait, in order.
+    """Frames to be sent, in order. Threads may share it, if only one at a time calls `prepare` and `send_now`.
 
     Args:
-        sock: Where they go.
+        sock: The channel's socket, lent.
         flags: The flags of every message of this channel.
     """
 
@@ -63,24 +63,30 @@ class Outbox:
         self._flags = flags
         # A packet's limit is SO_SNDBUF less 32 (net/unix/af_unix.c); a stream has none.
         room = FRAME_MAX if self._stream else sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) - 32
-        self._inline = max(0, min(FRAME_MAX, room - _framing.HEADER.size))
+        self._payload_max = max(0, min(FRAME_MAX, room - _framing.HEADER.size))
         self._waiting: deque[Part] = deque()
-        self._pushing = threading.Lock()
+        self._lock = threading.Lock()  # of `_waiting`: a receiving thread adds control frames while another sends
         self._number = 0
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
     def prepare(self, data: Any, items: Sequence[Any]) -> Outgoing:
-        """Cut a message into frames. Raises (InvalidMessage, NotADescriptor, Closed) before anything is sent."""
-        rights = numbers(items) if items else _NONE
+        """Split a message into frames, and number it.
+
+        Raises:
+            NotADescriptor: An item is no descriptor.
+            Closed: An item is closed.
+            CallFailed: The memfd for a large message could not be made.
+        """
+        rights = numbers(items) if items else _NO_RIGHTS
         if type(data) is not bytes:
             data = PickleBuffer(data).raw()  # memoryview.cast() refuses foreign byte orders and structures
         self._number = number = (self._number + 1) & 0xFFFFFFFF
-        if len(data) <= self._inline and len(rights) <= _framing.FDS_MAX:
+        if len(data) <= self._payload_max and len(rights) <= _framing.FDS_MAX:
             head = _framing.header(0, self._flags, len(rights), len(data), number)
             return Outgoing(number, (Part((head, data), rights, number),))
-        if len(data) <= self._inline or self._stream:
+        if len(data) <= self._payload_max or self._stream:
             return Outgoing(number, self._frames(number, data, rights))
         memfd = share(data, name="fdpass-message")
         rights = array.array("i", [memfd.fileno(), *rights])
@@ -88,14 +94,16 @@ class Outbox:
         return Outgoing(number, self._frames(number, size, rights, Flag.MEMFD), memfd)
 
     def send_now(self, data: Any, items: Sequence[Any]) -> bool:
-        """Send a message at once, if it is one frame and nothing is in its way: the usual case, with less ado.
+        """Send a message at once, if it is one frame and no other frame waits: a short path for the usual case.
 
-        On a stream the end of it may be left, waiting for `push`. False leaves nothing behind, and the long
-        way tells what is wrong. Not in acknowledged mode.
+        Returns:
+            True if the socket took the message; on a stream the end of its frame may wait for `push`. False if
+            nothing was sent: the caller goes on with `prepare` and `queue`, which raise the error, if any. Always
+            False in acknowledged mode.
         """
-        if self._flags or self._waiting or type(data) is not bytes or len(data) > self._inline:
+        if self._flags or self._waiting or type(data) is not bytes or len(data) > self._payload_max:
             return False
-        rights = numbers(items) if items else _NONE
+        rights = numbers(items) if items else _NO_RIGHTS
         if len(rights) > _framing.FDS_MAX:
             return False
         head = _framing.header(0, 0, len(rights), len(data), 0)
@@ -114,28 +122,34 @@ class Outbox:
             payload, own = data[piece.start : piece.stop], rights[piece.first_fd : piece.last_fd]
             return Part((_framing.header(0, piece.flags, len(own), len(payload), number), payload), own, number)
 
-        return [part(piece) for piece in _framing.cut(len(data), len(rights), self._flags, first)]
+        return [part(piece) for piece in _framing.split(len(data), len(rights), self._flags, first)]
 
     def queue(self, message: Outgoing) -> None:
-        """Put a message behind what waits."""
-        self._waiting.extend(message.parts)
+        """Add the frames of a message; the next `push` sends them."""
+        with self._lock:
+            self._waiting.extend(message.parts)
 
     def control(self, kind: int, number: int) -> None:
-        """Owe the peer a control frame; the next `push` sends it."""
-        self._waiting.append(Part((_framing.header(kind, 0, 0, 0, number),), _NONE, -1))
+        """Add a control frame; the next `push` sends it."""
+        with self._lock:
+            self._waiting.append(Part((_framing.header(kind, 0, 0, 0, number),), _NO_RIGHTS, -1))
 
     @property
-    def owed(self) -> int:
+    def control_frames(self) -> int:
         """How many control frames wait."""
-        return sum(part.number == -1 for part in self._waiting)
+        with self._lock:
+            return sum(part.number == -1 for part in self._waiting)
 
     def push(self) -> str:
-        """Send what waits: "sent" if nothing is left, else what to wait for: "room" (POLLOUT), or "later".
+        """Send the frames that wait, until the socket takes no more. Never blocks.
+
+        Returns:
+            "sent" if no frame is left; "room" if POLLOUT tells when to go on; "later" if no event tells.
 
         Raises:
-            OSError: The frame in front cannot be sent.
+            OSError: The first frame cannot be sent.
         """
-        with self._pushing:
+        with self._lock:
             while self._waiting:
                 part = self._waiting[0]
                 try:
@@ -143,9 +157,9 @@ class Outbox:
                 except InterruptedError:
                     continue
                 except OSError as error:
-                    if error.errno in _ROOM:
+                    if error.errno in _NO_ROOM:
                         return "room"
-                    if error.errno in _LATER:
+                    if error.errno in _TRY_LATER:
                         return "later"
                     raise
                 if self._stream and sent < sum(map(len, part.buffers)):
@@ -155,26 +169,25 @@ class Outbox:
             return "sent"
 
     def abandon(self, message: Outgoing) -> None:
-        """The sender gave up: nothing more of the message begins, and the peer is told if something had.
+        """Remove the frames of a message whose sender gives up; tell the peer if other frames of it were sent.
 
-        Only a last frame that is partly out stands: the rest of it goes ahead of whatever comes next, since
-        nothing after half a frame can be understood.
+        The rest of a frame that was sent in part stays: the peer cannot understand what follows half a frame.
         """
-        with self._pushing:
-            mine = [part for part in self._waiting if part.number == message.number and not part.begun]
-            if not mine:
+        with self._lock:
+            unsent = [part for part in self._waiting if part.number == message.number and not part.begun]
+            if not unsent:
                 return
             self._waiting = deque(part for part in self._waiting if part.number != message.number or part.begun)
-            if len(mine) < len(message.parts):
-                off = _framing.header(0, self._flags | Flag.ABORT, 0, 0, message.number)
-                self._waiting.append(Part((off,), _NONE, -1))
+            if len(unsent) < len(message.parts):
+                abort = _framing.header(0, self._flags | Flag.ABORT, 0, 0, message.number)
+                self._waiting.append(Part((abort,), _NO_RIGHTS, -1))
 
 
 def _rest(part: Part, sent: int) -> Part:
-    # A large send carries its descriptors on the first part only: sent again, they would arrive twice.
+    """The part of a frame that is left after ``sent`` bytes, without the descriptors: they went with the first."""
     left = []
     for buffer in part.buffers:
         if sent < len(buffer):
             left.append(memoryview(buffer)[sent:])
         sent = max(0, sent - len(buffer))
-    return Part(tuple(left), _NONE, part.number, begun=True)
+    return Part(tuple(left), _NO_RIGHTS, part.number, begun=True)

@@ -1,4 +1,4 @@
-"""The two types of socket that a channel can be made of, and a connected pair of either."""
+"""The two types of socket that can carry a channel, and a connected pair of either type."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TYPES = {"seqpacket": socket.SOCK_SEQPACKET, "stream": socket.SOCK_STREAM}
 
 
 def socket_pair(type: str) -> tuple[socket.socket, socket.socket]:  # noqa: A002
-    """Two connected Unix sockets, ``"seqpacket"`` or ``"stream"``."""
+    """Make two connected Unix sockets of type ``"seqpacket"`` or ``"stream"``; the caller owns both."""
     if type not in TYPES:
-        raise InvalidMessage(f"a channel's type is 'seqpacket' or 'stream', not {type!r}")
+        raise InvalidMessage(f"the type of a channel is 'seqpacket' or 'stream', not {type!r}")
     return socket.socketpair(socket.AF_UNIX, TYPES[type])

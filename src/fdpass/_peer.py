@@ -1,4 +1,4 @@
-"""`Peer`: who is at the other end of a Unix socket, and `Allow`: who may be."""
+"""`Peer`: the process at the other end of a Unix socket; `Allow` and the default rule: which peers may connect."""
 
 import errno
 import os
@@ -24,13 +24,13 @@ class Peer:
     """A process, as the kernel saw it when the connection was made (unix(7), SO_PEERCRED).
 
     Attributes:
-        pid: Its number in our pid namespace; 0 if it has none there. It may have ended since, and the number
-            may be another's by now: use the pidfd.
+        pid: Its number in your pid namespace; 0 if it has none there. If the process has ended since, another
+            process may have the number: use the pidfd.
         uid: Its effective user.
         gid: Its effective group.
-        pidfd: Stands for the process itself, without that race (SO_PEERPIDFD, Linux 6.5), or None. The `Peer`
-            owns it: `close` it, or use the `Peer` as a context manager.
-        groups: Its supplementary groups, unless they are more than 256 (SO_PEERGROUPS, Linux 4.13).
+        pidfd: A descriptor of the process, which always means this process (SO_PEERPIDFD, Linux 6.5); None on
+            older kernels, or if the process has ended. The `Peer` owns it: close the `Peer`.
+        groups: Its supplementary groups (SO_PEERGROUPS, Linux 4.13); empty if there are more than 256.
     """
 
     pid: int
@@ -41,23 +41,29 @@ class Peer:
 
     @classmethod
     def of(cls, sock: socket.socket) -> Self:
-        """Ask the kernel who is behind a connected Unix socket.
+        """Ask the kernel which process is at the other end of a connected Unix socket.
+
+        Args:
+            sock: The socket, lent.
+
+        Returns:
+            The peer; close it.
 
         Raises:
-            CallFailed: It has no peer (ENOTCONN: not connected, or no Unix socket), or no descriptor slot is
-                free for the pidfd (EMFILE).
+            CallFailed: The socket has no peer (ENOTCONN: not connected, or no Unix socket), or no descriptor slot
+                is free for the pidfd (EMFILE).
         """
         try:
             pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
             pidfd = None if uid == _NOBODY else _pidfd(sock)
         except OSError as error:
             raise translated(error, "cannot tell who the peer is") from error
-        if uid == _NOBODY:  # what the kernel says of a socket without peer, as if it were an answer
-            raise CallFailed(errno.ENOTCONN, "cannot tell who the peer is: no Unix socket, or not connected")
+        if uid == _NOBODY:  # the kernel reports user -1, and no error, for a socket without a peer
+            raise CallFailed(errno.ENOTCONN, "cannot tell who the peer is: pass a connected Unix socket")
         return cls(pid, uid, gid, pidfd, _groups(sock))
 
     def close(self) -> None:
-        """Close the pidfd, if there is one. Twice does nothing."""
+        """Close the pidfd, if there is one. A second call does nothing."""
         if self.pidfd is not None:
             self.pidfd.close()
 
@@ -89,16 +95,18 @@ def _groups(sock: socket.socket) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Allow:
-    """A rule: the peer's user is one of ``uids``, or one of its groups, effective or supplementary, of ``gids``.
+    """A rule that admits peers by user or group, and no others: your own user and root only if they are named.
 
-    Nobody else is admitted: neither your own user nor root, unless they are among these.
+    Attributes:
+        uids: The users that are admitted.
+        gids: The groups that are admitted: a peer's effective group or one of its supplementary groups.
     """
 
     uids: Collection[int] = ()
     gids: Collection[int] = ()
 
     def __call__(self, peer: Peer) -> bool:
-        """Whether this peer may connect."""
+        """Whether the rule admits this peer."""
         return peer.uid in self.uids or any(group in self.gids for group in (peer.gid, *peer.groups))
 
 
@@ -106,5 +114,5 @@ Rule = Callable[[Peer], bool]
 
 
 def same_user(peer: Peer) -> bool:
-    """The default rule: our own effective user, or root."""
+    """The default rule, which admits this process's effective user, and root."""
     return peer.uid in {0, os.geteuid()}

@@ -1,8 +1,8 @@
-"""What /proc tells about the descriptors of a process: kinds, socket addresses, descriptors in flight.
+"""Reads the descriptors of a process from /proc: kinds, socket addresses, descriptors in flight.
 
-`descriptors` reads, and changes nothing; the functions that understand the kernel's tables take their
-text, so they can be tried on any text. What ends or closes while it is being read is left out. Formats:
-proc(5), proc_pid_fdinfo(5), and the kernel's Documentation/networking/proc_net_tcp.rst.
+`descriptors` leaves out what is closed while it reads. The functions that parse the kernel's tables take text, so
+that tests can call them. Formats: proc(5), proc_pid_fdinfo(5), and the kernel's
+Documentation/networking/proc_net_tcp.rst.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Endpoint:
         protocol: tcp, tcp6, udp, udp6 or unix.
         type: stream, dgram or seqpacket.
         state: listening, established, connected, ...
-        local: Its own address: ``127.0.0.1:80``, ``[::1]:80``, a path, ``@abstract``; None if unnamed.
-        remote: Its peer's address; None if it has no peer, and for Unix sockets, where no table tells.
+        local: Its own address: ``127.0.0.1:80``, ``[::1]:80``, a path, ``@abstract``; None if it has none.
+        remote: Its peer's address; None if it has no peer, and for Unix sockets, whose table lacks it.
     """
 
     protocol: str
@@ -65,13 +65,13 @@ class Descriptor:
 
     Attributes:
         number: The descriptor's number in that process.
-        kind: The words of `fdpass.Fd.kind`.
-        access: r, w, rw, or path (opened with O_PATH).
-        target: What the link in /proc/PID/fd says: a path, or the kernel's name for it.
-        position: The offset at which the next read or write happens; 0 where there is no such thing.
-        close_on_exec: False if a program that the process starts inherits it.
-        endpoint: For a socket that a table knows: its addresses.
-        in_flight: For a Unix socket: how many descriptors wait in its receive queue (Linux 5.6 and later).
+        kind: The kind, as `fdpass.Fd.kind` names it.
+        access: r, w, rw, path (opened with O_PATH), or ? (access mode 3 of open(2)).
+        target: The link in /proc/PID/fd: a path, or the kernel's name for the file.
+        position: The offset of the next read or write; 0 if the file has no offset.
+        close_on_exec: False if programs that the process starts inherit the descriptor.
+        endpoint: The socket's row in a table of /proc/PID/net; None if it has none.
+        in_flight: For a Unix socket: how many descriptors wait in its receive queue (Linux 5.6); else None.
     """
 
     number: int
@@ -91,7 +91,7 @@ def fdinfo(text: str) -> dict[str, str]:
 
 
 def address(text: str) -> str | None:
-    """An address of /proc/net/tcp or udp, such as ``0100007F:1F90``, as people write it; None for none."""
+    """Parse an address of /proc/net/tcp or udp: ``0100007F:1F90`` is ``127.0.0.1:8080``; all zeros is None."""
     digits, _, port = text.partition(":")
     raw = bytes.fromhex(digits)
     # The kernel prints each 32-bit word, which is in network order, as a number of this machine.
@@ -125,7 +125,7 @@ def unix_sockets(text: str) -> dict[int, Endpoint]:
     for line in text.split("\n")[1:]:
         columns = line.split(None, 7)
         if len(columns) < 7 or not columns[6].isdecimal():
-            continue  # the tail of a path with a newline in it
+            continue  # the second line of a path that contains a newline
         _, _, _, flags, sort, state, inode, *path = columns
         listening = int(flags, 16) & _UNIX_LISTENS
         found[int(inode)] = Endpoint(
@@ -142,9 +142,9 @@ def name(pid: int) -> str:
     """The short name of a process, as ps shows it.
 
     Raises:
-        NoSuchProcess: There is none with this number.
+        NoSuchProcess: No process has this number.
     """
-    with _explained(pid):
+    with _translating_errors(pid):
         return _text(f"/proc/{pid}/comm").removesuffix("\n")
 
 
@@ -152,20 +152,20 @@ def descriptors(pid: int) -> list[Descriptor]:
     """Every descriptor of a process, in order of number.
 
     Raises:
-        NoSuchProcess: There is none with this number.
-        NotPermitted: It is another user's: ptrace(2) says who may look (PTRACE_MODE_READ_FSCREDS).
+        NoSuchProcess: No process has this number.
+        NotPermitted: You may not read another user's process (ptrace(2), PTRACE_MODE_READ_FSCREDS).
     """
-    with _explained(pid):
-        numbers = sorted(int(place.name) for place in Path(f"/proc/{pid}/fd").iterdir())
-        found = [seen for number in numbers if (seen := _look(pid, number)) is not None]
-    if not any(seen.kind == "socket" for seen in found):
+    with _translating_errors(pid):
+        numbers = sorted(int(link.name) for link in Path(f"/proc/{pid}/fd").iterdir())
+        found = [each for number in numbers if (each := _descriptor(pid, number)) is not None]
+    if not any(each.kind == "socket" for each in found):
         return found
     endpoints = dict(_endpoints(pid))
-    return [_with_endpoint(seen, endpoints) if seen.kind == "socket" else seen for seen in found]
+    return [_with_endpoint(each, endpoints) if each.kind == "socket" else each for each in found]
 
 
 @contextmanager
-def _explained(pid: int) -> Iterator[None]:
+def _translating_errors(pid: int) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, ProcessLookupError) as error:
@@ -178,11 +178,11 @@ def _text(path: str) -> str:
     return os.fsdecode(Path(path).read_bytes())
 
 
-def _look(pid: int, number: int) -> Descriptor | None:
-    """One descriptor; None if it was closed meanwhile."""
-    place = Path(f"/proc/{pid}/fd/{number}")
+def _descriptor(pid: int, number: int) -> Descriptor | None:
+    """Read one descriptor; None if it was closed meanwhile."""
+    link = Path(f"/proc/{pid}/fd/{number}")
     try:
-        target, mode = str(place.readlink()), place.stat().st_mode
+        target, mode = str(link.readlink()), link.stat().st_mode
         fields = fdinfo(_text(f"/proc/{pid}/fdinfo/{number}"))
     except (FileNotFoundError, ProcessLookupError):
         return None
@@ -201,7 +201,7 @@ def _look(pid: int, number: int) -> Descriptor | None:
 
 
 def _endpoints(pid: int) -> Iterator[tuple[int, Endpoint]]:
-    """Every socket of the network namespace in which the process lives."""
+    """Every socket in the network namespace of the process, by inode number."""
     for protocol in ("tcp", "tcp6", "udp", "udp6", "unix"):
         try:
             text = _text(f"/proc/{pid}/net/{protocol}")
@@ -210,8 +210,8 @@ def _endpoints(pid: int) -> Iterator[tuple[int, Endpoint]]:
         yield from (unix_sockets(text) if protocol == "unix" else inet_sockets(text, protocol)).items()
 
 
-def _with_endpoint(seen: Descriptor, endpoints: dict[int, Endpoint]) -> Descriptor:
-    inode = seen.target.removeprefix("socket:[").removesuffix("]")
+def _with_endpoint(descriptor: Descriptor, endpoints: dict[int, Endpoint]) -> Descriptor:
+    inode = descriptor.target.removeprefix("socket:[").removesuffix("]")
     endpoint = endpoints.get(int(inode)) if inode.isdecimal() else None
     kind = "listener" if endpoint is not None and endpoint.state == "listening" else "socket"
-    return replace(seen, kind=kind, endpoint=endpoint)
+    return replace(descriptor, kind=kind, endpoint=endpoint)

@@ -1,4 +1,4 @@
-"""Unix sockets at an address: bound without stealing another's, connected patiently, unlinked by their owner."""
+"""Unix sockets at an address: binding that replaces only stale socket files, connecting, accepting, unlinking."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from fdpass._pair import TYPES
 
 Address = str | os.PathLike[str]
 _TIMEVAL = struct.Struct("@ll")
-_LONGEST = 1e9  # seconds: what SO_SNDTIMEO surely takes
+_LONGEST = 1e9  # seconds: SO_SNDTIMEO takes this on every kernel
 
 
 class SocketFile(NamedTuple):
-    """Which file a bound socket made, and which process made it."""
+    """The file that a bound socket made, and the process that made it."""
 
     path: str
     device: int
@@ -31,31 +31,31 @@ class SocketFile(NamedTuple):
 
 
 def address_of(path: Address) -> bytes:
-    """The address as bind(2) takes it. Raises InvalidMessage for what cannot be one."""
+    """The address as bind(2) takes it. Raises InvalidMessage if it cannot be an address."""
     raw = os.fsencode(path)
     if raw.startswith(b"@"):
         raw = b"\0" + raw[1:]
     if raw in {b"", b"\0"} or b"\0" in raw[1:]:
         raise InvalidMessage(
-            f"{os.fspath(path)!r} is no address of a Unix socket: it is empty, or has a zero byte"
+            f"{os.fspath(path)!r} is no address of a Unix socket: it is empty, or contains a zero byte"
         )
     if len(raw) > 107:  # sun_path of unix(7), less the final zero
         raise InvalidMessage(
-            f"{os.fspath(path)!r} has {len(raw)} bytes, and the address of a Unix socket has at most 107: "
-            "take a shorter path, or one relative to the working directory"
+            f"{os.fspath(path)!r} has {len(raw)} bytes, but the address of a Unix socket has at most 107: "
+            "use a shorter path, or one relative to the working directory"
         )
     return raw
 
 
 def readable(name: str | bytes) -> str:
-    """A socket's name as people write it, abstract ones with ``@``."""
+    """A socket's address as `address_of` takes it: an abstract one starts with ``@``."""
     text = os.fsdecode(name)
     return "@" + text[1:] if text.startswith("\0") else text
 
 
 @contextlib.contextmanager
-def explained(path: Address, doing: str) -> Iterator[None]:
-    """Turn what the system says into errors of fdpass that name the address."""
+def translating_errors(path: Address, doing: str) -> Iterator[None]:
+    """Translate each OSError in the block into an error of fdpass that names the address."""
     try:
         yield
     except FdpassError:
@@ -66,17 +66,17 @@ def explained(path: Address, doing: str) -> Iterator[None]:
             raise Closed("this listener is closed") from error
         if error.errno == errno.EPROTOTYPE:
             raise CallFailed(
-                91, f"{where}: the socket there is of another type; pass the listener's type"
+                error.errno, f"{where}: the socket there is of another type; pass the listener's type"
             ) from error
         raise translated(error, where) from error
 
 
 def new_socket(type: str) -> socket.socket:  # noqa: A002
-    """A Unix socket, close-on-exec, blocking. Raises InvalidMessage for an unknown type."""
+    """Make a Unix socket, close-on-exec and blocking. Raises InvalidMessage for an unknown type."""
     if type not in TYPES:
         raise InvalidMessage(f"the type of a socket is 'seqpacket' or 'stream', not {type!r}")
     sock = socket.socket(socket.AF_UNIX, TYPES[type])
-    sock.settimeout(None)  # whatever socket.setdefaulttimeout() says
+    sock.settimeout(None)  # socket.setdefaulttimeout() must not apply to channels
     return sock
 
 
@@ -84,13 +84,13 @@ def new_socket(type: str) -> socket.socket:  # noqa: A002
 
 
 def bound_socket(path: Address, type: str, mode: int, backlog: int) -> socket.socket:  # noqa: A002
-    """A listening socket: see `fdpass.listen`, whose errors it raises."""
+    """Make a listening socket, which the caller owns. Parameters and errors: see `fdpass.listen`."""
     address = address_of(path)
     if not 0 <= mode <= 0o777:
-        raise InvalidMessage(f"mode {mode:#o} is not between 0 and 0o777: permissions are written in octal")
+        raise InvalidMessage(f"mode {mode:#o} is not between 0 and 0o777: write permissions in octal")
     sock = new_socket(type)
     try:
-        with explained(path, "cannot listen at"):
+        with translating_errors(path, "cannot listen at"):
             if address.startswith(b"\0"):
                 sock.bind(address)
                 sock.listen(backlog)
@@ -105,10 +105,11 @@ def bound_socket(path: Address, type: str, mode: int, backlog: int) -> socket.so
 def _listen_at_file(sock: socket.socket, path: str, mode: int, backlog: int) -> None:
     directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        # Two servers that start at once could both find a stale file, and one remove the other's fresh socket.
+        # Without the lock, two servers that start at the same time could both find a stale file, and the second
+        # remove the new socket of the first.
         fcntl.flock(directory, fcntl.LOCK_EX)
         _remove_stale(path)
-        os.fchmod(sock.fileno(), mode)  # bind(2) makes the file with this, less the umask: never more open
+        os.fchmod(sock.fileno(), mode)  # bind(2) makes the file with this mode less the umask, so never with more
         sock.bind(path)
         try:
             _set_mode(path, mode)
@@ -128,10 +129,10 @@ def _remove_stale(path: str) -> None:
     if not stat.S_ISSOCK(found.st_mode):
         raise AddressInUse(
             errno.EADDRINUSE,
-            f"cannot listen at {path}: it is there, and no socket; remove it, or take another path",
+            f"cannot listen at {path}: the file exists, and is no socket; remove it, or use another path",
         )
-    # A datagram socket finds whoever is bound there, of any type (EPROTOTYPE) and before it listens, and puts
-    # no connection in its queue.
+    # Connecting a datagram socket finds a socket of any type that is bound there, even before listen(2), and adds
+    # nothing to its backlog. EPROTOTYPE: of another type. EPERM: a datagram socket that is connected elsewhere.
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(path)
@@ -139,16 +140,15 @@ def _remove_stale(path: str) -> None:
             os.unlink(path)
             return
         except OSError as error:
-            if error.errno not in {
-                errno.EPERM,
-                errno.EPROTOTYPE,
-            }:  # EPERM: a datagram socket that is connected elsewhere
+            if error.errno not in {errno.EPERM, errno.EPROTOTYPE}:
                 raise
-    raise AddressInUse(errno.EADDRINUSE, f"cannot listen at {path}: somebody listens there already")
+    raise AddressInUse(
+        errno.EADDRINUSE, f"cannot listen at {path}: somebody listens there already; stop it, or use another path"
+    )
 
 
 def _set_mode(path: str, mode: int) -> None:
-    """Give our fresh file exactly this mode, umask or not, and nothing that took its place."""
+    """Give the new socket file exactly this mode, despite the umask; a file that took its place is left alone."""
     file = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         found = os.fstat(file).st_mode
@@ -159,7 +159,7 @@ def _set_mode(path: str, mode: int) -> None:
 
 
 def identity_of(name: str | bytes) -> SocketFile | None:
-    """The file behind the name of a socket that this process bound; None for an abstract name, or none."""
+    """The file of a socket that this process bound; None if the socket has an abstract name, or none."""
     if isinstance(name, bytes) or not name:
         return None
     try:
@@ -170,10 +170,10 @@ def identity_of(name: str | bytes) -> SocketFile | None:
 
 
 def unlink_own(sock: socket.socket, file: SocketFile | None) -> None:
-    """Remove the file of a socket that is still open, unless it is another's by now, or we are a fork.
+    """Remove the file of a socket that is still open, if the file is still this socket's and this process made it.
 
-    An open socket holds its inode, so that no other file can have the inode's number; and while it is open no
-    `bound_socket` takes the file for stale.
+    An open socket keeps its inode, so no other file can have the inode's number. While the socket is open, no
+    `bound_socket` considers the file stale. In a forked child the pid differs.
     """
     if file is not None and sock.fileno() >= 0 and identity_of(file.path) == file:
         with contextlib.suppress(OSError):
@@ -181,32 +181,32 @@ def unlink_own(sock: socket.socket, file: SocketFile | None) -> None:
 
 
 def accepted(sock: socket.socket) -> socket.socket | None:
-    """One accept(2): None if the client went away first. Raises OSError."""
+    """One accept(2): the connection, which the caller owns; None if the client ended it first. Raises OSError."""
     try:
-        found, _ = sock.accept()
+        connection, _ = sock.accept()
     except ConnectionAbortedError:
         return None
-    if found.gettimeout() is not None:  # socket.setdefaulttimeout(), which is not for channels
-        found.settimeout(None)
-    return found
+    if connection.gettimeout() is not None:  # socket.setdefaulttimeout() must not apply to channels
+        connection.settimeout(None)
+    return connection
 
 
 # Connecting
 
 
 def connected_socket(path: Address, type: str, timeout: float | None = None) -> socket.socket:  # noqa: A002
-    """A connected socket that blocks: see `fdpass.connect`, whose errors it raises."""
+    """Make a connected socket that blocks; the caller owns it. Parameters and errors: see `fdpass.connect`."""
     address = address_of(path)
     if timeout is not None and not timeout >= 0:
-        raise InvalidMessage("a timeout is 0 or more seconds, or None")
+        raise InvalidMessage(f"a timeout is a number of seconds, 0 or more, or None: not {timeout!r}")
     sock = new_socket(type)
     try:
-        with explained(path, "cannot connect to"):
+        with translating_errors(path, "cannot connect to"):
             _connect(sock, address, None if timeout is None else time.monotonic() + timeout)
     except BlockingIOError as error:
         sock.close()
         raise Timeout(
-            f"cannot connect to {readable(os.fspath(path))}: the listener's backlog stayed full"
+            f"cannot connect to {readable(os.fspath(path))}: timed out, because the listener's backlog stayed full"
         ) from error
     except BaseException:
         sock.close()
@@ -216,21 +216,21 @@ def connected_socket(path: Address, type: str, timeout: float | None = None) -> 
 
 def _connect(sock: socket.socket, address: bytes, deadline: float | None) -> None:
     while True:
-        # With O_NONBLOCK, connect(2) to a full backlog fails at once, and no event tells of room: SO_SNDTIMEO
-        # is what bounds its waiting.
+        # SO_SNDTIMEO limits how long connect(2) waits for room in the backlog. With O_NONBLOCK it would fail at
+        # once, and no event tells when there is room.
         if deadline is not None:
             _set_send_timeout(sock, max(deadline - time.monotonic(), 1e-6))
         sock.connect(address)
         try:
             sock.getpeername()
         except OSError as error:
-            # After EINTR CPython believes that the connection goes on in the background. A Unix socket's does not.
-            if error.errno != 107:  # ENOTCONN
+            # After EINTR CPython assumes that the kernel goes on connecting, which it does not for a Unix socket.
+            if error.errno != errno.ENOTCONN:
                 raise
         else:
             break
     if deadline is not None:
-        _set_send_timeout(sock, 0)  # 0: no bound
+        _set_send_timeout(sock, 0)  # 0: no limit
 
 
 def _set_send_timeout(sock: socket.socket, seconds: float) -> None:

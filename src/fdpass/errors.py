@@ -1,21 +1,21 @@
-"""Every exception of fdpass, and whose fault it is.
+"""Every exception of fdpass, sorted by cause.
 
-All derive from `FdpassError` and, where Python has a matching one, from that built-in exception too, so
-``except OSError`` and ``except EOFError`` go on working.
+Each derives from `FdpassError`, and from a built-in exception where Python has a matching one: ``except OSError``
+and ``except EOFError`` catch them as usual.
 
-========================  ==========================  =====================================
-whose doing               exceptions                  what to do
-========================  ==========================  =====================================
-yours, before any effect  NotADescriptor, Closed,     correct the call
-                          InvalidMessage, NotSealed,
-                          NotActivated, ConfigError
-the peer's                PeerClosed, PeerRefused,    drop the peer, or tell its owner
-                          ProtocolError, PolicyError,
-                          MessageTooLarge
-the machine's             FdsLost, Truncated,         make room, wait, or ask for rights
-                          Busy, Timeout, CallFailed
-the application's         StartFailed, RequestFailed  mend the application, or the request
-========================  ==========================  =====================================
+=========================  ==========================  ======================================
+cause                      exceptions                  remedy
+=========================  ==========================  ======================================
+your call; nothing was     NotADescriptor, Closed,     correct the call
+sent or started            InvalidMessage, NotSealed,
+                           NotActivated, ConfigError
+the peer                   PeerClosed, PeerRefused,    drop the peer, or tell its operator
+                           ProtocolError, PolicyError,
+                           MessageTooLarge
+the machine                FdsLost, Truncated,         make room, wait, or ask for rights
+                           Busy, Timeout, CallFailed
+the application            StartFailed, RequestFailed  correct the application or the request
+=========================  ==========================  ======================================
 """
 
 from fdpass._errors import (

@@ -49,7 +49,7 @@ class Fdpass:
         self.engine = asgi.Engine(Job(self.app, RequestCount(), setup, buffers=self._buffers))
         loop.finish(self.engine.start())
         self.engine._http = _noting(self.engine._http, self.portions)
-        held.callback(lambda: loop.finish(self.engine.finish(0, streams=False)))
+        held.callback(lambda: loop.finish(self.engine.finish(0, retiring=False)))
         held.callback(lambda: self.engine.poller.close())
 
     def _release(self, slots):

@@ -1,4 +1,4 @@
-"""``fdpass demo``: the classic, in three types of socket."""
+"""``fdpass demo``: a child passes an open file to its parent, over three types of socket."""
 
 import os
 import pty
@@ -16,13 +16,13 @@ def demo(*arguments, **options):
 
 
 def facts(output):
-    """The closing table: fact -> (child's, parent's)."""
+    """The table at the end: for each fact, the child's value and the parent's."""
     return {name: (int(a), int(b)) for name, a, b in re.findall(r"^(\w+) +(\d+) +(\d+) ", output, re.MULTILINE)}
 
 
 @pytest.mark.parametrize("kind", ["stream", "dgram", "seqpacket"])
-def test_its_own_file(kind, tmp_path):
-    """The text arrives, from one file under two numbers; the folder made for it is gone."""
+def test_the_demo_passes_a_file_of_its_own_and_removes_it(kind, tmp_path):
+    """Child and parent have one file under two numbers."""
     done = demo("--type", kind, env={**os.environ, "TMPDIR": str(tmp_path)})
     assert (done.returncode, done.stderr) == (0, "")
     assert f"({kind})" in done.stdout
@@ -35,8 +35,8 @@ def test_its_own_file(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["stream", "dgram", "seqpacket"])
-def test_shared_offset(kind, tmp_path):
-    """What the child has read, the parent does not get: there is one offset."""
+def test_child_and_parent_share_the_offset(kind, tmp_path):
+    """The parent does not read what the child has read."""
     file = tmp_path / "story.txt"
     file.write_text("12345 and the rest\n")
     done = demo(str(file), "--type", kind, "--shared-offset")
@@ -50,16 +50,14 @@ def test_shared_offset(kind, tmp_path):
     }
 
 
-def test_an_empty_file(tmp_path):
-    """Nothing to read is no error."""
+def test_an_empty_file_is_no_error(tmp_path):
     (tmp_path / "empty").touch()
     done = demo(str(tmp_path / "empty"), "--shared-offset")
     assert done.returncode == 0
     assert facts(done.stdout)["offset"] == (0, 0)
 
 
-def test_a_file_without_an_offset(tmp_path):
-    """A FIFO has none: the table leaves it out."""
+def test_the_table_has_no_offset_of_a_fifo(tmp_path):
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     with subprocess.Popen([*DEMO, str(fifo), "--shared-offset"], stdout=subprocess.PIPE, text=True) as command:
@@ -71,23 +69,22 @@ def test_a_file_without_an_offset(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["stream", "dgram", "seqpacket"])
-def test_a_file_that_is_not_there(kind, tmp_path):
-    """One sentence that names it; the child has ended too (else the output would not end)."""
+def test_a_missing_file_is_an_error_of_one_sentence(kind, tmp_path):
+    """The child has ended, too: else the output would not end."""
     done = demo(str(tmp_path / "none\n"), "--type", kind)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"fdpass demo: cannot open {tmp_path}/none\\n: No such file or directory\n"
 
 
-def test_a_directory(tmp_path):
-    """It can be opened and passed, but there is no text in it."""
+def test_a_directory_is_an_error_of_one_sentence(tmp_path):
+    """It can be opened and passed, but not read."""
     done = demo(str(tmp_path))
     assert done.returncode == 1
     assert "(dir): Is a directory" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_in_colour_on_a_terminal():
-    """Escape sequences where somebody looks, and not if NO_COLOR is set."""
+def test_output_is_coloured_on_a_terminal_without_no_color():
     assert b"\x1b[" in on_a_terminal({})
     assert b"\x1b[" not in on_a_terminal({"NO_COLOR": "1"})
 

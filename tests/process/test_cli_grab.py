@@ -1,4 +1,4 @@
-"""``fdpass grab``: out of a living process, printed or for a command."""
+"""``fdpass grab``: a descriptor of a running process is printed, or given to a command."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ import sys
 import pytest
 
 COMMAND = [sys.executable, "-m", "fdpass", "grab"]
-# Where Yama restricts ptrace(2) to children, a process may say that anybody of its user may: PR_SET_PTRACER.
+# If Yama restricts ptrace(2) to children, a process can admit all processes of its user: PR_SET_PTRACER.
 HOLDER = """
 import ctypes, sys
 ctypes.CDLL(None).prctl(0x59616D61, ctypes.c_ulong(-1), 0, 0, 0)
@@ -25,7 +25,7 @@ def grab(*arguments, **options):
 
 @contextlib.contextmanager
 def holding(fd):
-    """A process that holds ``fd`` under the same number, and does nothing."""
+    """A process that has ``fd`` open under the same number, and does nothing."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[fd]
     ) as process:
@@ -35,7 +35,7 @@ def holding(fd):
 
 @pytest.fixture
 def holder(tmp_path):
-    """A process that holds a deleted file, read as far as byte 5; and the file."""
+    """A process that has a deleted file open, with the offset at byte 5; and the file."""
     with open(tmp_path / "deleted", "w+b", buffering=0) as file:
         file.write(b"some text\n")
         file.seek(5)
@@ -44,31 +44,29 @@ def holder(tmp_path):
             yield pid, file
 
 
-def test_a_deleted_file(holder):
-    """All of it, from its start, and without moving the offset that the other process uses."""
+def test_a_deleted_file_is_printed_whole_without_moving_the_offset(holder):
+    """The other process uses the same offset."""
     pid, file = holder
     done = grab(pid, file.fileno())
     assert (done.returncode, done.stdout, done.stderr) == (0, "some text\n", "")
     assert file.tell() == 5
 
 
-def test_for_a_command(holder):
-    """As descriptor 3, by the convention of socket activation, at the offset where it stands."""
+def test_a_command_gets_the_descriptor_by_socket_activation(holder):
+    """It is descriptor 3, at its present offset."""
     pid, file = holder
     script = "echo $LISTEN_FDS $LISTEN_FDNAMES $1; [ $$ = $LISTEN_PID ] && cat <&3"
     done = grab(pid, file.fileno(), "--", "sh", "-c", script, "sh", "{}")
     assert (done.returncode, done.stdout, done.stderr) == (0, "1 file /dev/fd/3\ntext\n", "")
 
 
-def test_on_standard_input(holder):
-    """--stdin puts it there."""
+def test_with_stdin_a_command_gets_the_descriptor_as_standard_input(holder):
     pid, file = holder
     done = grab(pid, file.fileno(), "--stdin", "--", "cat")
     assert (done.returncode, done.stdout, done.stderr) == (0, "text\n", "")
 
 
-def test_a_pipe():
-    """A pipe is read from where it stands, to its end."""
+def test_a_pipe_is_printed_to_its_end():
     reading, writing = os.pipe()
     with holding(reading) as pid:
         os.write(writing, b"in the pipe")
@@ -78,8 +76,8 @@ def test_a_pipe():
     assert (done.returncode, done.stdout) == (0, "in the pipe")
 
 
-def test_what_does_not_block():
-    """O_NONBLOCK belongs to every holder: it is respected, and left as it is."""
+def test_a_non_blocking_socket_is_printed_and_stays_non_blocking():
+    """O_NONBLOCK belongs to the open file, so to the other process, too."""
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     with ours, theirs, holding(theirs.fileno()) as pid:
@@ -93,8 +91,7 @@ def test_what_does_not_block():
         assert not os.get_blocking(theirs.fileno())
 
 
-def test_a_number_that_is_not_open(holder):
-    """It says whose descriptor is missing."""
+def test_a_number_that_is_not_open_is_an_error_of_one_sentence(holder):
     pid, _ = holder
     done = grab(pid, 999)
     assert (done.returncode, done.stdout) == (1, "")
@@ -104,8 +101,7 @@ def test_a_number_that_is_not_open(holder):
     assert done.stderr.count("\n") == 1
 
 
-def test_a_process_that_has_ended():
-    """It says which."""
+def test_a_process_that_has_ended_is_an_error_of_one_sentence():
     child = subprocess.Popen(["true"])
     child.wait()
     done = grab(child.pid, 0)
@@ -114,13 +110,12 @@ def test_a_process_that_has_ended():
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize("verb", ["grab", "inspect"])
-def test_another_users_process(verb):
-    """Missing rights are explained in one sentence."""
+def test_another_users_process_is_an_error_of_one_sentence(verb):
     reading, writing = os.pipe()
     target = os.getpid()
-    child = os.fork()  # not started: another user might not be able to read this Python
+    child = os.fork()  # without exec: another user may not be able to read this Python
     if child == 0:
         try:
             import fdpass._cli.grab
@@ -146,7 +141,7 @@ def test_another_users_process(verb):
     assert text.count("\n") == 1
 
 
-def test_dies_of_a_signal_as_the_command(holder):
-    """The process is the command: its end is the command's."""
+def test_a_signal_that_kills_the_command_kills_fdpass_grab(holder):
+    """The process has become the command by exec."""
     pid, file = holder
     assert grab(pid, file.fileno(), "--", "sh", "-c", "kill -TERM $$").returncode == -signal.SIGTERM

@@ -1,4 +1,4 @@
-"""``fdpass inspect``: this test process looked at from outside, as a table and as JSON."""
+"""``fdpass inspect`` of this test process: the table and the JSON."""
 
 import json
 import os
@@ -21,7 +21,7 @@ def inspect(*arguments):
 
 @pytest.fixture
 def held(tmp_path):
-    """A listener, a Unix socket with three descriptors in flight, a named one, and a file with a nasty name."""
+    """A listener, a Unix socket with three descriptors in flight, a bound one, and a file with an escape."""
     listener = socket.create_server(("127.0.0.1", 0))
     sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     socket.send_fds(sender, [b"x"], [0, 1, 2])
@@ -34,7 +34,7 @@ def held(tmp_path):
 
 
 def rows(output):
-    """Number -> (mode, in flight, what), and the kinds in order of appearance."""
+    """The kinds in order of appearance; and for each number its kind, mode, descriptors in flight, and target."""
     kinds, found = [], {}
     for line in output.splitlines()[2:]:
         kind, number, mode, waiting, what = re.fullmatch(
@@ -46,8 +46,8 @@ def rows(output):
     return kinds, found
 
 
-def test_table(held, tmp_path):
-    """By kind, sockets with addresses, what is in flight, and nothing that a terminal would obey."""
+def test_the_table_shows_kinds_addresses_and_descriptors_in_flight(held, tmp_path):
+    """Rows are sorted by kind, and control characters are escaped."""
     done = inspect(os.getpid())
     assert (done.returncode, done.stderr) == (0, "")
     title, heading = done.stdout.splitlines()[:2]
@@ -67,16 +67,15 @@ def test_table(held, tmp_path):
     }
 
 
-def test_columns_are_aligned(held):
-    """What a descriptor is starts in one column, below its heading."""
+def test_the_columns_of_the_table_are_aligned(held):
+    """The last column starts below its heading."""
     lines = inspect(os.getpid()).stdout.splitlines()[1:]
     column = lines[0].index("WHAT")
     assert {line[column - 2 : column] for line in lines} == {"  "}
     assert " " not in {line[column] for line in lines}
 
 
-def test_json(held, tmp_path):
-    """The same for programs."""
+def test_json_has_all_fields_of_each_descriptor(held, tmp_path):
     done = inspect(os.getpid(), "--json")
     assert (done.returncode, done.stderr) == (0, "")
     told = json.loads(done.stdout)
@@ -103,8 +102,7 @@ def test_json(held, tmp_path):
     }
 
 
-def test_a_connection(held):
-    """Both addresses of a TCP connection."""
+def test_a_tcp_connection_is_shown_with_both_addresses(held):
     with (
         socket.create_connection(held["listener"].getsockname()) as client,
         held["listener"].accept()[0] as server,
@@ -115,8 +113,7 @@ def test_a_connection(held):
         assert found[server.fileno()][3] == f"tcp {theirs} -> {ours} established"
 
 
-def test_a_process_that_has_ended():
-    """One sentence that names it."""
+def test_a_process_that_has_ended_is_an_error_of_one_sentence():
     child = subprocess.Popen(["true"])
     child.wait()
     done = inspect(child.pid)

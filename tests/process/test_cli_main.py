@@ -1,4 +1,4 @@
-"""The command as a whole: help, version, usage, and how it ends when it is cut short."""
+"""The command ``fdpass``: help, version, usage errors, and interruptions."""
 
 import os
 import signal
@@ -18,8 +18,8 @@ def run(*arguments, **options):
     )
 
 
-def test_help_loads_no_verb():
-    """Help is there at once: neither a verb's file nor anyio is imported for it."""
+def test_help_imports_no_verb():
+    """So it is fast: it imports neither the files of the verbs nor anyio."""
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "fdpass", "--help"], capture_output=True, text=True, timeout=60
     )
@@ -32,16 +32,14 @@ def test_help_loads_no_verb():
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_has_examples(verb):
-    """Each verb says what it does, and shows it; its line in the main help is there too."""
+def test_the_help_of_each_verb_has_examples(verb):
     done = run(verb, "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert f"Usage: fdpass {verb} [OPTIONS]" in done.stdout
     assert f"  fdpass {verb}" in done.stdout.partition("Examples:")[2]
 
 
-def test_version():
-    """The version is the package's."""
+def test_version_is_that_of_the_package():
     done = run("--version")
     assert (done.returncode, done.stdout) == (0, f"fdpass {fdpass.__version__}\n")
 
@@ -68,16 +66,16 @@ def test_version():
     ],
     ids=lambda arguments: " ".join(arguments)[:30],
 )
-def test_usage(arguments):
-    """What cannot be meant is exit code 2, with the usage, and nothing done."""
+def test_a_wrong_argument_is_a_usage_error(arguments):
+    """The exit code is 2, and standard error has the usage."""
     done = run(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert "Usage: fdpass" in done.stderr
     assert "Error: " in done.stderr
 
 
-def test_nobody_reads_on():
-    """A reader that leaves early (`| head`) is no reason for a complaint."""
+def test_a_closed_pipe_as_standard_output_is_silent():
+    """A reader such as `head` closes the pipe early."""
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
@@ -88,8 +86,7 @@ def test_nobody_reads_on():
     assert (done.returncode, done.stderr) == (1, b"")
 
 
-def test_interrupted(tmp_path):
-    """Ctrl-C: exit code 130, not a word, and no child process is left over."""
+def test_ctrl_c_exits_with_130_silently_and_leaves_no_child(tmp_path):
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     with subprocess.Popen(
@@ -101,6 +98,5 @@ def test_interrupted(tmp_path):
         assert command.stderr.read() == b""
 
 
-def test_no_color(tmp_path):
-    """Where the output is no terminal there are no escape sequences."""
+def test_output_without_a_terminal_has_no_escape_sequences(tmp_path):
     assert "\x1b" not in run("demo").stdout

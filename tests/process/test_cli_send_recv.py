@@ -1,4 +1,4 @@
-"""``fdpass send`` and ``fdpass recv``: with each other, and with strangers that speak SCM_RIGHTS."""
+"""``fdpass send`` and ``fdpass recv``: with each other, and with other programs that speak SCM_RIGHTS."""
 
 import contextlib
 import fcntl
@@ -20,7 +20,7 @@ def run(*arguments, **options):
 
 @contextlib.contextmanager
 def receiving(path, *arguments, **options):
-    """A running ``fdpass recv``, once it listens: a sender that connects and then fails shows that it does."""
+    """A running ``fdpass recv`` that listens: a sender, which connects and then fails, has waited for that."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
     with subprocess.Popen([*COMMAND, "recv", str(path), *map(str, arguments)], **options) as command:
         try:
@@ -34,7 +34,7 @@ def receiving(path, *arguments, **options):
 
 @contextlib.contextmanager
 def listening(path, kind="stream"):
-    """A stranger who listens."""
+    """A listening socket of another program."""
     with socket.socket(socket.AF_UNIX, KINDS[kind]) as sock:
         sock.bind(str(path))
         if kind != "dgram":
@@ -43,7 +43,7 @@ def listening(path, kind="stream"):
 
 
 def taken(sock, kind="stream"):
-    """What a stranger receives: data and descriptors."""
+    """The data and the descriptors that another program receives."""
     peer = sock if kind == "dgram" else sock.accept()[0]
     data, fds, _, _ = socket.recv_fds(peer, 65536, 16)
     if peer is not sock:
@@ -68,8 +68,7 @@ def finished(command):
     return command.returncode, out, err
 
 
-def test_round_trip(path, file):
-    """The content comes out at the other end, and the socket file is gone."""
+def test_recv_prints_the_file_that_send_sent_and_removes_its_socket_file(path, file):
     with receiving(path) as recv:
         assert (path.stat().st_mode & 0o777) == 0o600
         sent = run("send", path, file)
@@ -78,15 +77,14 @@ def test_round_trip(path, file):
     assert not path.exists()
 
 
-def test_sender_first(path, file):
-    """With --wait the order of the two does not matter."""
+def test_send_with_wait_can_be_started_before_recv(path, file):
     with subprocess.Popen([*COMMAND, "send", str(path), str(file), "--wait", "60"]) as send:
         assert run("recv", path).stdout == "some text\n"
         assert send.wait(60) == 0
 
 
-def test_wait_tries_again(path, monkeypatch):
-    """Nobody there, then a file without a listener behind it, then a listener: connected at once."""
+def test_wait_connects_once_a_program_listens(path, monkeypatch):
+    """At first there is no socket file, then one without a listener, then a listener."""
     from fdpass._cli import send
     from fdpass._cli.common import Deadline
 
@@ -99,38 +97,35 @@ def test_wait_tries_again(path, monkeypatch):
     server.close()
 
 
-def test_standard_input(path):
-    """A FILE of - is the sender's standard input: here a pipe, read to its end by the receiver."""
+def test_a_file_of_dash_is_the_standard_input_of_send(path):
+    """Here it is a pipe, which the receiver reads to its end."""
     with receiving(path) as recv:
         assert run("send", path, "-", input="from a pipe\n").returncode == 0
         assert finished(recv) == (0, "from a pipe\n", "")
 
 
-def test_abstract_address(file):
-    """A name with @ needs no file."""
+def test_an_abstract_address_needs_no_file(file):
     name = f"@fdpass-test-{os.getpid()}"
     with receiving(name) as recv:
         assert run("send", name, file).returncode == 0
         assert finished(recv)[:2] == (0, "some text\n")
 
 
-def test_message(path, file):
-    """The text is shown on standard error, with everything escaped that a terminal would obey."""
+def test_recv_shows_the_message_on_standard_error_with_escapes(path, file):
+    """Control characters must not reach the terminal."""
     with receiving(path) as recv:
         assert run("send", path, file, "--message", "grüße \x1b[31m\n").returncode == 0
         assert finished(recv) == (0, "some text\n", "message: grüße \\x1b[31m\\n\n")
 
 
 @pytest.mark.parametrize("size", [1, 32768])
-def test_message_is_whole(path, file, size):
-    """The longest text that is admitted comes in the one message."""
+def test_the_shortest_and_the_longest_message_arrive_whole(path, file, size):
     with receiving(path) as recv:
         assert run("send", path, file, "--message", "m" * size).returncode == 0
         assert finished(recv) == (0, "some text\n", f"message: {'m' * size}\n")
 
 
-def test_several(path, file, tmp_path):
-    """Without a command only the first is printed, and that is said."""
+def test_recv_prints_the_first_of_several_files_and_says_so(path, file, tmp_path):
     (tmp_path / "other").write_text("other")
     with receiving(path) as recv:
         assert run("send", path, file, tmp_path / "other").returncode == 0
@@ -140,8 +135,8 @@ def test_several(path, file, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_send_to_a_stranger(path, file, kind):
-    """Any type of listener; without a text there is one byte, since descriptors need one on a stream."""
+def test_send_works_with_any_type_of_listener_of_another_program(path, file, kind):
+    """Without --message the data is one zero byte, since descriptors need data on a stream."""
     with listening(path, kind) as sock:
         assert run("send", path, file, file).returncode == 0
         data, fds = taken(sock, kind)
@@ -159,8 +154,7 @@ def test_send_to_a_stranger(path, file, kind):
         ("a", os.O_WRONLY, "some text\nnew"),
     ],
 )
-def test_modes(path, file, mode, access, content):
-    """The receiver may do what the sender opened the file for, and no more."""
+def test_the_receiver_gets_exactly_the_access_of_mode(path, file, mode, access, content):
     with listening(path) as sock:
         assert run("send", path, file, "--mode", mode).returncode == 0
         _, [fd] = taken(sock)
@@ -173,8 +167,7 @@ def test_modes(path, file, mode, access, content):
 
 @pytest.mark.parametrize("there", [False, True], ids=["no socket file", "a stale one"])
 @pytest.mark.parametrize("mode", ["r", "w"])
-def test_nobody_listens(path, file, there, mode):
-    """The sentence names the place and the remedy; a file to be written to has not been emptied."""
+def test_send_without_a_listener_names_address_and_remedy_and_empties_no_file(path, file, there, mode):
     if there:
         with listening(path):
             pass
@@ -185,15 +178,13 @@ def test_nobody_listens(path, file, there, mode):
     assert file.read_text() == "some text\n"
 
 
-def test_wait_runs_out(path, file):
-    """The waiting is bounded."""
+def test_send_with_wait_fails_after_that_time(path, file):
     done = run("send", path, file, "--wait", 0.05)
     assert (done.returncode, done.stdout) == (1, "")
     assert "nobody listens there" in done.stderr
 
 
-def test_full_backlog(path, file):
-    """A listener that does not accept is not waited for unasked."""
+def test_send_without_wait_fails_if_the_backlog_is_full(path, file):
     with listening(path) as sock, contextlib.ExitStack() as held:
         sock.listen(0)
         held.enter_context(contextlib.closing(socket.socket(socket.AF_UNIX))).connect(str(path))
@@ -202,8 +193,7 @@ def test_full_backlog(path, file):
         assert "no room for another connection" in done.stderr
 
 
-def test_send_what_is_not_there(path):
-    """A FILE that cannot be read is told before anybody is bothered."""
+def test_send_of_a_missing_file_does_not_connect(path):
     with listening(path) as sock:
         done = run("send", path, path.parent / "none")
         assert (done.returncode, done.stdout) == (1, "")
@@ -214,8 +204,8 @@ def test_send_what_is_not_there(path):
 
 
 @pytest.mark.parametrize("verb", [["send"], ["recv"]])
-def test_a_path_too_long_for_a_socket(verb, file):
-    """The kernel's bound on socket addresses is explained, not shown as a traceback."""
+def test_a_path_too_long_for_a_socket_is_an_error_of_one_sentence(verb, file):
+    """It names the limit of 107 bytes."""
     done = run(*verb, "/tmp/" + "x" * 120, *([file] if verb == ["send"] else []))
     assert done.returncode == 1
     assert "107" in done.stderr
@@ -223,16 +213,15 @@ def test_a_path_too_long_for_a_socket(verb, file):
     assert "Traceback" not in done.stderr
 
 
-def test_a_stranger_sends(path, file):
-    """Python's own send_fds, and a text that is not UTF-8."""
+def test_recv_works_with_send_fds_of_python(path, file):
+    """The text is not UTF-8."""
     with receiving(path) as recv, socket.socket(socket.AF_UNIX) as sock, open(file) as opened:
         sock.connect(str(path))
         socket.send_fds(sock, [b"x\xff"], [opened.fileno()])
         assert finished(recv) == (0, "some text\n", "message: x\\udcff\n")
 
 
-def test_text_without_a_descriptor(path):
-    """A peer that sends something else is told apart."""
+def test_recv_of_data_without_a_descriptor_is_an_error_that_shows_the_data(path):
     with receiving(path) as recv, socket.socket(socket.AF_UNIX) as sock:
         sock.connect(str(path))
         sock.sendall(b"GET / HTTP/1.1\r\n")
@@ -244,16 +233,14 @@ def test_text_without_a_descriptor(path):
     assert not path.exists()
 
 
-def test_timeout(path):
-    """Nobody comes: the waiting ends, and the socket file is gone."""
+def test_recv_with_timeout_fails_if_no_peer_connects(path):
     done = run("recv", path, "--timeout", 0.05)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"fdpass recv: {path}: nobody sent a message in time\n"
     assert not path.exists()
 
 
-def test_timeout_of_a_silent_peer(path):
-    """The time limit covers the waiting for the message, too."""
+def test_recv_with_timeout_fails_if_the_peer_sends_nothing(path):
     from fdpass._cli import recv
     from fdpass.errors import Timeout
 
@@ -274,8 +261,8 @@ def test_timeout_of_a_silent_peer(path):
     assert not path.exists()
 
 
-def test_two_receivers(path, file):
-    """The second is refused, and the first goes on."""
+def test_a_second_recv_at_the_same_path_is_refused(path, file):
+    """The first goes on."""
     with receiving(path) as recv:
         second = run("recv", path)
         assert (second.returncode, second.stdout) == (1, "")
@@ -285,9 +272,9 @@ def test_two_receivers(path, file):
         assert finished(recv) == (0, "some text\n", "")
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
-def test_another_users_peer(file):
-    """No file mode guards an abstract address: others are refused, and the next peer is served."""
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_recv_refuses_another_user_and_serves_the_next_peer(file):
+    """An abstract address has no file mode that would keep other users out."""
     name = f"@fdpass-test-{os.getpid()}"
     with receiving(name) as recv:
         child = os.fork()
@@ -308,8 +295,7 @@ def test_another_users_peer(file):
         assert "65534" in err
 
 
-def test_no_room_for_what_comes(path, file):
-    """A receiver whose table is full says so, and what to do."""
+def test_recv_with_a_full_descriptor_table_names_the_remedy(path, file):
     shell = ["sh", "-c", 'ulimit -n 6; exec "$@"', "sh", *COMMAND, "recv", str(path)]
     with subprocess.Popen(shell, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as recv:
         assert run("send", path, file, file, file, "--wait", 60).returncode == 0
@@ -321,8 +307,7 @@ def test_no_room_for_what_comes(path, file):
         assert err.count("\n") == 1
 
 
-def test_not_somebody_elses_file(path, file):
-    """A file that has taken the socket's place stays."""
+def test_recv_leaves_a_file_that_replaced_its_socket_file(path, file):
     with receiving(path) as recv, socket.socket(socket.AF_UNIX) as sock, open(file) as opened:
         sock.connect(str(path))
         path.unlink()
@@ -333,16 +318,14 @@ def test_not_somebody_elses_file(path, file):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_stopped_by_a_signal(path, number, code):
-    """Quietly, and the socket file goes."""
+def test_recv_stopped_by_a_signal_is_silent_and_removes_its_socket_file(path, number, code):
     with receiving(path) as recv:
         recv.send_signal(number)
         assert finished(recv) == (code, "", "")
     assert not path.exists()
 
 
-def test_a_directory_comes(path, tmp_path):
-    """What cannot be printed is told, with what can be done instead."""
+def test_recv_of_a_directory_is_an_error_of_one_sentence(path, tmp_path):
     with receiving(path) as recv:
         assert run("send", path, tmp_path).returncode == 0
         code, out, err = finished(recv)
@@ -350,8 +333,8 @@ def test_a_directory_comes(path, tmp_path):
         assert "(dir): Is a directory" in err
 
 
-def test_output_closed(path, file):
-    """A closed standard output is an error; its number is not filled with what was received."""
+def test_recv_with_closed_standard_output_fails_and_writes_nothing_to_the_file(path, file):
+    """The received descriptor must not get the number of the standard output."""
     shell = ["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, "recv", str(path)]
     with subprocess.Popen(shell, stderr=subprocess.PIPE, text=True) as recv:
         assert run("send", path, file, "--wait", 60, "--mode", "rw").returncode == 0
@@ -366,8 +349,7 @@ def command_gets(path, files, *arguments):
         return finished(recv)
 
 
-def test_activation(path, tmp_path, file):
-    """A command finds its descriptors by the convention, in the order in which they were sent."""
+def test_a_command_gets_the_descriptors_by_socket_activation_in_order(path, tmp_path, file):
     (tmp_path / "other").write_text("other")
     code = (
         "import os, fdpass\n"
@@ -381,15 +363,14 @@ def test_activation(path, tmp_path, file):
     assert "IsADirectoryError" in done[2]
 
 
-def test_nothing_else_is_inherited(path, file):
-    """The command holds the standard streams and what was sent: no socket of ours."""
+def test_a_command_inherits_only_standard_streams_and_received_descriptors(path, file):
     code = "import os; there = '/proc/self/fd'; "
     code += "print([n for n in os.listdir(there) if os.path.lexists(f'{there}/{n}')])"
     assert command_gets(path, [file] * 3, "--", sys.executable, "-c", code)[:2] == (0, f"{[*'012345']}\n")
 
 
-def test_braces(path, file):
-    """{} stands for the first, also within an argument."""
+def test_braces_in_a_command_stand_for_the_first_descriptor(path, file):
+    """Also within an argument."""
     assert command_gets(path, [file], "--", "sh", "-c", 'cat "$1"; echo "$2"', "sh", "{}", "--in={}") == (
         0,
         "some text\n--in=/dev/fd/3\n",
@@ -397,20 +378,19 @@ def test_braces(path, file):
     )
 
 
-def test_on_standard_input(path, file):
-    """--stdin puts the first there; options before -- are ours, after it the command's."""
+def test_with_stdin_a_command_gets_the_first_descriptor_as_standard_input(path, file):
+    """Options before -- are those of recv, options after it those of the command."""
     assert command_gets(path, [file], "--stdin", "--", "wc", "-l")[:2] == (0, "1\n")
 
 
-def test_the_commands_exit_code(path, file):
-    """The process becomes the command: its exit code is seen, and it may die of SIGPIPE as others do."""
+def test_recv_exits_as_its_command_does(path, file):
+    """The process becomes the command by exec; SIGPIPE has its default action again."""
     code, out, _ = command_gets(path, [file], "--", "sh", "-c", "grep SigIgn /proc/self/status; exit 7")
     assert code == 7
     assert int(out.split()[1], 16) & (1 << (signal.SIGPIPE - 1)) == 0
 
 
-def test_a_command_that_is_not_there(path, file):
-    """One sentence that names it."""
+def test_a_missing_command_is_an_error_of_one_sentence(path, file):
     assert command_gets(path, [file], "--", "no-such-command") == (
         1,
         "",
@@ -440,14 +420,13 @@ for count in (1, 2, 3, 4):
 """
 
 
-def test_placing():
-    """Every way in which sources and targets can overlap: the right files, in order, and no other left."""
+def test_place_moves_descriptors_to_their_numbers_whatever_overlaps():
+    """For all overlaps of sources and targets: the right files, in order, and no other descriptor is left."""
     done = subprocess.run([sys.executable, "-c", PLACE], capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_socket_type_is_told(path):
-    """A listening socket goes through as one: its kind is its name for the command."""
+def test_a_listening_socket_has_the_name_listener_for_a_command(path):
     with receiving(path, "--", "sh", "-c", "echo $LISTEN_FDS $LISTEN_FDNAMES") as recv:
         with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket(socket.AF_UNIX) as sock:
             sock.connect(str(path))

@@ -1,9 +1,9 @@
 """CPython's own tests of descriptor passing, `SCMRightsTest` and `SendRecvFdsTests`, run against our two calls.
 
-They are imported from the interpreter's `test` package. CPython runs them over a stream, and so do we; the same
-cases run over seqpacket and datagrams as well, which CPython's own list leaves out.
+They are imported from the interpreter's `test` package. CPython runs them over streams; here they run over
+seqpacket and datagrams as well.
 
-No case is left out. Two cannot be *sent* by ``send_fds`` (`PARTIAL`), and are sent by Python for us to receive.
+All cases run. ``send_fds`` cannot *send* two of them (`PARTIAL`): Python sends these, and ``recv_fds`` receives.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import fdpass
 cpython = pytest.importorskip("test.test_socket", reason="this Python comes without its test package")
 
 PARTIAL = {
-    "testFDPassPartialInt": "three bytes of a number are no descriptor: send_fds takes whole ones",
-    "testFDPassPartialIntInMiddle": "the first of two arrays ends within a number: send_fds takes whole ones",
+    "testFDPassPartialInt": "it sends three bytes of a number, but send_fds takes whole numbers",
+    "testFDPassPartialIntInMiddle": "its first array ends within a number, but send_fds takes whole numbers",
 }
 
 ALL_CASES = {name for name in dir(cpython.SCMRightsTest) if name.startswith("test")}
@@ -30,11 +30,11 @@ RIGHTS = (socket.SOL_SOCKET, socket.SCM_RIGHTS)
 
 @pytest.fixture(autouse=True)
 def _as_the_cases_expect(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # where CPython binds its sockets
+    monkeypatch.chdir(tmp_path)  # CPython binds its sockets in the working directory
 
 
 class AdaptedSocket(socket.socket):
-    """sendmsg(), recvmsg() and recvmsg_into() with our calls beneath, which go on to the plain ones."""
+    """A socket whose sendmsg(), recvmsg() and recvmsg_into() call send_fds() and recv_fds()."""
 
     def accept(self):
         sock, address = super().accept()
@@ -60,22 +60,22 @@ class AdaptedSocket(socket.socket):
 
 
 def receive(sock, bufsize, max_fds, flags=0):
-    """recv_fds() told as recvmsg() tells it: what we raise as FdsLost is a flag there.
+    """Call recv_fds(), and return what recvmsg() would: a flag in place of FdsLost.
 
-    A small control buffer becomes a small ``max_fds``. So the cases of truncation hold what we do with a surplus;
-    the kernel's own cutting cannot be brought about here, for recv_fds always makes room for all.
+    A small control buffer becomes a small ``max_fds``. So the cases of truncation test how recv_fds handles a
+    surplus, not truncation by the kernel: recv_fds always makes room for all.
     """
     try:
         message = fdpass.recv_fds(sock, bufsize, max_fds=max_fds, flags=flags)
     except fdpass.FdsLost as lost:
         return lost.data, [fd.take() for fd in lost.fds], socket.MSG_CTRUNC, lost.address
-    # The kernel reports back that close-on-exec was asked for, which plain recvmsg() does not ask.
+    # The kernel returns the flag for close-on-exec, for which a plain recvmsg() does not ask.
     came = message.flags & ~socket.MSG_CMSG_CLOEXEC
     return message.data, [fd.take() for fd in message.fds], came, message.address
 
 
 class OurCalls:
-    """Gives the cases adapted sockets, and checks that what should go through our calls did."""
+    """Gives the cases adapted sockets, and checks that they called send_fds and recv_fds."""
 
     kind = socket.SOCK_STREAM
 
@@ -104,7 +104,7 @@ class UnixDgramBase(
     cpython.ThreadedSocketTestMixin,
     cpython.UnixSocketTestBase,
 ):
-    """Unconnected datagram sockets, each bound: CPython has this for Internet sockets only."""
+    """Bound datagram sockets that are not connected. CPython has this class for Internet sockets only."""
 
 
 class TestStream(OurCalls, cpython.RecvmsgSCMRightsStreamTest):
@@ -132,7 +132,7 @@ class TestDgramInto(OurCalls, cpython.RecvmsgIntoMixin, cpython.SCMRightsTest, U
 
 
 class SendRecvFds(cpython.SendRecvFdsTests):
-    """socket.send_fds() and socket.recv_fds() replaced by ours."""
+    """The cases for socket.send_fds() and socket.recv_fds(), with those of fdpass in their place."""
 
     kind = socket.SOCK_STREAM
 
@@ -161,11 +161,11 @@ class TestSendRecvFdsDgram(SendRecvFds):
     kind = socket.SOCK_DGRAM
 
 
-del SendRecvFds  # a base, which pytest would run as well
+del SendRecvFds  # or pytest runs the base class, too
 
 
-def test_every_class_of_cpython_is_here():
-    """A new class, or a case that should be in PARTIAL by another name, is noticed with the next Python."""
+def test_every_class_and_case_of_cpython_runs_here():
+    """With the next Python, new classes and renamed cases fail this test."""
     wanted = {
         theirs
         for name, theirs in vars(cpython).items()

@@ -1,10 +1,10 @@
-"""Every snippet of the README and of docs/ does what it says.
+"""Every snippet of the README and of docs/ runs, and prints what the document shows.
 
-A ``python`` block runs as a program of its own, in a folder of its own. Where it has ``# -> text`` comments,
-these are what it prints, line by line. A block that begins with a comment of a file name (``# worker.py``) is not
-run: it is that file, for the blocks after it in the same document. ``python pytest`` is a test file that must
-pass. In a ``console`` block the lines after ``$`` are run by bash, and all other lines are what they print, with
-``...`` for what differs each time. Blocks in other languages (``sh``: set-up) are not run.
+A ``python`` block runs as a program, in a folder of its own. If it has ``# -> text`` comments, it must print these
+texts, line by line. A block that starts with a file name as a comment (``# worker.py``) does not run: it is that
+file, for later blocks of the same document. A ``python pytest`` block is a test file that must pass. In a
+``console`` block bash runs the lines that start with ``$``, and must print all other lines; ``...`` stands for any
+text. Blocks in other languages (``sh``: set-up) do not run.
 """
 
 import doctest
@@ -77,8 +77,8 @@ def run(command, snippet, folder):
 
 
 @pytest.mark.parametrize("snippet", snippets("python"))
-def test_python_runs_and_prints_what_it_says(snippet, tmp_path):
-    """It ends well, complains of nothing (a forgotten descriptor is a complaint), and its comments are true."""
+def test_a_python_snippet_prints_what_its_comments_show(snippet, tmp_path):
+    """It exits with 0 and without a warning, for instance about a forgotten descriptor."""
     program = tmp_path / "snippet.py"
     program.write_text(snippet.text, encoding="utf-8")
     done = run([sys.executable, program.name], snippet, tmp_path)
@@ -88,8 +88,7 @@ def test_python_runs_and_prints_what_it_says(snippet, tmp_path):
 
 
 @pytest.mark.parametrize("snippet", snippets("python pytest"))
-def test_test_file_passes(snippet, tmp_path):
-    """It is collected, and each of its tests passes."""
+def test_a_pytest_snippet_passes(snippet, tmp_path):
     (tmp_path / "test_snippet.py").write_text(snippet.text, encoding="utf-8")
     done = run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "fdpass.testing.plugin"],
@@ -100,8 +99,8 @@ def test_test_file_passes(snippet, tmp_path):
 
 
 @pytest.mark.parametrize("snippet", snippets("console"))
-def test_console_prints_what_it_says(snippet, tmp_path):
-    """Every command succeeds, and the output, in order, is the one that is shown."""
+def test_a_console_snippet_prints_what_is_shown(snippet, tmp_path):
+    """Every command succeeds."""
     lines = snippet.text.splitlines(keepends=True)
     commands = "".join(line[2:] for line in lines if line.startswith("$ "))
     promised = "".join(line for line in lines if not line.startswith("$ "))
@@ -110,14 +109,14 @@ def test_console_prints_what_it_says(snippet, tmp_path):
     assert doctest.OutputChecker().check_output(promised, done.stdout, doctest.ELLIPSIS), done.stdout
 
 
-def test_there_are_snippets_of_each_sort():
-    """A document that moves, or a fence that is spelled otherwise, does not silence these tests."""
+def test_there_are_snippets_in_each_language():
+    """A document that moved, or a fence that is misspelled, must not silence these tests."""
     for language in ("python", "python pytest", "console"):
         assert snippets(language), language
 
 
-def test_no_block_has_a_language_that_nobody_runs():
-    """A misspelled fence would be a snippet that is never tried."""
+def test_no_snippet_has_an_unknown_language():
+    """A snippet with a misspelled fence would never run."""
     known = {"python", "python pytest", "console", "sh", "text"}
     found = {snippet.language: snippet.where for document in DOCUMENTS for snippet in blocks(document)}
     assert set(found) <= known, found

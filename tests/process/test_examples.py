@@ -1,4 +1,4 @@
-"""Every example runs, warns of nothing and says what it promises."""
+"""Every example runs without an error or a warning."""
 
 import os
 import subprocess
@@ -22,13 +22,13 @@ def run(example):
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
-def test_an_example_runs(example):
+def test_an_example_runs_without_warnings_and_prints_something(example):
     done = run(example)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip()
 
 
-def test_the_array_is_read_where_it_was_shared():
+def test_numpy_share_reads_the_array_in_shared_memory():
     done = run(next(path for path in EXAMPLES if path.name == "numpy_share.py"))
     assert "add up to 499,999,500,000" in done.stdout
     assert "/memfd:numbers" in done.stdout

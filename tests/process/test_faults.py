@@ -1,4 +1,4 @@
-"""Every system call of a send and a receive, every error that it can return: typed, nothing lost, nothing left."""
+"""Each system call of send and recv fails with each possible errno: a typed error, no loss, no leak."""
 
 import errno
 import fcntl
@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from fdpass import (
-    Channel,
     FdpassError,
     Policy,
     recv_fds,
@@ -20,15 +19,15 @@ from fdpass import (
 from fdpass.testing import EVERY, after, call_fails, fails, faulty_pair
 from fdpass.testing.conformance import some_files
 
-# What the man pages list, and what net/unix/af_unix.c and security modules return besides.
+from ._channels import channels, either_way, every_type
+
+# The errors in the man pages, and those of net/unix/af_unix.c and of security modules.
 _SENDMSG = """EACCES EAGAIN EALREADY EBADF ECONNRESET EDESTADDRREQ EFAULT EINTR EINVAL EISCONN EMSGSIZE ENOBUFS
     ENOMEM ENOTCONN ENOTSOCK EOPNOTSUPP EPIPE EPERM ETOOMANYREFS ECONNREFUSED ENFILE EIO"""
 _RECVMSG = "EAGAIN EBADF ECONNREFUSED EFAULT EINTR EINVAL ENOMEM ENOTCONN ENOTSOCK ECONNRESET EPERM EACCES EIO"
 SENDMSG, RECVMSG = ([getattr(errno, name) for name in names.split()] for names in (_SENDMSG, _RECVMSG))
-PASSING = {errno.EAGAIN, errno.EINTR, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS}  # for a while only
+TEMPORARY = {errno.EAGAIN, errno.EINTR, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS}
 
-every_type = pytest.mark.parametrize("kind", ["seqpacket", "stream"])
-either_way = pytest.mark.parametrize("acknowledged", [False, True], ids=["plain", "acknowledged"])
 every_size = pytest.mark.parametrize(("size", "count"), [(10, 2), (150_000, 300)], ids=["small", "large"])
 
 
@@ -36,18 +35,8 @@ def by_name(numbers):
     return pytest.mark.parametrize("number", numbers, ids=[errno.errorcode[number] for number in numbers])
 
 
-@contextmanager
-def channels(kind, **options):
-    """A channel on a faulty socket, one on a plain one, and the faulty socket."""
-    faulty, plain = faulty_pair(kind)
-    with Channel(faulty, max_fds=1000, **options) as left, Channel(plain, max_fds=1000, **options) as right:
-        left.settimeout(20)
-        right.settimeout(20)
-        yield left, right, faulty
-
-
 def received_until_it_ends(channel):
-    """All messages that come whole, as (length, number of descriptors)."""
+    """Receive until an error: for each message, its length and its number of descriptors."""
     found = []
     with suppress(FdpassError):
         for message in channel:
@@ -57,12 +46,12 @@ def received_until_it_ends(channel):
 
 
 def sent_with_a_fault(kind, acknowledged, message, fault, at):
-    """Give a message, with a fault at one sendmsg, then send another: (errors, received, number of sendmsg)."""
+    """Give a message with a fault at a sendmsg, then send another: errors, received messages, calls."""
     size, count = message
     with channels(kind, acknowledged=acknowledged) as (left, right, faulty), some_files(count) as files:
         with ThreadPoolExecutor(1) as pool:
             receiving = pool.submit(received_until_it_ends, right)
-            if fault:  # twice: the short way for small messages leaves errors to the long way, which tries again
+            if fault:  # at two calls: after an error, send_now() leaves the message to a second sendmsg
                 faulty.script = {("sendmsg", at): fault, ("sendmsg", at + 1): fault}
             errors = []
             for data, fds in ((b"x" * size, files), (b"after", ())):
@@ -72,7 +61,9 @@ def sent_with_a_fault(kind, acknowledged, message, fault, at):
                 except FdpassError as error:
                     errors.append(error)
                 if fds:
-                    assert {fd.closed for fd in files} == {errors[0] is None}, "given, or still the sender's"
+                    assert {fd.closed for fd in files} == {errors[0] is None}, (
+                        "closed, but not sent, or the reverse"
+                    )
             calls = faulty.calls["sendmsg"]
             left.close()
             return errors, receiving.result(), calls
@@ -82,12 +73,12 @@ def sent_with_a_fault(kind, acknowledged, message, fault, at):
 @either_way
 @every_size
 @by_name(SENDMSG)
-def test_sendmsg_fails(kind, acknowledged, size, count, number):
-    """At each sendmsg of a message: either it passes, or a typed error leaves the channel usable or ended."""
+def test_each_error_of_sendmsg_is_retried_or_raised(kind, acknowledged, size, count, number):
+    """At each sendmsg of a message: temporary errors are retried, others raised; no message arrives in part."""
     _, _, calls = sent_with_a_fault(kind, acknowledged, (size, count), None, 0)
     for at in range(1, calls):
         errors, received, _ = sent_with_a_fault(kind, acknowledged, (size, count), fails(number), at)
-        if number in PASSING:
+        if number in TEMPORARY:
             assert errors == [None, None]
         else:
             assert errors[0] is not None
@@ -98,7 +89,7 @@ def test_sendmsg_fails(kind, acknowledged, size, count, number):
 
 
 def tries(channel, count):
-    """Call recv until it has given so many messages, or has ended: messages' sizes, and the errors between."""
+    """Receive until there are ``count`` messages or 5 errors: the sizes of the messages, and the errors."""
     found, errors = [], []
     while len(found) < count and len(errors) < 5:
         try:
@@ -131,8 +122,8 @@ def received_with_a_fault(kind, acknowledged, fault, at):
 @every_type
 @either_way
 @by_name(RECVMSG)
-def test_recvmsg_fails(kind, acknowledged, number):
-    """At each recvmsg: what was there comes at the next try, or the channel has ended; never half a message."""
+def test_each_error_of_recvmsg_ends_the_channel_or_the_next_recv_succeeds(kind, acknowledged, number):
+    """At each recvmsg of a message; no message arrives in part."""
     _, _, calls = received_with_a_fault(kind, acknowledged, None, 0)
     for at in range(1, calls + 1):
         found, errors, _ = received_with_a_fault(kind, acknowledged, fails(number), at)
@@ -147,7 +138,7 @@ def test_recvmsg_fails(kind, acknowledged, number):
 
 
 class _FailingPoll:
-    """select.poll() whose first poll fails."""
+    """A select.poll object; the first poll of all such objects fails."""
 
     number = 0
     failed = False
@@ -170,8 +161,7 @@ _real_poll = select.poll
 
 @every_type
 @by_name([errno.EINVAL, errno.ENOMEM, errno.EFAULT])
-def test_poll_fails(kind, number, monkeypatch):
-    """A poll that fails is a typed error, and the channel goes on."""
+def test_an_error_of_poll_is_raised_and_the_channel_goes_on(kind, number, monkeypatch):
     with channels(kind) as (left, right, _):
         monkeypatch.setattr(_FailingPoll, "number", number)
         monkeypatch.setattr(_FailingPoll, "failed", False)
@@ -183,11 +173,11 @@ def test_poll_fails(kind, number, monkeypatch):
             assert message.data == b"after"
 
 
-def large_with(patches):
-    """Send a message that travels in a memfd while a system call fails: the error, then one that passes."""
+def error_of_large_message(failing_call):
+    """Send a message that needs a memfd while a system call fails, then send another: the error of the first."""
     with channels("seqpacket") as (left, right, _), some_files(2) as files:
         error = None
-        with patches:
+        with failing_call:
             try:
                 left.send(b"x" * 200_000, files, give=True)
             except FdpassError as caught:
@@ -203,25 +193,25 @@ def large_with(patches):
 
 
 @by_name([errno.EFAULT, errno.EINVAL, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EPERM])
-def test_memfd_create_fails(number):
-    """EINVAL is an older kernel, and tried again without the newer flag; all else is a typed error."""
-    error = large_with(call_fails(os, "memfd_create", number))
+def test_each_error_of_memfd_create_is_raised_but_einval_is_retried(number):
+    """EINVAL is how an older kernel refuses a flag: share() tries again without it."""
+    error = error_of_large_message(call_fails(os, "memfd_create", number))
     assert (error is None) == (number == errno.EINVAL)
 
 
 @by_name([errno.ENOSPC, errno.ENOMEM, errno.EIO, errno.EFBIG, errno.EDQUOT])
-def test_write_fails(number):
-    assert large_with(call_fails(os, "write", number)).errno == number
+def test_each_error_of_write_to_a_memfd_is_raised(number):
+    assert error_of_large_message(call_fails(os, "write", number)).errno == number
 
 
 @by_name([errno.EPERM, errno.EBUSY, errno.EINVAL])
-def test_sealing_fails(number):
-    assert large_with(call_fails(fcntl, "fcntl", number)).errno == number
+def test_each_error_of_sealing_a_memfd_is_raised(number):
+    assert error_of_large_message(call_fails(fcntl, "fcntl", number)).errno == number
 
 
 @contextmanager
 def arrived(kind, data, count, **options):
-    """The receiving channel of a message that the kernel has, whatever may become of both."""
+    """A channel for which a message waits; sender and receiver may fail afterwards."""
     sent = threading.Event()
     with (
         channels(kind, **options) as (left, right, faulty),
@@ -242,8 +232,7 @@ def arrived(kind, data, count, **options):
 @pytest.mark.parametrize(("module", "name"), [(fcntl, "fcntl"), (os, "fstat"), (os, "preadv")])
 @by_name([errno.EIO, errno.ENOMEM, errno.EBADF])
 @either_way
-def test_reading_a_memfd_fails(module, name, number, acknowledged):
-    """A memfd that came but cannot be read: a typed error, and the descriptors that came with it are closed."""
+def test_an_error_of_reading_a_memfd_is_raised_and_closes_all_descriptors(module, name, number, acknowledged):
     with arrived("seqpacket", b"x" * 200_000, 2, acknowledged=acknowledged) as channel:
         with call_fails(module, name, number), pytest.raises(FdpassError):
             channel.recv()
@@ -251,8 +240,7 @@ def test_reading_a_memfd_fails(module, name, number, acknowledged):
 
 @every_type
 @either_way
-def test_policy_cannot_look(kind, acknowledged):
-    """The policy's own system calls fail: what it could not judge is refused with a typed error, and closed."""
+def test_descriptors_that_the_policy_cannot_examine_are_refused_and_closed(kind, acknowledged):
     policy = Policy(kinds=frozenset({"memfd"}))
     with arrived(kind, b"x", 2, acknowledged=acknowledged, policy=policy) as channel:
         with call_fails(os, "fstat", errno.EIO), pytest.raises(FdpassError):
@@ -261,8 +249,8 @@ def test_policy_cannot_look(kind, acknowledged):
 
 @every_type
 @by_name(SENDMSG)
-def test_send_fds_fails(kind, number):
-    """The bare call makes each error a typed one, and closes nothing of what it should give."""
+def test_each_error_of_send_fds_leaves_the_given_descriptor_open(kind, number):
+    """The error is one of fdpass, and has the OSError as its cause."""
     faulty, plain = faulty_pair(kind)
     with faulty, plain, some_files(1) as (fd,):
         faulty.script = {("sendmsg", EVERY): fails(number)}
@@ -274,7 +262,7 @@ def test_send_fds_fails(kind, number):
 
 @every_type
 @by_name(RECVMSG)
-def test_recv_fds_fails(kind, number):
+def test_each_error_of_recv_fds_is_one_of_fdpass(kind, number):
     faulty, plain = faulty_pair(kind)
     with faulty, plain:
         faulty.script = {("recvmsg", EVERY): fails(number)}
@@ -283,8 +271,7 @@ def test_recv_fds_fails(kind, number):
         assert caught.value.__cause__.errno == number
 
 
-def test_given_numbers_are_closed_once():
-    """A descriptor given by its number is closed exactly once, also when the send is repeated by a fault."""
+def test_a_given_number_is_closed_once_although_the_send_was_repeated():
     number = os.memfd_create("given")
     with channels("stream") as (left, right, faulty):
         faulty.script = {("sendmsg", 1): fails(errno.EINTR), ("sendmsg", 2): fails(errno.EAGAIN)}

@@ -1,31 +1,21 @@
-"""A receiver whose descriptor table is full: told exactly, and in acknowledged mode nothing is lost."""
+"""A receiver whose descriptor table is full gets an exact error, and in acknowledged mode loses nothing."""
 
 import socket
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import pytest
 
-from fdpass import Channel, FdsLost, Policy, PolicyError
-from fdpass.testing import after, faulty_pair, full_table, same_file
+from fdpass import FdsLost, Policy, PolicyError
+from fdpass.testing import after, full_table, same_file
 from fdpass.testing.conformance import sending, some_files
 
-every_type = pytest.mark.parametrize("kind", ["seqpacket", "stream"])
-
-
-@contextmanager
-def channels(kind, **options):
-    """A channel on a faulty socket, one on a plain one, and the faulty socket."""
-    faulty, plain = faulty_pair(kind)
-    with Channel(faulty, max_fds=1000, **options) as left, Channel(plain, max_fds=1000, **options) as right:
-        left.settimeout(20)
-        right.settimeout(20)
-        yield left, right, faulty
+from ._channels import channels, every_type
 
 
 @every_type
-def test_policy_with_a_full_table(kind):
-    """Telling a socket from a listener must not need a free slot, or must be a typed error."""
+def test_a_policy_refuses_with_a_full_table(kind):
+    """Whether a socket is a listener can be told without a free slot."""
     with channels(kind, policy=Policy(kinds=frozenset({"pipe"}))) as (left, right, _):
         one, other = socket.socketpair()
         with one, other:
@@ -35,8 +25,8 @@ def test_policy_with_a_full_table(kind):
 
 
 @every_type
-def test_full_table_without_acknowledgement(kind):
-    """The loss is told with what can be known, and the channel goes on."""
+def test_a_full_table_loses_descriptors_of_a_plain_message_and_the_channel_goes_on(kind):
+    """FdsLost has the reason, the data, the number of lost descriptors, and the descriptor that arrived."""
     with channels(kind) as (left, right, _), some_files(3) as files:
         left.send(b"data", files)
         with full_table(free=1), pytest.raises(FdsLost) as caught:
@@ -54,15 +44,15 @@ def test_full_table_without_acknowledgement(kind):
 @every_type
 @pytest.mark.parametrize(("size", "count"), [(1, 3), (200_000, 3), (200_000, 300)])
 @pytest.mark.parametrize("free", [0, 1, 2])
-def test_full_table_acknowledged(kind, size, count, free):
-    """The message is refused, comes again whole once there is room, and only then has the sender sent it."""
+def test_with_a_full_table_an_acknowledged_message_comes_again_whole(kind, size, count, free):
+    """recv raises FdsLost until there is room; only then does the send succeed."""
     on_its_way = threading.Event()
     pair = channels(kind, acknowledged=True)
     with pair as (left, right, faulty), some_files(count) as files, ExitStack() as stack:
         faulty.script = {("sendmsg", 1): after(on_its_way.set)}
         given = [stack.enter_context(fd.dup()) for fd in files]
         with sending(left, b"x" * size, given, give=True) as sent:
-            on_its_way.wait(20)  # its memfd needs a slot of this same table
+            on_its_way.wait(20)  # before the table is full: the sender in this process needs a slot for its memfd
             for _ in range(2):
                 with full_table(free), pytest.raises(FdsLost) as caught:
                     right.recv()

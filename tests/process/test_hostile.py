@@ -1,4 +1,4 @@
-"""A hostile peer: random bytes, lies and floods. No crash, no leak, and what is held stays bounded."""
+"""A hostile peer sends random bytes, false headers and floods: no crash, no leak, and bounded memory."""
 
 import array
 import os
@@ -13,13 +13,11 @@ import pytest
 from fdpass import AsyncChannel, Channel, FdpassError, PeerClosed, ProtocolError, recv_fds, share
 from fdpass._framing import HEADER, SIZE, Flag, Kind, header
 
-TYPES = {"seqpacket": socket.SOCK_SEQPACKET, "stream": socket.SOCK_STREAM}
-HELD_MAX = 4 * 253  # a message's bound, what waits for its frame, and what one recvmsg brings
+from ._channels import TYPES, either_way, every_type
+
+HELD_MAX = 4 * 253  # one message, descriptors that wait for their frames (2 * 253), and one recvmsg
 MEMORY_MAX = 2 * 2**20
 MESSAGE_MAX = 2**18
-
-every_type = pytest.mark.parametrize("kind", ["seqpacket", "stream"])
-either_way = pytest.mark.parametrize("acknowledged", [False, True], ids=["plain", "acknowledged"])
 
 
 def count_fds():
@@ -28,7 +26,7 @@ def count_fds():
 
 @contextmanager
 def victim(kind, **options):
-    """The raw end of an attacker, and the channel it attacks."""
+    """The raw socket of an attacker, and the channel at its other end."""
     attacker, sock = socket.socketpair(socket.AF_UNIX, TYPES[kind])
     attacker.setblocking(False)
     with attacker, Channel(sock, **{"max_message": MESSAGE_MAX, **options}) as channel:
@@ -41,7 +39,7 @@ def rights(fds):
 
 
 def drained(channel, highest=0):
-    """Receive until nothing is left: the most descriptors that were open meanwhile."""
+    """Receive until the socket is empty or the channel ends: the most descriptors that were open meanwhile."""
     for _ in range(100_000):
         try:
             with channel.recv():
@@ -50,11 +48,11 @@ def drained(channel, highest=0):
             return max(highest, count_fds())
         except FdpassError:
             highest = max(highest, count_fds())
-    raise AssertionError("it never comes to an end")
+    raise AssertionError("the channel had more than 100,000 messages")
 
 
 def attack(attacker, channel, packets):
-    """Send each (data, descriptors), letting the victim read whenever the socket is full, and at the end."""
+    """Send all packets; the victim reads when the socket is full, and at the end. The most open descriptors."""
     highest = 0
     for data, fds in packets:
         for _ in range(2):
@@ -63,7 +61,7 @@ def attack(attacker, channel, packets):
                 break
             except BlockingIOError:
                 highest = drained(channel, highest)
-            except PermissionError:  # with max_fds=0 the kernel itself lets none through
+            except PermissionError:  # with max_fds=0 the kernel itself refuses descriptors
                 break
             except ConnectionError:
                 return highest
@@ -71,8 +69,8 @@ def attack(attacker, channel, packets):
 
 
 @contextmanager
-def bounded():
-    """Memory and descriptors stay within bounds, whatever happens."""
+def bounded_memory():
+    """Check that the memory in use stays below MEMORY_MAX."""
     tracemalloc.start()
     try:
         yield
@@ -82,7 +80,7 @@ def bounded():
 
 
 def mutated(chance):
-    """A frame that is nearly right, so that it gets further than random bytes do."""
+    """A nearly valid frame, which gets further than random bytes do."""
     fds = [0] * chance.choice([0, 0, 1, 2, 253])
     payload = chance.randbytes(chance.choice([0, 1, 8, 100, 3000]))
     flags = chance.choice([0, 0, Flag.MORE, Flag.ACKNOWLEDGED, Flag.MEMFD, Flag.ABORT, chance.randrange(16)])
@@ -99,11 +97,11 @@ def mutated(chance):
 
 @every_type
 @either_way
-def test_a_million_random_bytes(kind, acknowledged):
-    """Random bytes, with descriptors, into one channel after another."""
+def test_a_million_random_bytes_leave_nothing_open(kind, acknowledged):
+    """Random bytes, with descriptors, are sent to one channel after another."""
     chance = random.Random(f"{kind} {acknowledged}")
     before, sent = count_fds(), 0
-    with bounded():
+    with bounded_memory():
         while sent < 1_000_000:
             with victim(kind, acknowledged=acknowledged) as (attacker, channel):
                 sizes = chance.choices(range(1, 4000), k=5)
@@ -115,11 +113,11 @@ def test_a_million_random_bytes(kind, acknowledged):
 
 @every_type
 @either_way
-def test_frames_that_are_nearly_right(kind, acknowledged):
-    """Mutated frames reach every state; after each attack nothing is open."""
+def test_nearly_valid_frames_leave_nothing_open(kind, acknowledged):
+    """Mutated frames reach every state of the parser."""
     chance = random.Random(f"frames {kind} {acknowledged}")
     before = count_fds()
-    with bounded():
+    with bounded_memory():
         for _ in range(700):
             options = {"acknowledged": acknowledged, "max_message": 5000, "max_fds": chance.choice([0, 3, 253])}
             with victim(kind, **options) as (attacker, channel):
@@ -129,12 +127,12 @@ def test_frames_that_are_nearly_right(kind, acknowledged):
 
 
 @every_type
-def test_bare_receiver(kind):
-    """recv_fds takes anything: a million random bytes and floods of descriptors, each surplus closed."""
+def test_recv_fds_closes_every_surplus_of_a_million_random_bytes(kind):
+    """recv_fds accepts any bytes."""
     chance = random.Random(kind)
     attacker, sock = socket.socketpair(socket.AF_UNIX, TYPES[kind])
     before, left = count_fds(), 1_000_000
-    with attacker, sock, bounded():
+    with attacker, sock, bounded_memory():
         while left > 0:
             data = chance.randbytes(chance.randint(1, 5000))
             left -= len(data)
@@ -154,36 +152,38 @@ def whole(flags=0, count=0, payload=b"", number=1, kind=Kind.MESSAGE):
 FLOODS = {
     "too many descriptors in one message": lambda ack: (whole(ack | Flag.MORE, 253), [0] * 253),
     "whole messages of 253": lambda ack: (whole(ack, 253), [0] * 253),
-    "empty parts of a message without end": lambda ack: (whole(ack | Flag.MORE), []),
-    "large parts of a message without end": lambda ack: (whole(ack | Flag.MORE, 0, bytes(30_000)), []),
+    "empty frames of a message without end": lambda ack: (whole(ack | Flag.MORE), []),
+    "large frames of a message without end": lambda ack: (whole(ack | Flag.MORE, 0, bytes(30_000)), []),
     "one byte of a frame, and descriptors": lambda ack: (whole(ack, 253, bytes(60_000))[:1], [0] * 253),
     "acknowledgements of nothing": lambda ack: (whole(0, kind=Kind.ACK), []),
-    "wishes for messages that never were": lambda ack: (whole(0, kind=Kind.RETRY), []),
-    "news of messages that are gone": lambda ack: (whole(0, kind=Kind.GONE), []),
+    "requests for messages that were never sent": lambda ack: (whole(0, kind=Kind.RETRY), []),
+    "refusals of requests that were never sent": lambda ack: (whole(0, kind=Kind.GONE), []),
     "empty messages": lambda ack: (whole(ack), []),
-    "messages begun and called off": lambda ack: (whole(ack | Flag.MORE, 3) + whole(ack | Flag.ABORT), [0] * 3),
+    "messages begun and aborted": lambda ack: (whole(ack | Flag.MORE, 3) + whole(ack | Flag.ABORT), [0] * 3),
 }
 
 
 @every_type
 @either_way
 @pytest.mark.parametrize("flood", FLOODS)
-def test_floods(kind, acknowledged, flood):
-    """The same thing again and again, from a peer that never reads an answer: bounded all the same."""
+def test_a_flood_of_frames_is_bounded(kind, acknowledged, flood):
+    """The attacker sends the same frame again and again, and never reads an answer."""
     packet = FLOODS[flood](Flag.ACKNOWLEDGED if acknowledged else 0)
     before = count_fds()
-    with victim(kind, acknowledged=acknowledged) as (attacker, channel), bounded():
+    with victim(kind, acknowledged=acknowledged) as (attacker, channel), bounded_memory():
         times = 16_000 if len(packet[0]) == HEADER.size and not packet[1] else 300
         assert attack(attacker, channel, [packet] * times) < before + HELD_MAX
     assert count_fds() == before
 
 
 @every_type
-@pytest.mark.parametrize("flood", ["wishes for messages that never were", "news of messages that are gone"])
-def test_floods_at_a_waiting_sender(kind, flood):
-    """A sender that waits for its acknowledgement reads all that comes: it must not keep all of it."""
+@pytest.mark.parametrize(
+    "flood", ["requests for messages that were never sent", "refusals of requests that were never sent"]
+)
+def test_a_flood_at_a_sender_that_waits_for_its_acknowledgement_is_bounded(kind, flood):
+    """The sender reads every frame, and must not keep an answer to each."""
     packet, _ = FLOODS[flood](0)
-    with victim(kind, acknowledged=True) as (attacker, channel), bounded():
+    with victim(kind, acknowledged=True) as (attacker, channel), bounded_memory():
         for _ in range(40):
             try:
                 while True:
@@ -221,8 +221,8 @@ def unsealed(size):
     ],
     ids=["unsealed", "too small", "huge", "too large", "device", "eventfd", "socket", "path"],
 )
-def test_a_memfd_that_is_none(kind, make, announced):
-    """Bytes are read only from sealed memory of the announced size; what else comes is closed."""
+def test_bytes_are_read_only_from_sealed_memory_of_the_announced_size(kind, make, announced):
+    """All other descriptors are refused and closed."""
     fd = make()
     with victim(kind) as (attacker, channel):
         attacker.sendmsg([whole(Flag.MEMFD, 3, SIZE.pack(announced))], rights([fd, 0, 0]))
@@ -232,8 +232,8 @@ def test_a_memfd_that_is_none(kind, make, announced):
 
 
 @every_type
-def test_a_peer_that_is_no_channel(kind):
-    """Somebody who speaks another protocol is told apart at once, and the channel has ended."""
+def test_a_peer_that_speaks_another_protocol_ends_the_channel(kind):
+    """The first bytes show it, and the error names the remedy."""
     with victim(kind) as (attacker, channel):
         attacker.sendmsg([b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"], rights([0, 0]))
         with pytest.raises(ProtocolError, match="does not speak"):
@@ -243,15 +243,15 @@ def test_a_peer_that_is_no_channel(kind):
 
 
 @every_type
-def test_only_one_end_acknowledges(kind):
+def test_a_plain_message_on_an_acknowledged_channel_is_a_protocol_error(kind):
     with victim(kind, acknowledged=True) as (attacker, channel):
         attacker.sendmsg([whole(0, 2)], rights([0, 0]))
         with pytest.raises(ProtocolError, match="one end"):
             channel.recv()
 
 
-def test_credentials_and_descriptors_together():
-    """With SO_PASSCRED the kernel puts credentials before the descriptors; both arrive."""
+def test_a_channel_with_so_passcred_receives_credentials_and_253_descriptors():
+    """The kernel puts the credentials before the descriptors."""
     left, right = Channel.pair()
     with left, right:
         with socket.socket(fileno=os.dup(right.fileno())) as sock:
@@ -262,8 +262,8 @@ def test_credentials_and_descriptors_together():
             assert message.credentials.pid == os.getpid()
 
 
-def test_an_empty_packet_is_an_end():
-    """recvmsg(2) cannot tell an empty packet from the end of file: no channel sends one, and it ends this."""
+def test_an_empty_packet_ends_the_channel():
+    """recvmsg(2) returns the same for an empty packet and for the end of file; no channel sends one."""
     with victim("seqpacket") as (attacker, channel):
         attacker.send(b"")
         with pytest.raises(PeerClosed):
@@ -271,8 +271,8 @@ def test_an_empty_packet_is_an_end():
 
 
 @every_type
-def test_an_ended_channel_stays_ended(kind):
-    """After a breach nothing more is read, however right it looks: it could be half of anything."""
+def test_after_a_protocol_error_valid_frames_are_not_read(kind):
+    """The channel cannot know where a frame starts."""
     good = whole(payload=b"good")
     with victim(kind) as (attacker, channel):
         attacker.send(b"X" * 20)

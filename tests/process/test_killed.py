@@ -1,4 +1,4 @@
-"""A peer that is killed at each step of a send and of a receive: what is whole stays whole, nothing is left."""
+"""A peer is killed at each step of a send and of a receive: no message arrives in part, and nothing leaks."""
 
 import os
 import signal
@@ -12,7 +12,9 @@ from fdpass import Channel, FdpassError, PeerClosed
 from fdpass.testing import after, before, faulty_pair
 from fdpass.testing.conformance import some_files
 
-SIZE, COUNT = 150_000, 300  # several frames, and a memfd on a packet socket
+from ._channels import either_way, every_type
+
+SIZE, COUNT = 150_000, 300  # several frames; on a packet socket also a memfd
 
 _CHILD = """
 import socket, sys
@@ -29,14 +31,12 @@ else:
         channel.send(b"x" * {size}, [0] * {count})
 """
 
-every_type = pytest.mark.parametrize("kind", ["seqpacket", "stream"])
-either_way = pytest.mark.parametrize("acknowledged", [False, True], ids=["plain", "acknowledged"])
 around = pytest.mark.parametrize("place", [before, after])
 
 
 @contextmanager
-def opposite(kind, acknowledged, role):
-    """A channel on a faulty socket, that socket, and the process at the other end."""
+def channel_to_child(kind, acknowledged, role):
+    """A channel on a faulty socket, that socket, and the child process at the other end."""
     faulty, other = faulty_pair(kind)
     with Channel(faulty, acknowledged=acknowledged, max_fds=1000) as channel:
         channel.settimeout(20)
@@ -61,28 +61,28 @@ def kill(child):
 @either_way
 @around
 @pytest.mark.parametrize("at", [1, 2])
-def test_receiver_killed(kind, acknowledged, place, at):
-    """The sender hears that its peer is gone; acknowledged, it still owns what it would have given."""
-    with opposite(kind, acknowledged, "receiver") as (channel, faulty, child), some_files(COUNT) as files:
+def test_the_sender_hears_that_its_receiver_was_killed(kind, acknowledged, place, at):
+    """The given descriptors are closed exactly if the send succeeded."""
+    with channel_to_child(kind, acknowledged, "receiver") as (channel, faulty, child), some_files(COUNT) as files:
         faulty.script = {("sendmsg", at): place(lambda: kill(child))}
         error = None
         try:
             channel.send(b"x" * SIZE, files, give=True)
         except FdpassError as caught:
             error = caught
-        # The kernel takes a message for a peer that dies before reading it: only an acknowledgement tells.
+        # The kernel accepts a message for a peer that dies before reading it: only an acknowledgement proves more.
         assert {fd.closed for fd in files} == {error is None}
-        if place is before:  # after it, an acknowledgement may have been on its way already
+        if place is before:  # with after, the acknowledgement may have been sent already
             assert isinstance(error, PeerClosed)
         with pytest.raises(PeerClosed):
             channel.send(b"after")
 
 
 @every_type
-def test_receiver_killed_before_it_acknowledges(kind):
-    """The message is in the queue of a process that will not read it: the sender is told, and owns all."""
-    with opposite(kind, True, "receiver") as (channel, faulty, child), some_files(3) as files:
-        child.send_signal(signal.SIGSTOP)  # it can be killed, but cannot answer
+def test_an_acknowledged_sender_keeps_its_descriptors_if_the_receiver_is_killed(kind):
+    """The message is in the receive queue of a process that will not read it."""
+    with channel_to_child(kind, True, "receiver") as (channel, faulty, child), some_files(3) as files:
+        child.send_signal(signal.SIGSTOP)  # it can be killed, but cannot acknowledge
         os.waitid(os.P_PID, child.pid, os.WSTOPPED)
         faulty.script = {("sendmsg", 1): after(lambda: kill(child))}
         with pytest.raises(PeerClosed):
@@ -94,9 +94,9 @@ def test_receiver_killed_before_it_acknowledges(kind):
 @either_way
 @around
 @pytest.mark.parametrize("at", [1, 2, 3, 5])
-def test_sender_killed(kind, acknowledged, place, at):
-    """What arrived whole is received; then the channel ends, and half a message leaves nothing."""
-    with opposite(kind, acknowledged, "sender") as (channel, faulty, child):
+def test_whole_messages_of_a_killed_sender_are_received_and_parts_leave_nothing(kind, acknowledged, place, at):
+    """After the whole messages, recv raises PeerClosed."""
+    with channel_to_child(kind, acknowledged, "sender") as (channel, faulty, child):
         faulty.script = {("recvmsg", at): place(lambda: kill(child))}
         with pytest.raises(PeerClosed):
             while True:
@@ -108,8 +108,7 @@ def test_sender_killed(kind, acknowledged, place, at):
 
 
 @every_type
-def test_queued_message_outlives_its_sender(kind):
-    """A message that the kernel took is received, with its descriptors, after the sender's death."""
+def test_a_queued_message_of_a_killed_sender_is_received_with_its_descriptors(kind):
     left, right = faulty_pair(kind)
     code = (
         "import os, socket, sys\n"

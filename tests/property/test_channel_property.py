@@ -1,4 +1,4 @@
-"""Any sequence of messages, cut anywhere, with either end slow: the same messages with the same descriptors."""
+"""Any messages, split anywhere, with either end slow, arrive as the same messages with the same descriptors."""
 
 import os
 import socket
@@ -18,14 +18,14 @@ SIZES = [0, 1, 15, 16, 17, 1000, 65_519, 65_520, 65_535, 65_536, 65_537, 200_000
 messages = st.lists(
     st.tuples(st.sampled_from(SIZES) | st.integers(0, 300), st.sampled_from([0, 0, 1, 2, 5, 254])), max_size=50
 )
-# None does not cut. Every list has a None: 200,000 bytes, byte by byte, show no more than 1000 in large steps.
-cuts = st.lists(st.sampled_from([1, 3, 15, 16, 17, 500, 65_536]), max_size=5).map(lambda sizes: [*sizes, None])
+# None: no limit for one call. Every list has a None, or 200,000 bytes would take a call for each byte.
+limits = st.lists(st.sampled_from([1, 3, 15, 16, 17, 500, 65_536]), max_size=5).map(lambda sizes: [*sizes, None])
 paces = st.sampled_from(["free", "slow sender", "slow receiver"])
 
 
 @pytest.fixture(scope="module")
 def files():
-    """300 descriptors of four kinds, each its own open file description."""
+    """300 descriptors of four kinds, each of an open file of its own."""
     made = []
     for i in range(75):
         left, right = socket.socketpair()
@@ -39,8 +39,8 @@ def files():
         fd.close()
 
 
-def cutting(sizes, stuck):
-    """A fault that cuts each call to the next of these sizes, and tells when a write finds no room."""
+def limiting(sizes, stuck):
+    """A fault that limits each call to the next of these sizes, and sets ``stuck`` when a write finds no room."""
     following = cycle(sizes)
 
     def fault(call):
@@ -55,7 +55,7 @@ def cutting(sizes, stuck):
 
 
 def pump(source, target, sizes):
-    """Forward bytes, and descriptors with the bytes with which they came, in pieces of these sizes."""
+    """Forward bytes in pieces of these sizes, each with the descriptors that arrived with it."""
     try:
         for size in cycle(sizes):
             data, fds, _, _ = socket.recv_fds(source, size or 65_536, 253)
@@ -66,7 +66,7 @@ def pump(source, target, sizes):
             finally:
                 for fd in fds:
                     os.close(fd)
-    except ConnectionError:  # an end was closed with something on its way
+    except ConnectionError:  # an end was closed while data was in flight
         return
     finally:
         target.shutdown(socket.SHUT_WR)
@@ -74,7 +74,7 @@ def pump(source, target, sizes):
 
 @contextmanager
 def pumped(sizes):
-    """Two ends of a stream, with somebody between who cuts it anew, both ways."""
+    """The two ends of a stream with a proxy in between, which splits both directions anew."""
     with ExitStack() as stack, ThreadPoolExecutor(2) as pool:
         ends = [stack.enter_context(sock) for _ in range(2) for sock in socket.socketpair()]
         left, near, far, right = ends
@@ -89,7 +89,7 @@ def pumped(sizes):
 
 
 def converse(left, right, sent, files, *, pace, stuck):
-    """Send all at one end, receive all at the other; the received, still open."""
+    """Send all messages at one end, receive them at the other: the received messages, still open."""
     turn = threading.Semaphore(0 if pace == "slow sender" else len(sent))
 
     def send():
@@ -109,7 +109,7 @@ def converse(left, right, sent, files, *, pace, stuck):
                 turn.release()
                 received.append(right.recv())
         except BaseException:
-            right.close()  # so that the sender ends too
+            right.close()  # so that the sender ends, too
             for message in received:
                 message.close()
             raise
@@ -127,32 +127,32 @@ def check(received, sent, files):
 
 
 def exchange(pair, sent, files, *, cut, pace, acknowledged):
-    """One example: a pair of sockets, made faulty at both ends, then channels of them."""
+    """Send and receive over channels of a pair of sockets, with limited calls at both ends."""
     stuck = threading.Event()
     if acknowledged:
-        stuck.set()  # its sender gets on only as the receiver does
+        stuck.set()  # the sender waits for the receiver anyway
     write, read = cut
-    one = FaultySocket.wrap(pair[0], {("sendmsg", EVERY): cutting(write, stuck)})
-    other = FaultySocket.wrap(pair[1], {("recvmsg", EVERY): cutting(read, stuck)})
+    one = FaultySocket.wrap(pair[0], {("sendmsg", EVERY): limiting(write, stuck)})
+    other = FaultySocket.wrap(pair[1], {("recvmsg", EVERY): limiting(read, stuck)})
     options = {"acknowledged": acknowledged, "max_fds": 1000}
     with Channel(one, **options) as left, Channel(other, **options) as right:
         check(converse(left, right, sent, files, pace=pace, stuck=stuck), sent, files)
 
 
-@given(sent=messages, cut=st.tuples(cuts, cuts), between=cuts, pace=paces, acknowledged=st.booleans())
+@given(sent=messages, cut=st.tuples(limits, limits), between=limits, pace=paces, acknowledged=st.booleans())
 @settings(max_examples=200, deadline=None)
-def test_stream(files, sent, *, cut, between, pace, acknowledged):
-    """Short writes, a proxy that cuts anew, and short reads: nothing is lost, mixed or left open."""
+def test_messages_arrive_over_a_stream_with_a_proxy(files, sent, *, cut, between, pace, acknowledged):
+    """With short writes, a proxy that splits anew, and short reads, nothing is lost, mixed up or left open."""
     before = open_fds()
     with pumped(between) as pair:
         exchange(pair, sent, files, cut=cut, pace=pace, acknowledged=acknowledged)
     assert open_fds() == before
 
 
-@given(sent=messages, cut=st.tuples(cuts, cuts), pace=paces, acknowledged=st.booleans())
+@given(sent=messages, cut=st.tuples(limits, limits), pace=paces, acknowledged=st.booleans())
 @settings(max_examples=100, deadline=None)
-def test_direct_stream(files, sent, *, cut, pace, acknowledged):
-    """The same without a proxy, where the kernel itself merges and cuts."""
+def test_messages_arrive_over_a_direct_stream(files, sent, *, cut, pace, acknowledged):
+    """Without a proxy, the kernel itself merges and splits."""
     before = open_fds()
     exchange(socket.socketpair(), sent, files, cut=cut, pace=pace, acknowledged=acknowledged)
     assert open_fds() == before
@@ -160,16 +160,16 @@ def test_direct_stream(files, sent, *, cut, pace, acknowledged):
 
 @given(sent=messages, pace=paces, acknowledged=st.booleans())
 @settings(max_examples=100, deadline=None)
-def test_packets(files, sent, *, pace, acknowledged):
-    """Packets are never cut, but split, joined and replaced by memfds."""
+def test_messages_arrive_over_packets(files, sent, *, pace, acknowledged):
+    """The kernel does not split packets, but messages take several packets, or a memfd."""
     before = open_fds()
     pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     exchange(pair, sent, files, cut=([None], [None]), pace=pace, acknowledged=acknowledged)
     assert open_fds() == before
 
 
-def test_many_small_messages_in_one_read(files):
-    """What a busy sender leaves in a stream arrives in one read, and is still so many messages."""
+def test_many_small_messages_in_one_read_are_separate_again(files):
+    """The kernel merges small messages on a stream into one read."""
     with ExitStack() as stack:
         left, right = (stack.enter_context(end) for end in Channel.pair("stream"))
         for i in range(200):

@@ -1,10 +1,10 @@
-"""fdpass._framing alone: whatever comes in, in whatever pieces, messages and descriptors are accounted for."""
+"""`_framing` alone: for any input in any pieces, each message and each descriptor comes out exactly once."""
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fdpass._framing import FDS_MAX, FRAME_MAX, HEADER, Assembler, Flag, Kind, Parser, cut, header
+from fdpass._framing import FDS_MAX, FRAME_MAX, HEADER, Assembler, Flag, Kind, Parser, header, split
 from fdpass.errors import ProtocolError
 
 messages = st.lists(
@@ -17,11 +17,11 @@ chunks = st.lists(st.sampled_from([1, 7, 16, 4000, 100_000]), max_size=5).map(la
 
 
 def frames_of(sent):
-    """The frames of these messages: (bytes, descriptors), where each descriptor is just the next number."""
+    """The frames of these messages, as (bytes, descriptors); the descriptors are 0, 1, 2 and so on."""
     following = 0
     for number, (length, count) in enumerate(sent):
         data = bytes([number]) * length
-        for piece in cut(length, count, 0):
+        for piece in split(length, count, 0):
             fds = list(range(following + piece.first_fd, following + piece.last_fd))
             payload = data[piece.start : piece.stop]
             yield header(Kind.MESSAGE, piece.flags, len(fds), len(payload), number) + payload, fds
@@ -29,7 +29,7 @@ def frames_of(sent):
 
 
 def as_the_kernel_reads(frames, sizes):
-    """A stream in reads of these sizes: a read ends after the first frame with descriptors that it touches."""
+    """A stream in reads of these sizes; a read ends after the first frame with descriptors, as the kernel's do."""
     waiting, turn = list(frames), 0
     while waiting:
         room, data, fds = sizes[turn % len(sizes)], b"", []
@@ -44,7 +44,7 @@ def as_the_kernel_reads(frames, sizes):
 
 @given(sent=messages, sizes=chunks)
 @settings(deadline=None)
-def test_any_cut_gives_the_same_messages(sent, sizes):
+def test_any_division_into_reads_gives_the_same_messages(sent, sizes):
     parser, assembler, got = Parser(packets=False), Assembler(10**9, 10**9), []
     for data, fds in as_the_kernel_reads(frames_of(sent), sizes):
         for frame in parser.feed(data, fds):
@@ -59,7 +59,7 @@ def test_any_cut_gives_the_same_messages(sent, sizes):
     assert parser.held() == assembler.held() == []
 
 
-# Bytes that are often a valid header, often nearly one, and sometimes just bytes.
+# Often a valid header, often a nearly valid one, and sometimes random bytes.
 pieces = st.one_of(
     st.binary(max_size=40),
     st.builds(
@@ -81,8 +81,8 @@ pieces = st.one_of(
     bounds=st.tuples(st.sampled_from([0, 3, 10**6]), st.sampled_from([0, 3, 1000])),
 )
 @settings(max_examples=300, deadline=None)
-def test_no_descriptor_is_lost_sight_of(reads, packets, bounds):
-    """Of any nonsense, each descriptor is handed out exactly once: in a message, as unwanted, or as still held."""
+def test_each_descriptor_of_any_input_comes_out_exactly_once(reads, packets, bounds):
+    """In a message, as unwanted, or from held()."""
     parser, assembler, fed, out = Parser(packets=packets), Assembler(*bounds), 0, []
     try:
         for data, count, dropped in reads:
@@ -123,7 +123,7 @@ def parse(data, fds=(), *, packets=False, dropped=False):
         (header(Kind.MESSAGE, 0, 2, 0, 0), (7,), "announced 2"),
     ],
 )
-def test_what_no_channel_sends(data, fds, words):
+def test_an_invalid_frame_is_a_protocol_error(data, fds, words):
     with pytest.raises(ProtocolError, match=words):
         parse(data, fds)
 
@@ -134,8 +134,8 @@ def test_a_packet_is_exactly_one_frame(data):
         parse(data, packets=True)
 
 
-def test_dropped_descriptors_are_counted():
-    """Where the kernel dropped some, the frame tells how many, and a later frame's are still its own."""
+def test_descriptors_that_the_kernel_dropped_are_counted():
+    """The frame has their number, and the descriptors of later frames are assigned correctly."""
     parser = Parser(packets=False)
     (first,) = parser.feed(header(0, 0, 3, 0, 1), [10], dropped=True)
     (second,) = parser.feed(header(0, 0, 1, 0, 2), [11])
@@ -143,7 +143,7 @@ def test_dropped_descriptors_are_counted():
     assert (second.fds, second.lost) == ([11], 0)
 
 
-def test_a_message_in_another_is_refused():
+def test_a_message_within_another_is_a_protocol_error():
     assembler = Assembler(100, 100)
     (begun,) = parse(header(0, Flag.MORE, 1, 0, 1), [5])
     (other,) = parse(header(0, 0, 1, 0, 2), [6])
@@ -153,11 +153,11 @@ def test_a_message_in_another_is_refused():
     assert sorted(assembler.held()) == [5, 6]
 
 
-def test_a_called_off_message_leaves_nothing():
+def test_an_aborted_message_leaves_only_unwanted_descriptors():
     assembler = Assembler(100, 100)
     (begun,) = parse(header(0, Flag.MORE, 1, 1, 1) + b"x", [5])
-    (off,) = parse(header(0, Flag.ABORT, 0, 0, 1))
+    (abort,) = parse(header(0, Flag.ABORT, 0, 0, 1))
     assert assembler.add(begun) is None
-    assert assembler.add(off) is None
+    assert assembler.add(abort) is None
     assert assembler.idle
     assert assembler.unwanted == [5]

@@ -1,4 +1,4 @@
-"""The tables of the server's files in docs/how-it-works.md, a room each: the first lines of the files."""
+"""Makes the table of the server's files in docs/how-it-works.md, from the first line of each file."""
 
 import ast
 from pathlib import Path
@@ -21,7 +21,7 @@ ROOMS = {
 
 
 def tables():
-    """All of it, as it stands in the text."""
+    """The whole table, as docs/how-it-works.md has it."""
     return "| file | its one job |\n|---|---|\n" + "".join(map(room, ROOMS))
 
 
@@ -36,5 +36,5 @@ def files(folder):
 
 
 def job(path):
-    """What a file is for: the first line of its docstring."""
+    """The job of a file: the first line of its docstring."""
     return ast.get_docstring(ast.parse(path.read_text())).splitlines()[0].replace("``", "`")

@@ -1,4 +1,4 @@
-"""Socket activation: what was passed is owned and private from then on, and nonsense is told."""
+"""`inherited`: socket activation gives owned descriptors that children do not inherit; mistakes are errors."""
 
 import json
 import os
@@ -32,8 +32,8 @@ for item in found:
 """
 
 
-def activated(texts, **environment):
-    """What a child with these pipes from 3 on, as a service manager would start it, finds."""
+def started_by_a_manager(texts, **environment):
+    """Start a child with these texts in pipes from number 3 on: what `inherited` returns there."""
     readers = []
     for text in texts:
         reader, writer = os.pipe()
@@ -41,7 +41,7 @@ def activated(texts, **environment):
             os.write(writer, text)
         readers.append(Fd(reader))
 
-    # A shell can number descriptors as it likes; preexec_fn and pass_fds cannot both.
+    # A shell can give descriptors any number; subprocess cannot, for pass_fds keeps the numbers.
     moves = " ".join(f"{to}<&{fd.fileno()}" for to, fd in enumerate(readers, 3))
     command = ["bash", "-c", f'exec {moves}; exec "$@"', "bash", sys.executable, "-c", CHILD]
     try:
@@ -59,33 +59,33 @@ def activated(texts, **environment):
     return json.loads(done.stdout)
 
 
-def test_descriptors_come_in_order_with_their_names():
-    found = activated([b"one", b"two"], LISTEN_FDS="2", LISTEN_FDNAMES="http:metrics")
+def test_descriptors_are_returned_in_order_with_their_names():
+    found = started_by_a_manager([b"one", b"two"], LISTEN_FDS="2", LISTEN_FDNAMES="http:metrics")
     assert found["names"] == ["http", "metrics"]
     assert found["read"] == ["one", "two"]
     assert found["numbers"] == [3, 4]
 
 
-def test_without_names_they_are_unknown():
-    assert activated([b"one", b"two"], LISTEN_FDS="2")["names"] == ["unknown", "unknown"]
+def test_descriptors_without_names_are_called_unknown():
+    assert started_by_a_manager([b"one", b"two"], LISTEN_FDS="2")["names"] == ["unknown", "unknown"]
 
 
-def test_no_child_of_ours_gets_them():
-    found = activated([b"one"], LISTEN_FDS="1", LISTEN_FDNAMES="x")
+def test_child_processes_inherit_neither_descriptors_nor_variables():
+    found = started_by_a_manager([b"one"], LISTEN_FDS="1", LISTEN_FDNAMES="x")
     assert found["inheritable"] == [False]
     assert found["left"] == []
     assert found["again"] == []
 
 
-def test_a_descriptor_that_is_not_open_is_told_and_the_others_are_left_alone():
-    found = activated([b"one"], LISTEN_FDS="500")
+def test_a_number_that_is_not_open_is_an_error_that_touches_no_descriptor():
+    found = started_by_a_manager([b"one"], LISTEN_FDS="500")
     assert "is not open" in found["error"]
     assert found["inheritable"] is True
     assert found["left"] == []
 
 
-def test_names_that_do_not_match_the_count_are_told():
-    found = activated([b"one"], LISTEN_FDS="1", LISTEN_FDNAMES="a:b")
+def test_more_names_than_descriptors_are_an_error():
+    found = started_by_a_manager([b"one"], LISTEN_FDS="1", LISTEN_FDNAMES="a:b")
     assert "2 name(s)" in found["error"]
     assert found["inheritable"] is True
 
@@ -101,7 +101,7 @@ def test_names_that_do_not_match_the_count_are_told():
     ],
     ids=["no variables", "no pid", "no count", "another process", "none"],
 )
-def test_nothing_for_us_is_an_empty_list(environment):
+def test_variables_that_are_missing_or_for_another_process_give_an_empty_list(environment):
     variables = {name: str(os.getpid()) if text == "self" else text for name, text in environment.items()}
     assert inherited(variables) == []
     assert variables == {}
@@ -109,13 +109,13 @@ def test_nothing_for_us_is_an_empty_list(environment):
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "+1", " 1", "1_0", "1.0", "\u0663", "9" * 5000])
 @pytest.mark.parametrize("name", ["LISTEN_PID", "LISTEN_FDS"])
-def test_what_is_no_number_is_nonsense(name, text):
+def test_a_variable_that_is_not_a_number_is_an_error_that_names_it(name, text):
     variables = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", name: text, "OTHER": "stays"}
     with pytest.raises(NotActivated, match=name):
         inherited(variables)
     assert variables == {"OTHER": "stays"}
 
 
-def test_an_absurd_count_takes_no_memory():
+def test_a_count_of_ten_billion_is_an_error_and_takes_no_memory():
     with pytest.raises(NotActivated, match="is not open"):
         inherited({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "9999999999"})

@@ -1,9 +1,8 @@
-"""`AsyncListener`, async `listen` and `connect`: as the blocking ones, and what only tasks can do to them."""
+"""`aio.listen`, `aio.connect` and `AsyncListener`: as the blocking ones, and with tasks and cancellation."""
 
 import errno
 import logging
 import os
-import resource
 
 import anyio
 import pytest
@@ -20,25 +19,21 @@ from fdpass import (
     PeerClosed,
     aio,
 )
+from fdpass.testing import full_table
+
+from ._channels import LOOPS
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(
-    params=[("asyncio", {}), ("asyncio", {"use_uvloop": True}), ("trio", {})], ids=["asyncio", "uvloop", "trio"]
-)
+@pytest.fixture(params=LOOPS.values(), ids=LOOPS)
 def anyio_backend(request):
     return request.param
 
 
-@pytest.fixture
-def path(tmp_path):
-    return str(tmp_path / "socket")
-
-
 @pytest.mark.parametrize("type_", ["seqpacket", "stream"])
 @pytest.mark.parametrize("abstract", [False, True])
-async def test_channels_meet(path, type_, abstract):
+async def test_client_and_server_exchange_messages(path, type_, abstract):
     address = f"@fdpass-aio-{os.getpid()}" if abstract else path
     async with await aio.listen(address, type=type_) as listener:
         assert listener.address == address
@@ -47,7 +42,7 @@ async def test_channels_meet(path, type_, abstract):
             assert (await server.recv()).data == b"question"
 
 
-async def test_a_blocking_client_is_as_good(path):
+async def test_a_blocking_client_can_connect(path):
     async with await aio.listen(path) as listener:
         with fdpass.connect(path) as client:
             client.send(b"question")
@@ -55,7 +50,7 @@ async def test_a_blocking_client_is_as_good(path):
                 assert (await server.recv()).data == b"question"
 
 
-async def test_the_file_comes_and_goes_with_the_listener(path):
+async def test_the_socket_file_exists_as_long_as_the_listener(path):
     async with await aio.listen(path, mode=0o660) as listener:
         assert os.stat(path).st_mode & 0o777 == 0o660
         with pytest.raises(AddressInUse):
@@ -66,7 +61,7 @@ async def test_the_file_comes_and_goes_with_the_listener(path):
     assert repr(listener) == "<AsyncListener closed>"
 
 
-async def test_a_listener_made_of_anothers_socket_leaves_the_file(path):
+async def test_a_listener_that_did_not_bind_its_socket_leaves_the_file(path):
     with fdpass.listen(path) as owner:
         async with AsyncListener(fdpass.Fd(os.dup(owner.fileno())).socket()) as listener:
             async with await aio.connect(path), await listener.accept():
@@ -74,7 +69,7 @@ async def test_a_listener_made_of_anothers_socket_leaves_the_file(path):
         assert os.path.exists(path)
 
 
-async def test_accept_waits_for_who_comes(path):
+async def test_accept_waits_until_a_client_connects(path):
     async with await aio.listen(path) as listener, anyio.create_task_group() as tasks:
 
         async def accept():
@@ -87,7 +82,7 @@ async def test_accept_waits_for_who_comes(path):
             assert (await client.recv()).data == b"welcome"
 
 
-async def test_several_tasks_can_accept(path):
+async def test_several_tasks_can_accept_at_the_same_time(path):
     served = []
     async with await aio.listen(path) as listener, anyio.create_task_group() as tasks:
 
@@ -104,7 +99,7 @@ async def test_several_tasks_can_accept(path):
     assert sorted(served) == [0, 1, 2]
 
 
-async def test_closing_wakes_who_waits_and_ends_iteration(path):
+async def test_closing_the_listener_wakes_waiting_tasks_and_ends_iteration(path):
     ends = []
     async with await aio.listen(path) as listener, anyio.create_task_group() as tasks:
 
@@ -126,7 +121,7 @@ async def test_closing_wakes_who_waits_and_ends_iteration(path):
     assert sorted(ends) == ["accept", "iteration"]
 
 
-async def test_a_cancelled_accept_has_taken_nothing(path):
+async def test_a_cancelled_accept_has_accepted_no_connection(path):
     async with await aio.listen(path) as listener:
         with anyio.CancelScope() as scope:
             async with anyio.create_task_group() as tasks:
@@ -143,7 +138,7 @@ async def test_a_cancelled_accept_has_taken_nothing(path):
                 assert (await server.recv()).data == b"patient"
 
 
-async def test_who_is_refused_is_closed_and_logged(path, caplog):
+async def test_a_refused_connection_is_closed_and_logged(path, caplog):
     asked = []
 
     def second_only(peer):
@@ -166,8 +161,8 @@ async def test_who_is_refused_is_closed_and_logged(path, caplog):
     assert all(peer.pidfd is None or peer.pidfd.closed for peer in asked)
 
 
-async def test_peers_to_refuse_leave_other_tasks_their_time(path):
-    """Each refused connection is at once followed by the next: only a checkpoint between lets us cancel."""
+async def test_other_tasks_run_while_many_peers_are_refused(path):
+    """Each refused connection is at once followed by the next: only a checkpoint lets another task cancel."""
     clients = []
 
     def rule(_peer):
@@ -187,7 +182,7 @@ async def test_peers_to_refuse_leave_other_tasks_their_time(path):
     assert len(clients) == 10
 
 
-async def test_a_client_that_is_gone_does_not_end_the_loop(path):
+async def test_iteration_goes_on_after_a_client_that_has_left(path):
     async with await aio.listen(path) as listener:
         (await aio.connect(path)).close()
         async with await aio.connect(path) as client:
@@ -202,24 +197,17 @@ async def test_a_client_that_is_gone_does_not_end_the_loop(path):
     assert found[1].data == b"here"
 
 
-async def test_a_full_table_is_told_and_the_connection_waits(path):
+async def test_with_a_full_descriptor_table_accept_fails_and_the_connection_waits(path):
     async with await aio.listen(path) as listener, await aio.connect(path) as client:
         await client.send(b"patient")
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        lowest = os.dup(0)
-        os.close(lowest)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
-        try:
-            with pytest.raises(CallFailed) as caught:
-                await listener.accept()
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        with full_table(), pytest.raises(CallFailed) as caught:
+            await listener.accept()
         assert caught.value.errno == errno.EMFILE
         async with await listener.accept() as server:
             assert (await server.recv()).data == b"patient"
 
 
-async def test_a_mistake_in_the_options_shows_at_once(path):
+async def test_a_wrong_channel_option_is_an_error_of_listen_and_connect(path):
     with pytest.raises(TypeError):
         await aio.listen(path, max_mesage=1)
     assert not os.path.exists(path)
@@ -228,7 +216,7 @@ async def test_a_mistake_in_the_options_shows_at_once(path):
             await aio.connect(path, max_fds=-1)
 
 
-async def test_a_mistake_that_shows_late_closes_the_connection(path):
+async def test_a_wrong_option_of_the_constructor_closes_the_accepted_connection(path):
     with fdpass.listen(path) as owner:
         sock = fdpass.Fd(os.dup(owner.fileno())).socket()
         async with AsyncListener(sock, max_fds=-1) as listener, await aio.connect(path) as client:
@@ -238,7 +226,7 @@ async def test_a_mistake_that_shows_late_closes_the_connection(path):
                 await client.recv()
 
 
-async def test_who_connects_is_told_what_is_wrong(path, tmp_path):
+async def test_connect_raises_an_error_for_each_cause(path, tmp_path):
     with pytest.raises(NotFound):
         await aio.connect(tmp_path / "missing")
     with pytest.raises(InvalidMessage):
@@ -248,8 +236,8 @@ async def test_who_connects_is_told_what_is_wrong(path, tmp_path):
             await aio.connect(path)
 
 
-async def test_a_full_backlog_is_waited_for(path):
-    """asyncio's own sock_connect takes EAGAIN for "in progress", and the socket for connected."""
+async def test_connect_waits_while_the_backlog_is_full(path):
+    """asyncio's own sock_connect mistakes EAGAIN for "in progress", and returns a socket that is not connected."""
 
     async def late():
         async with await aio.connect(path) as client:
@@ -264,8 +252,15 @@ async def test_a_full_backlog_is_waited_for(path):
                 assert (await server.recv()).data == b"in"
 
 
-async def test_waiting_for_room_can_be_cancelled(path):
+async def test_a_connect_that_waits_for_the_backlog_can_be_cancelled(path):
     async with await aio.listen(path, backlog=0), await aio.connect(path):
         with anyio.move_on_after(0.02) as scope:
             await aio.connect(path)
         assert scope.cancelled_caught
+
+
+def test_a_listener_can_be_closed_after_its_loop_has_ended(path):
+    listener = anyio.run(aio.listen, path)
+    listener.close()
+    assert listener.closed
+    assert not os.path.exists(path)

@@ -1,4 +1,4 @@
-"""Cancellation of an AsyncChannel at any await: no descriptor lost, no message lost, none torn."""
+"""Cancellation of an `AsyncChannel` at any await loses no descriptor and no message, and splits none."""
 
 import socket
 
@@ -9,40 +9,37 @@ from anyio.lowlevel import checkpoint
 from fdpass import AsyncChannel, Closed
 from fdpass.testing.conformance import some_files
 
-LOOPS = {"asyncio": ("asyncio", {}), "uvloop": ("asyncio", {"use_uvloop": True}), "trio": ("trio", {})}
-# What fits into one frame, what takes many or a memfd, and what fills the socket by itself.
-MESSAGES = [(10, 0), (0, 3), (70_000, 2), (400_000, 300), (1, 1)] * 6
+from ._channels import LOOPS, either_way, every_loop, every_type
 
-every_loop = pytest.mark.parametrize("loop", LOOPS)
-every_type = pytest.mark.parametrize("kind", ["seqpacket", "stream"])
-either_way = pytest.mark.parametrize("acknowledged", [False, True], ids=["plain", "acknowledged"])
+# Messages of one frame, of many frames or a memfd, and one that fills the socket.
+MESSAGES = [(10, 0), (0, 3), (70_000, 2), (400_000, 300), (1, 1)] * 6
 
 
 class CancelledAt:
-    """Runs a coroutine, and cancels its scope when it waits for the n-th time."""
+    """An awaitable that runs a coroutine, and cancels the scope when the coroutine waits for the n-th time."""
 
     def __init__(self, coroutine, scope, n):
         self.coroutine, self.scope, self.left = coroutine, scope, n
 
     def __await__(self):
         inner = self.coroutine.__await__()
-        step, value = inner.send, None
+        resume, value = inner.send, None
         while True:
             try:
-                wish = step(value)
+                waited_for = resume(value)
             except StopIteration as end:
                 return end.value
             self.left -= 1
             if self.left == 0:
                 self.scope.cancel()
             try:
-                value, step = (yield wish), inner.send
+                value, resume = (yield waited_for), inner.send
             except BaseException as error:
-                value, step = error, inner.throw
+                value, resume = error, inner.throw
 
 
-async def attempt(coroutine, n):
-    """(True, result), or (False, None) if it was cancelled."""
+async def cancelled_at(coroutine, n):
+    """Cancel a coroutine when it waits for the n-th time: (False, None); (True, result) if it ends before."""
     with anyio.CancelScope() as scope:
         return True, await CancelledAt(coroutine, scope, n)
     return False, None
@@ -58,15 +55,15 @@ def run(loop, function):
     anyio.run(bounded, backend=backend, backend_options=options)
 
 
-def content(number, size):
+def numbered(number, size):
     return b"%08d" % number + bytes(size)
 
 
 @every_loop
 @every_type
 @either_way
-def test_cancelled_recv_takes_nothing(loop, kind, acknowledged):
-    """However often recv is cancelled, wherever it waits: every message comes, once, whole and in order."""
+def test_a_cancelled_recv_loses_no_message(loop, kind, acknowledged):
+    """However often recv is cancelled, wherever it waits, every message arrives once, whole and in order."""
 
     async def main():
         left, right = AsyncChannel.pair(kind, acknowledged=acknowledged, max_fds=1000)
@@ -75,17 +72,17 @@ def test_cancelled_recv_takes_nothing(loop, kind, acknowledged):
 
                 async def send():
                     for number, (size, count) in enumerate(MESSAGES):
-                        await left.send(content(number, size), files[:count])
+                        await left.send(numbered(number, size), files[:count])
 
                 tasks.start_soon(send)
                 for number, (size, count) in enumerate(MESSAGES):
                     done, n = False, 0
                     while not done:
                         n += 1
-                        done, message = await attempt(right.recv(), n % 4)  # 0 does not cancel
+                        done, message = await cancelled_at(right.recv(), n % 4)  # 0 does not cancel
                         await checkpoint()
                     with message:
-                        assert message.data == content(number, size)
+                        assert message.data == numbered(number, size)
                         assert len(message) == count
 
     run(loop, main)
@@ -94,8 +91,8 @@ def test_cancelled_recv_takes_nothing(loop, kind, acknowledged):
 @every_loop
 @every_type
 @either_way
-def test_cancelled_send_keeps_what_it_would_give(loop, kind, acknowledged):
-    """A cancelled send leaves ownership with the sender and the channel usable; what was sent arrives in order."""
+def test_a_cancelled_send_leaves_the_given_descriptors_with_the_sender(loop, kind, acknowledged):
+    """The channel stays usable, and the messages that were not cancelled arrive in order."""
 
     async def main():
         left, right = AsyncChannel.pair(kind, acknowledged=acknowledged, max_fds=1000)
@@ -106,7 +103,7 @@ def test_cancelled_send_keeps_what_it_would_give(loop, kind, acknowledged):
                 with message:
                     number = int(message.data[:8])
                     size, count = MESSAGES[number]
-                    assert message.data == content(number, size)
+                    assert message.data == numbered(number, size)
                     assert len(message) == count
                     received.append(number)
 
@@ -116,17 +113,17 @@ def test_cancelled_send_keeps_what_it_would_give(loop, kind, acknowledged):
                 async with left:
                     for number, (size, count) in enumerate(MESSAGES[:-1]):
                         given = [fd.dup() for fd in files[:count]]
-                        done, _ = await attempt(
-                            left.send(content(number, size), given, give=True), 1 + number // 5 % 4
+                        done, _ = await cancelled_at(
+                            left.send(numbered(number, size), given, give=True), 1 + number // 5 % 4
                         )
                         assert all(fd.closed == done for fd in given)
                         for fd in given:
                             fd.close()
                         if done:
                             sent.append(number)
-                    await left.send(content(last, MESSAGES[last][0]), files[: MESSAGES[last][1]])
+                    await left.send(numbered(last, MESSAGES[last][0]), files[: MESSAGES[last][1]])
                     sent.append(last)
-        # A cancelled message whose last frame had gone may have arrived as well: but whole, and in its place.
+        # A cancelled message whose last frame was sent may have arrived too, whole and in its place.
         assert [number for number in received if number in sent] == sent
         assert sorted(set(received)) == received
 
@@ -135,8 +132,8 @@ def test_cancelled_send_keeps_what_it_would_give(loop, kind, acknowledged):
 
 @every_loop
 @every_type
-def test_cancelled_beforehand(loop, kind):
-    """In a scope that is cancelled already, a message is either received and returned, or still there."""
+def test_recv_in_a_cancelled_scope_loses_no_message(loop, kind):
+    """A message is either returned, or still in the channel."""
 
     async def main():
         left, right = AsyncChannel.pair(kind)
@@ -155,8 +152,8 @@ def test_cancelled_beforehand(loop, kind):
 
 @every_loop
 @every_type
-def test_closing_wakes_who_waits(loop, kind):
-    """Who waits in recv or send when the channel is closed gets Closed, and nothing stays registered."""
+def test_closing_the_channel_wakes_the_tasks_that_wait(loop, kind):
+    """recv and send raise Closed in the tasks that wait in them, and no socket stays registered in the loop."""
 
     async def main():
         left, right = AsyncChannel.pair(kind)
@@ -179,8 +176,8 @@ def test_closing_wakes_who_waits(loop, kind):
 
 
 @every_loop
-def test_several_receivers_share(loop):
-    """Messages that arrive while several tasks receive, some cancelled, reach the others."""
+def test_messages_reach_the_other_receivers_when_one_is_cancelled(loop):
+    """The task that reads for all is cancelled, and another one takes over."""
 
     async def main():
         left, right = AsyncChannel.pair()
@@ -205,8 +202,8 @@ def test_several_receivers_share(loop):
     run(loop, main)
 
 
-def test_channel_of_a_blocking_socket_does_not_block_the_loop():
-    """A channel made of a socket in blocking mode waits in the loop, not in the kernel."""
+def test_a_channel_of_a_blocking_socket_does_not_block_the_loop():
+    """The channel waits in the event loop, not in recvmsg."""
 
     async def main():
         one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -217,3 +214,17 @@ def test_channel_of_a_blocking_socket_does_not_block_the_loop():
                 await left.send(b"x")
 
     run("asyncio", main)
+
+
+@every_loop
+def test_a_channel_can_be_closed_after_its_loop_has_ended(loop):
+    """No event loop runs, and no task waits for the socket."""
+    ends = []
+
+    async def main():
+        ends.extend(AsyncChannel.pair())
+
+    run(loop, main)
+    for end in ends:
+        end.close()
+        assert end.closed

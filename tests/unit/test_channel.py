@@ -1,16 +1,21 @@
-"""Channel: what the conformance suite, which any implementation passes, does not ask."""
+"""`Channel`: behaviour that the conformance suite does not check."""
 
+import errno
 import os
+import socket
 import threading
 
 import pytest
 
 import fdpass
-from fdpass import Channel, PeerClosed, ProtocolError, Timeout
+from fdpass import Channel, MessageTooLarge, PeerClosed, ProtocolError, Timeout
+from fdpass._framing import Kind
+from fdpass._outbox import Outbox
+from fdpass.testing import call_fails
 
 
-def test_many_small_messages_wait_on_a_stream():
-    """The kernel merges them into one read: each is a message of its own, however many there are."""
+def test_messages_that_the_kernel_merged_on_a_stream_are_separate_again():
+    """The kernel merges small messages into one read."""
     one, other = Channel.pair("stream")
     with one, other:
         for i in range(200):
@@ -20,8 +25,8 @@ def test_many_small_messages_wait_on_a_stream():
 
 
 @pytest.mark.parametrize("type", ["seqpacket", "stream"])
-def test_what_a_dead_peer_sent_is_still_received(type):
-    """The kernel says ECONNRESET ahead of what is queued, if the peer left something unread."""
+def test_messages_of_a_peer_that_has_closed_are_still_received(type):
+    """If the peer left data unread, the kernel reports ECONNRESET before the messages that are still queued."""
     one, other = Channel.pair(type)
     with other:
         other.send(b"never read")
@@ -35,9 +40,7 @@ def test_what_a_dead_peer_sent_is_still_received(type):
 
 
 def test_a_message_above_a_small_send_buffer_goes_in_a_memfd():
-    """A packet may be at most SO_SNDBUF less 32 long, which can be less than a frame."""
-    import socket
-
+    """A packet has at most SO_SNDBUF less 32 bytes, which can be less than a frame."""
     pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pair[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
     one, other = map(Channel, pair)
@@ -47,10 +50,8 @@ def test_a_message_above_a_small_send_buffer_goes_in_a_memfd():
             assert len(other.recv().data) == size
 
 
-def test_acknowledged_at_one_end_only_is_told():
-    """Otherwise the sender would wait for ever, or the receiver answer to nobody."""
-    import socket
-
+def test_acknowledged_at_one_end_only_is_a_protocol_error():
+    """Otherwise the sender would wait without end for an acknowledgement."""
     pair = socket.socketpair()
     one, other = Channel(pair[0], acknowledged=True), Channel(pair[1])
     with one, other:
@@ -63,7 +64,7 @@ def test_acknowledged_at_one_end_only_is_told():
 
 @pytest.mark.parametrize("type", ["seqpacket", "stream"])
 def test_both_ends_may_send_at_once_in_acknowledged_mode(type):
-    """A sender that waits for its answer takes what comes meanwhile."""
+    """A sender that waits for its acknowledgement reads the messages that arrive meanwhile."""
     one, other = Channel.pair(type, acknowledged=True)
     got = {}
 
@@ -87,7 +88,7 @@ def test_both_ends_may_send_at_once_in_acknowledged_mode(type):
 
 
 def test_a_timeout_leaves_the_channel_usable():
-    """What was called off is not heard of again; what is sent afterwards arrives."""
+    """A withdrawn message does not arrive; messages that are sent afterwards do."""
     one, other = Channel.pair("stream", max_fds=1000)
     with one, other:
         one.settimeout(0)
@@ -108,12 +109,12 @@ def test_a_timeout_leaves_the_channel_usable():
             numbers.append(int(message.data[:6].rstrip(b"x")))
         assert len(message) == 1
         message.close()
-        # The one whose end was missing may arrive, since half a frame cannot be called back.
+        # The message whose last frame was sent in part may arrive: half a frame cannot be withdrawn.
         assert numbers in (list(range(sent)), list(range(sent + 1)))
 
 
-def test_the_peer_is_asked_once_and_closed_with_the_channel():
-    """Its pidfd needs no care of the user's."""
+def test_the_peer_is_one_object_that_the_channel_closes():
+    """The user need not close its pidfd."""
     one, other = Channel.pair()
     with one, other:
         assert one.peer is one.peer
@@ -124,10 +125,8 @@ def test_the_peer_is_asked_once_and_closed_with_the_channel():
         _ = one.peer
 
 
-def test_a_channel_is_made_of_what_can_carry_it():
-    """Other sockets are refused, and stay the caller's."""
-    import socket
-
+def test_sockets_that_cannot_carry_a_channel_are_refused():
+    """The caller still owns the socket that was refused."""
     for kind in socket.SOCK_DGRAM, None:
         pair = socket.socketpair(socket.AF_UNIX, kind) if kind else (socket.socket(), socket.socket())
         for sock in pair:
@@ -141,17 +140,17 @@ def test_a_channel_is_made_of_what_can_carry_it():
 
 @pytest.mark.parametrize("acknowledged", [False, True])
 def test_threads_that_receive_take_turns(acknowledged, monkeypatch):
-    """Each message goes to one of them, and none is woken for nothing, however slowly one takes it."""
+    """Each message goes to one thread, and no thread finds an empty inbox, however slow another one is."""
     one, other = Channel.pair(acknowledged=acknowledged)
     got, failed = [], []
-    take = other._talk.take
+    take = other._conversation.take
 
     def slow_take():
         for _ in range(50):
-            os.sched_yield()  # lets the other threads run, if nothing holds them
+            os.sched_yield()  # lets the other threads run, if no lock holds them
         return take()
 
-    monkeypatch.setattr(other._talk, "take", slow_take)
+    monkeypatch.setattr(other._conversation, "take", slow_take)
 
     def receive():
         try:
@@ -171,3 +170,43 @@ def test_threads_that_receive_take_turns(acknowledged, monkeypatch):
             thread.join()
     assert failed == []
     assert sorted(got) == list(range(300))
+
+
+def test_one_thread_may_queue_answers_while_another_looks_at_the_outbox():
+    """In acknowledged mode a receiving thread adds to the outbox that a sending thread empties or reads."""
+    left, right = socket.socketpair()
+    with left, right:
+        outbox = Outbox(left, 0)
+
+        def add(count):
+            for number in range(count):
+                outbox.control(Kind.ACK, number)
+
+        add(5000)  # one look takes long enough for many turns of the other thread
+        adding = threading.Thread(target=add, args=(20_000,))
+        adding.start()
+        try:
+            while adding.is_alive():
+                assert outbox.control_frames >= 5000
+        finally:
+            adding.join()
+        assert outbox.control_frames == 25_000
+
+
+def test_a_refused_message_closes_its_descriptor_once_even_if_close_fails():
+    """A number that stayed in the list of unwanted ones would be closed again when another file has it."""
+    one, other = Channel.pair(max_message=5)
+    with one, other:
+        one.send(b"too long", [0])
+        with call_fails(os, "close", errno.EIO), pytest.raises(MessageTooLarge, match="max_message is 5"):
+            other.recv()
+        one.send(b"after", [0])
+        with other.recv() as message:
+            assert len(message) == 1
+
+
+@pytest.mark.parametrize("bad", [-1, float("nan")])
+def test_a_timeout_that_is_negative_or_nan_is_refused(bad):
+    one, other = Channel.pair()
+    with one, other, pytest.raises(fdpass.InvalidMessage, match="0 or more"):
+        one.settimeout(bad)

@@ -1,4 +1,4 @@
-"""`connect`, blocking, and the addresses that it shares with `listen`."""
+"""`connect`, blocking, and the addresses that `connect` and `listen` take."""
 
 import errno
 import os
@@ -19,54 +19,34 @@ from fdpass import (
     listen,
 )
 
-
-@pytest.fixture
-def path(tmp_path):
-    return str(tmp_path / "socket")
-
-
-@pytest.fixture
-def stale(path):
-    """A socket file that nobody listens behind any more."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
-        sock.bind(path)
-        sock.listen()
-    return path
-
-
-def exchanged(listener, **options):
-    with connect(listener.address, **options) as client, listener.accept() as server:
-        client.send(b"question")
-        assert server.recv().data == b"question"
-        server.send(b"answer")
-        return client.recv().data
+from ._channels import exchange
 
 
 @pytest.mark.parametrize("type_", ["seqpacket", "stream"])
-def test_channels_meet_at_a_file(path, type_):
+def test_client_and_server_exchange_messages_at_a_path(path, type_):
     with listen(path, type=type_) as listener:
         assert listener.address == path
-        assert exchanged(listener, type=type_) == b"answer"
+        assert exchange(listener, type=type_) == b"answer"
 
 
 @pytest.mark.parametrize("first", ["@", "\0"])
-def test_channels_meet_at_an_abstract_address(first):
+def test_client_and_server_exchange_messages_at_an_abstract_address(first):
     name = f"fdpass-test-{os.getpid()}"
     with listen(first + name) as listener:
         assert listener.address == "@" + name
-        assert exchanged(listener) == b"answer"
+        assert exchange(listener) == b"answer"
         with pytest.raises(AddressInUse):
             listen("@" + name)
     with pytest.raises(NotListening):
         connect("@" + name)
 
 
-def test_a_path_object_will_do(tmp_path):
+def test_the_address_can_be_a_path_object(tmp_path):
     with listen(tmp_path / "s") as listener:
-        assert exchanged(listener) == b"answer"
+        assert exchange(listener) == b"answer"
 
 
-def test_a_relative_path_is_unlinked_after_a_change_of_directory(tmp_path, monkeypatch):
+def test_a_relative_socket_file_is_removed_after_a_change_of_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     listener = listen("s")
     monkeypatch.chdir("/")
@@ -85,38 +65,38 @@ def test_a_relative_path_is_unlinked_after_a_change_of_directory(tmp_path, monke
         ("a\0b", "zero byte"),
     ],
 )
-def test_an_impossible_address_is_explained(call, address, words):
+def test_an_impossible_address_is_refused_with_the_reason(call, address, words):
     with pytest.raises(InvalidMessage, match=words):
         call(address)
 
 
-def test_107_bytes_are_an_address(tmp_path, monkeypatch):
+def test_an_address_can_have_107_bytes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with listen("x" * 107) as listener:
-        assert exchanged(listener) == b"answer"
+        assert exchange(listener) == b"answer"
 
 
 @pytest.mark.parametrize("call", [listen, connect])
-def test_an_unknown_type_is_told(call, path):
+def test_an_unknown_type_is_refused(call, path):
     with pytest.raises(InvalidMessage, match="seqpacket"):
         call(path, type="dgram")
 
 
-def test_who_connects_is_told_what_is_wrong(path, stale, tmp_path):
+def test_connect_raises_an_error_for_each_cause(path, stale, tmp_path):
     with pytest.raises(NotFound, match="missing"):
         connect(tmp_path / "missing")
     with pytest.raises(NotListening):
         connect(stale)
 
 
-def test_the_wrong_type_is_explained(path):
+def test_a_listener_of_another_type_is_named_in_the_error(path):
     with listen(path, type="stream"):
         with pytest.raises(CallFailed, match="of another type") as caught:
             connect(path)
         assert caught.value.errno == errno.EPROTOTYPE
 
 
-def test_a_channel_blocks_whatever_the_default_timeout(path):
+def test_channels_block_despite_a_default_timeout_of_sockets(path):
     socket.setdefaulttimeout(0.001)
     try:
         with listen(path) as listener, connect(path, timeout=5) as client, listener.accept() as server:
@@ -128,22 +108,22 @@ def test_a_channel_blocks_whatever_the_default_timeout(path):
 
 
 @pytest.mark.parametrize("seconds", [0, 0.05])
-def test_a_full_backlog_is_waited_for_within_the_timeout(path, seconds):
+def test_connect_waits_for_a_full_backlog_until_the_timeout(path, seconds):
     with listen(path, backlog=0), connect(path), pytest.raises(Timeout, match="backlog"):
         connect(path, timeout=seconds)
 
 
 @pytest.mark.parametrize("seconds", [None, 60])
-def test_who_waits_for_room_gets_in_even_after_a_signal(path, seconds):
-    """After EINTR in connect(2), CPython takes a Unix socket for connected that is not."""
+def test_connect_goes_on_waiting_for_the_backlog_after_signals(path, seconds):
+    """After EINTR in connect(2), CPython assumes that a Unix socket is connected, which it is not."""
     signals = []
 
-    def third_makes_room(*_):
+    def accept_at_the_third(*_):
         signals.append(1)
         if len(signals) == 3:
             listener.accept().close()
 
-    before = signal.signal(signal.SIGALRM, third_makes_room)
+    before = signal.signal(signal.SIGALRM, accept_at_the_third)
     try:
         with listen(path, backlog=0) as listener, connect(path):
             signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
@@ -164,7 +144,7 @@ def _send_timeout(channel):
         return int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, 16), "little")
 
 
-def test_nothing_is_inherited(path):
+def test_listener_and_channels_are_close_on_exec(path):
     with listen(path) as listener, connect(path) as client, listener.accept() as server:
         assert not any(map(os.get_inheritable, (listener.fileno(), client.fileno(), server.fileno())))
         assert isinstance(server, Channel)

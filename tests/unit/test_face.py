@@ -1,4 +1,4 @@
-"""What users see of fdpass: the documented names, wherever they look, and no module that docs do not name."""
+"""The public names of fdpass: `__all__`, `dir` and the documentation agree, and so do the public modules."""
 
 import pickle
 import re
@@ -21,7 +21,7 @@ NAMED = [name for name in fdpass.__all__ if hasattr(getattr(fdpass, name), "__mo
 
 
 def modules():
-    """All of fdpass, by the names after `fdpass.`; what is within `serve` has rules of its own."""
+    """The names of all modules after `fdpass.`; the modules within `serve` have rules of their own."""
     for path in ROOT.rglob("*.py"):
         parts = path.relative_to(ROOT).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
@@ -30,24 +30,24 @@ def modules():
 
 
 def test_docs_all_and_dir_agree():
-    """Those that are loaded when they are first asked for included."""
+    """Also for the names that are loaded at their first use."""
     assert {name for name in HEADINGS if "." not in name} | ERRORS == set(fdpass.__all__) == set(dir(fdpass))
 
 
-def test_dir_shows_what_is_not_loaded_yet():
-    """And loads nothing for it."""
+def test_dir_shows_names_that_are_not_loaded_yet():
+    """And dir() itself does not load them."""
     program = "import sys, fdpass; assert 'AsyncChannel' in dir(fdpass); assert 'anyio' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 @pytest.mark.parametrize("face", [aio, errors, testing], ids=lambda module: module.__name__)
-def test_dir_of_the_other_faces(face):
-    """What has no underscore is public."""
+def test_dir_and_all_of_the_other_public_modules_agree(face):
+    """Every name without an underscore is public."""
     assert {name for name in dir(face) if not name.startswith("_")} == set(face.__all__)
 
 
-def test_a_module_without_underscore_is_a_documented_one():
-    """And the reverse: docs send nobody to a module that has one."""
+def test_a_module_without_underscore_is_documented():
+    """And the documentation names no module with an underscore."""
     pages = "".join(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md"))
     documented = (set(re.findall(r"\bfdpass\.(\w+(?:\.\w+)*)", pages)) | HEADINGS) & set(modules())
     public = {name for name in modules() if not any(part.startswith("_") for part in name.split("."))}
@@ -55,9 +55,9 @@ def test_a_module_without_underscore_is_a_documented_one():
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_a_public_thing_lives_in_the_face(name):
-    """Tracebacks say fdpass.Closed; pickles find it there; its annotations can be looked up from there."""
-    thing = getattr(fdpass, name)
-    assert thing.__module__ == "fdpass"
-    assert pickle.loads(pickle.dumps(thing)) is thing
-    typing.get_type_hints(thing)
+def test_a_public_name_belongs_to_the_module_fdpass(name):
+    """Tracebacks show fdpass.Closed, pickles name it so, and its annotations can be evaluated."""
+    public = getattr(fdpass, name)
+    assert public.__module__ == "fdpass"
+    assert pickle.loads(pickle.dumps(public)) is public
+    typing.get_type_hints(public)

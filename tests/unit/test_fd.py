@@ -1,4 +1,4 @@
-"""Fd: one owned descriptor, closed exactly once."""
+"""`Fd`: one owned descriptor, closed exactly once."""
 
 import fcntl
 import gc
@@ -12,7 +12,7 @@ import warnings
 
 import pytest
 
-from fdpass import Closed, Fd, NotADescriptor, NotFound, share
+from fdpass import BadDescriptor, Closed, Fd, NotADescriptor, NotFound, share
 
 
 def pipe():
@@ -29,23 +29,23 @@ def is_open(number):
 
 
 def test_close_closes_once_and_may_be_called_again():
-    """The number is closed by the first close; a second one must not hit whoever has the number by then."""
+    """A second close must not close another file that has the number by then."""
     r, w = pipe()
     number = r.fileno()
     r.close()
     assert not is_open(number)
-    stranger = os.open("/dev/null", os.O_RDONLY)
+    other = os.open("/dev/null", os.O_RDONLY)
     try:
-        assert stranger == number
+        assert other == number
         r.close()
-        assert is_open(stranger)
+        assert is_open(other)
     finally:
-        os.close(stranger)
+        os.close(other)
         w.close()
 
 
 def test_take_moves_ownership():
-    """After take the Fd is empty, and the number is the caller's."""
+    """After take the Fd is empty, and the caller owns the number."""
     r, w = pipe()
     number = r.take()
     assert r.closed
@@ -55,8 +55,8 @@ def test_take_moves_ownership():
 
 
 @pytest.mark.parametrize("use", [Fd.fileno, Fd.take, Fd.dup, Fd.socket, lambda fd: fd.open(), lambda fd: fd.kind])
-def test_an_empty_fd_says_so(use):
-    """Whatever is asked of a closed Fd, the answer is Closed, which is a ValueError as files have it."""
+def test_every_use_of_an_empty_fd_raises_closed(use):
+    """Closed is a ValueError, as the built-in file objects raise it."""
     r, w = pipe()
     r.close()
     w.close()
@@ -66,27 +66,29 @@ def test_an_empty_fd_says_so(use):
 
 
 @pytest.mark.parametrize("bad", [-1, True, "3", 3.0, None])
-def test_only_numbers_of_descriptors_can_be_owned(bad):
-    """What cannot be a descriptor is refused, and its __del__ has nothing to say."""
+def test_an_fd_is_made_of_a_non_negative_int_only(bad):
+    """A refused Fd does not warn when it is garbage-collected."""
     with pytest.raises(NotADescriptor):
         Fd(bad)
 
 
-def test_forgotten_warns_and_closes():
-    """An Fd that nobody closed is closed by its end, with a ResourceWarning that names it."""
+def test_a_forgotten_fd_warns_and_closes():
+    """An Fd that is garbage-collected closes its descriptor, with a ResourceWarning that names it."""
     r, w = pipe()
     number = r.fileno()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         del r
         gc.collect()
-    assert [str(item.message) for item in caught] == [f"forgotten: <Fd {number}>; close it, or take it"]
+    assert [str(item.message) for item in caught] == [
+        f"<Fd {number}> was forgotten, and is closed now: call close() or take()"
+    ]
     assert not is_open(number)
     w.close()
 
 
-def test_dup_shares_the_description_and_is_not_inherited():
-    """A duplicate has the same offset, another number, and close-on-exec."""
+def test_a_duplicate_has_the_same_open_file_and_is_close_on_exec():
+    """The two descriptors have one offset."""
     with Fd.open(__file__) as one, one.dup() as other:
         os.read(one.fileno(), 10)
         assert os.lseek(other.fileno(), 0, os.SEEK_CUR) == 10
@@ -94,7 +96,7 @@ def test_dup_shares_the_description_and_is_not_inherited():
 
 
 def test_open_makes_an_fd_of_a_path_and_a_file_of_an_fd(tmp_path):
-    """Fd.open(path) and fd.open(mode) are the two directions; the file object owns the descriptor."""
+    """Fd.open(path) makes an Fd; fd.open(mode) moves the descriptor into a file object."""
     with Fd.open(tmp_path / "a", "w") as out, out.open("w", encoding="utf-8") as file:
         assert out.closed
         file.write("grüße")
@@ -106,16 +108,16 @@ def test_open_makes_an_fd_of_a_path_and_a_file_of_an_fd(tmp_path):
     ("mode", "readable", "writable"),
     [("r", 1, 0), ("rw", 1, 1), ("r+", 1, 1), ("w", 0, 1), ("a", 0, 1), ("w+", 1, 1)],
 )
-def test_open_modes(tmp_path, mode, readable, writable):
-    """Each mode gives the access that the built-in open gives."""
+def test_open_gives_each_mode_its_access(tmp_path, mode, readable, writable):
+    """The access is that of the built-in open."""
     (tmp_path / "a").write_bytes(b"x")
     with Fd.open(tmp_path / "a", mode) as fd:
         access = os.O_ACCMODE & fcntl.fcntl(fd.fileno(), fcntl.F_GETFL)
     assert access == {(1, 0): os.O_RDONLY, (0, 1): os.O_WRONLY, (1, 1): os.O_RDWR}[readable, writable]
 
 
-def test_open_errors_are_ours_and_the_builtin(tmp_path):
-    """A missing file is NotFound and FileNotFoundError; an unknown mode a ValueError."""
+def test_errors_of_open_are_also_the_built_in_errors(tmp_path):
+    """A missing file is NotFound, a FileNotFoundError; an unknown mode is a ValueError."""
     with pytest.raises(NotFound) as caught:
         Fd.open(tmp_path / "none")
     assert isinstance(caught.value, FileNotFoundError)
@@ -124,16 +126,43 @@ def test_open_errors_are_ours_and_the_builtin(tmp_path):
         Fd.open(tmp_path / "none", "q")
 
 
-def test_a_file_object_that_cannot_be_made_leaves_the_ownership(tmp_path):
-    """A directory cannot be read as a file: the Fd still owns it afterwards."""
+def test_an_fd_keeps_its_descriptor_if_it_cannot_become_a_file_object(tmp_path):
+    """Python makes no file object of a directory; the Fd still owns the descriptor."""
     with Fd.open(tmp_path) as fd:
         with pytest.raises(OSError):
             fd.open()
         assert is_open(fd.fileno())
 
 
+@pytest.mark.parametrize("options", [{"encoding": "no-such-encoding"}, {"buffering": 0}, {"mode": "r+b"}])
+def test_a_file_object_that_fails_late_leaves_the_descriptor_open_and_owned(options):
+    """os.fdopen closes the number when it fails after its first step; the Fd would then close another's number."""
+    r, w = pipe()
+    with r, w:
+        with pytest.raises((LookupError, ValueError)):
+            r.open(**options)
+        assert is_open(r.fileno())
+
+
+def test_socket_of_a_number_that_other_code_has_closed_is_a_bad_descriptor():
+    """The error is one of fdpass, although the kind cannot be told."""
+    r, w = pipe()
+    os.close(r.fileno())
+    with w, pytest.raises(BadDescriptor, match="not open"):
+        r.socket()
+    r.take()
+
+
+def test_kind_of_a_socket_file_that_was_opened_with_o_path_is_socket(tmp_path):
+    """The kernel refuses every socket call on it, with EBADF."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "s"))
+    with Fd(os.open(tmp_path / "s", os.O_PATH)) as fd:
+        assert fd.kind == "socket"
+
+
 def test_socket_keeps_family_type_and_protocol():
-    """The protocol must be TCP's number, not 0: asyncio sets TCP_NODELAY by it."""
+    """The protocol must be TCP's number, not 0: asyncio then sets TCP_NODELAY."""
     made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     with Fd(made.detach()).socket() as sock:
         assert (sock.family, sock.type, sock.proto) == (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -144,8 +173,7 @@ def test_socket_keeps_family_type_and_protocol():
         assert not r.closed
 
 
-def test_kinds(tmp_path):
-    """Each kind of descriptor is told by its name."""
+def test_each_kind_of_descriptor_has_its_name(tmp_path):
     r, w = os.pipe()
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -174,8 +202,8 @@ def test_kinds(tmp_path):
         assert fd.kind == "epoll"
 
 
-def test_pickle_is_refused_with_a_way_out():
-    """A pickle could not carry a descriptor, and would leak it if it were never loaded."""
+def test_pickle_is_refused_with_a_remedy():
+    """A pickle cannot carry a descriptor."""
     r, w = pipe()
     with r, w, pytest.raises(TypeError, match="multiprocessing"):
         pickle.dumps(r)
@@ -208,8 +236,8 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_travels_through_multiprocessing(tmp_path, method):
-    """Connections and queues carry an Fd: lent, so that both sides have their own afterwards."""
+def test_multiprocessing_passes_a_duplicate_of_an_fd(tmp_path, method):
+    """Connections and queues lend an Fd: both processes own a descriptor afterwards."""
     script = tmp_path / "script.py"
     script.write_text(MULTIPROCESSING)
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""A descriptor out of another process, and each way in which that fails."""
+"""`grab`: duplicates a descriptor of another process, and names each cause of a failure."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ module = sys.modules["fdpass._grab"]
 
 @pytest.fixture
 def child():
-    """A process that holds a pipe's writing end as 1 and ends with its standard input."""
+    """A process with pipes as standard input and output, which ends when its standard input does."""
     process = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         yield process
@@ -26,7 +26,7 @@ def child():
         process.communicate()
 
 
-def test_it_is_the_same_open_file(child):
+def test_a_grabbed_descriptor_is_the_same_open_file(child):
     with grab(child.pid, 0) as fd:
         assert fd.kind == "pipe"
         assert not os.get_inheritable(fd.fileno())
@@ -39,33 +39,33 @@ def test_it_is_the_same_open_file(child):
     assert os.read(child.stdout.fileno(), 100) == b"still there"
 
 
-def test_our_own_can_be_grabbed_and_shares_its_offset(tmp_path):
+def test_a_process_can_grab_its_own_descriptor_which_shares_the_offset(tmp_path):
     (tmp_path / "f").write_bytes(b"0123456789")
     with Fd.open(tmp_path / "f") as own, grab(os.getpid(), own.fileno()) as other:
         assert same_file(own, other)
         assert os.read(own.fileno(), 5) + os.read(other.fileno(), 5) == b"0123456789"
 
 
-def test_a_number_that_is_not_open_there(child):
+def test_a_number_that_the_process_has_not_open_is_an_error(child):
     with pytest.raises(BadDescriptor, match=f"process {child.pid} has no descriptor 999.*inspect"):
         grab(child.pid, 999)
 
 
-def test_a_process_that_does_not_exist(child):
+def test_a_process_that_does_not_exist_is_an_error(child):
     child.kill()
     child.wait()
     with pytest.raises(NoSuchProcess, match=str(child.pid)):
         grab(child.pid, 0)
 
 
-def test_a_process_that_has_ended_and_was_not_waited_for(child):
+def test_a_process_that_has_ended_and_was_not_waited_for_is_an_error(child):
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     with pytest.raises(NoSuchProcess, match="has ended"):
         grab(child.pid, 0)
 
 
-def test_a_thread_is_no_process():
+def test_the_number_of_a_thread_is_an_error():
     asked, done = threading.Event(), threading.Event()
     numbers = []
 
@@ -86,14 +86,14 @@ def test_a_thread_is_no_process():
 
 
 @pytest.mark.parametrize(("pid", "fd"), [(0, 0), (-1, 0), (1, -1), (2**31, 0), (1, 2**31), (1, 2**32)])
-def test_numbers_out_of_range_reach_no_system_call(pid, fd):
-    """2**32 would come out of a C int as 0: as somebody's standard input."""
+def test_numbers_out_of_bounds_are_refused(pid, fd):
+    """As a C int, 2**32 is 0: the standard input of the process."""
     with pytest.raises(InvalidMessage):
         grab(pid, fd)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes root to become another user")
-def test_what_may_not_be_traced_is_explained(child):
+def test_missing_permission_to_trace_is_explained(child):
     program = (
         "import fdpass, os, sys\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
@@ -111,13 +111,13 @@ def test_what_may_not_be_traced_is_explained(child):
     ("number", "kind", "words"),
     [
         (errno.EPERM, NotPermitted, "root"),
-        (errno.ENOSYS, CallFailed, "came with Linux"),
+        (errno.ENOSYS, CallFailed, "needs Linux 5.6"),
         (errno.ESRCH, NoSuchProcess, "ended"),
         (errno.EBADF, BadDescriptor, "no descriptor 0"),
         (errno.EMFILE, CallFailed, "Too many open files"),
     ],
 )
-def test_each_error_says_what_to_do_and_leaves_nothing_open(monkeypatch, number, kind, words):
+def test_each_error_names_a_remedy_and_leaves_nothing_open(monkeypatch, number, kind, words):
     def failing(_pidfd, _fd):
         raise OSError(number, os.strerror(number))
 
@@ -128,16 +128,16 @@ def test_each_error_says_what_to_do_and_leaves_nothing_open(monkeypatch, number,
     assert isinstance(caught.value.__cause__, OSError)
 
 
-def test_a_kernel_without_pidfds_is_told(monkeypatch):
+def test_a_kernel_without_pidfds_is_named_in_the_error(monkeypatch):
     def old(_pid):
         raise OSError(errno.ENOSYS, "Function not implemented")
 
     monkeypatch.setattr(os, "pidfd_open", old)
-    with pytest.raises(CallFailed, match="came with Linux"):
+    with pytest.raises(CallFailed, match=r"needs Linux 5\.6"):
         grab(os.getpid(), 0)
 
 
-def test_the_process_is_not_stopped_nor_told(child):
+def test_the_other_process_runs_on(child):
     grab(child.pid, 0).close()
     assert child.poll() is None
     child.send_signal(signal.SIGTERM)

@@ -1,6 +1,6 @@
-"""CONTRIBUTING.md, the glossary and the decision records say what is true, and there is one list of checks.
+"""CONTRIBUTING.md, the glossary and the decision records agree with the code, and there is one list of checks.
 
-Each place in the code that is named is there; `.ci/run`, nox and the commit hooks run the same commands.
+Each place that CONTRIBUTING.md names is in the code. `.ci/run`, nox and the commit hooks run the same commands.
 """
 
 import ast
@@ -38,8 +38,8 @@ def verbs(pattern, text):
 
 
 @pytest.mark.parametrize(("file", "name"), PLACES, ids=[f"{file}:{name}" for file, name in PLACES])
-def test_place_on_a_way_is_in_the_code(file, name):
-    """A reader who follows a way finds each of its steps."""
+def test_each_place_that_contributing_names_is_in_the_code(file, name):
+    """A reader finds each step of "the way of one connection" and of the others."""
     tree = ast.parse((SOURCE / file).read_text(encoding="utf-8"))
     assert name in names(tree.body)
 
@@ -55,15 +55,15 @@ def test_every_room_is_on_the_map():
 
 
 def test_every_folder_of_tests_is_described():
-    """Somebody who looks for a test knows in which folder."""
+    """CONTRIBUTING.md has a row for each."""
     described = set(re.findall(r"^\| `(tests/\w+)` \|", CONTRIBUTING, re.MULTILINE))
     assert described == {
         f"tests/{path.name}" for path in (ROOT / "tests").iterdir() if any(path.glob("test_*.py"))
     }
 
 
-def test_the_picture_names_rooms_and_words_that_are_there():
-    """What the picture of the processes calls a room is a folder, and what it says is sent is a message."""
+def test_the_picture_names_existing_rooms_and_messages():
+    """Each room in the picture of the processes is a folder, and each word in capitals a message."""
     picture = (ROOT / "docs" / "processes.svg").read_text(encoding="utf-8")
     rooms = set(re.findall(r">([a-z/]+/)<", picture))
     assert rooms
@@ -74,7 +74,7 @@ def test_the_picture_names_rooms_and_words_that_are_there():
 
 
 def test_each_word_is_explained_once_and_in_one_sentence():
-    """The glossary has no second opinion about a word, and nobody has to read long."""
+    """The glossary has one row for each word, and one sentence in it."""
     rows = [row for row in re.findall(r"^\| (.*?) \| (.*) \|$", GLOSSARY, re.MULTILINE) if row[0] != "word"]
     words = [word for word, _ in rows]
     assert len(words) == len(set(words))
@@ -84,8 +84,8 @@ def test_each_word_is_explained_once_and_in_one_sentence():
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda path: path.stem)
-def test_decision_is_short_and_complete(record):
-    """It has its four parts, fits on a page, and stands in the list."""
+def test_a_decision_record_is_short_and_complete(record):
+    """It has its four parts, fits on a page, and is in the list."""
     text = record.read_text(encoding="utf-8")
     parts = re.findall(r"^## (.*)$", text, re.MULTILINE)
     assert parts == ["Context", "Decision", "Rejected", "Consequences"]
@@ -93,8 +93,8 @@ def test_decision_is_short_and_complete(record):
     assert f"({record.name})" in (record.parent / "README.md").read_text(encoding="utf-8")
 
 
-def test_every_way_to_run_a_check_is_the_same():
-    """`.ci/run` and nox run steps of `.ci/step`, and these are all that it has; hooks run its commands."""
+def test_ci_nox_and_hooks_run_the_same_checks():
+    """`.ci/run` and nox run all steps of `.ci/step`; the hooks run its commands."""
     known = verbs(r"^ {4}(\w+)\)$", STEP)
     (called,) = verbs(r"^\.ci/step (.*)$", RUN)
     assert called.split() == [verb for verb in known if verb != "soak"]
@@ -106,7 +106,7 @@ def test_every_way_to_run_a_check_is_the_same():
     assert set(hooks) <= set(commands)
 
 
-def test_places_and_records_are_found():
-    """A pattern that no longer fits would silence the tests above."""
+def test_the_patterns_above_find_places_and_records():
+    """A pattern that finds nothing would silence the tests above."""
     assert len(PLACES) > 60
     assert RECORDS

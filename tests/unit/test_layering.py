@@ -1,8 +1,7 @@
-"""Who may know whom: the imports of src/fdpass, held against layers; and the house rules for a file.
+"""The imports of src/fdpass obey the layers, and each file the rules for size and first line.
 
-The server counts as one layer here; its rooms are held in test_rooms.py. Every import counts: those within
-functions, and those under ``if TYPE_CHECKING``, for a reader follows them too. What a façade loads by name
-when it is first asked for does not.
+The server counts as one layer here; test_rooms.py has the rules for its rooms. Imports within functions and under
+``if TYPE_CHECKING`` count too, since a reader follows them. Names that `fdpass` loads at their first use do not.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ def name_of(path: Path) -> str:
 
 
 _VERBS = "grab inspect recv send demo serve status reload scale stop workers"
-LAYERS = [  # from the lowest to the highest; what is in a layer stands in groups, on lines of their own
+LAYERS = [  # from the lowest to the highest; each string is a group of modules
     ("errors that need nothing", ["_errors"]),
     ("framing, without a socket; Fd, and the errors that carry some", ["_framing", "_fd _losses errors"]),
     ("one sendmsg, one recvmsg", ["_message _lending _ancillary"]),
@@ -40,7 +39,7 @@ LAYERS = [  # from the lowest to the highest; what is in a layer stands in group
         "single things of the kernel",
         ["_memory", "_peer", "_policy", "_pair _sockets", "_activation", "_grab", "_proc"],
     ),
-    ("the core of both kinds of channel", ["_outbox _conversation _end _admission"]),
+    ("the core of both kinds of channel", ["_outbox _conversation _channel_base _admission"]),
     ("waiting: blocking, and on anyio", ["_channel _listening", "aio._channel aio._listening aio"]),
     ("the public face", [FACADE]),
     (
@@ -51,7 +50,7 @@ LAYERS = [  # from the lowest to the highest; what is in a layer stands in group
         ],
     ),
     (
-        "the command line, which nobody imports",
+        "the command line, which no other module imports",
         [
             "_cli.common _cli.run _cli.server _cli.demo_app _cli.demo_show _cli.demo_picture _cli.demo_serve "
             + " ".join(f"_cli.{verb}" for verb in _VERBS.split())
@@ -59,13 +58,13 @@ LAYERS = [  # from the lowest to the highest; what is in a layer stands in group
         ],
     ),
 ]
-"""A file imports from lower layers, and from what stands before it in its own group; nothing else of fdpass."""
+"""A file imports from lower layers, and from modules before it in its own group; nothing else of fdpass."""
 
-PUBLIC = {FACADE, "aio", "errors"}  # what users import, too: all that `testing` stands on
+PUBLIC = {FACADE, "aio", "errors"}  # what users can import: the only modules that `testing` imports
 
 
 def imports(tree: ast.AST, package: str = "fdpass", modules: frozenset[str] = frozenset()) -> set[str]:
-    """What of fdpass a file imports anywhere, by the names of `name_of`."""
+    """The modules of fdpass that a file imports anywhere, by the names of `name_of`."""
     found = set()
     waiting = [tree]
     while waiting:
@@ -91,7 +90,7 @@ def imports_of(path: Path) -> set[str]:
 
 
 def lower(name: str) -> set[str]:
-    """What the rule lets a file import."""
+    """The modules that a file may import."""
     below: set[str] = set()
     for _, groups in LAYERS:
         for group in map(str.split, groups):
@@ -102,7 +101,7 @@ def lower(name: str) -> set[str]:
 
 
 def of(*rooms: str) -> list[Path]:
-    """The files of these rooms: the first parts of their names."""
+    """The files whose names start with one of these rooms."""
     return [path for path in FILES if name_of(path).split(".")[0] in rooms]
 
 
@@ -110,19 +109,19 @@ PRIMITIVE = [path for path in FILES if path not in of("serve")]
 
 
 @pytest.mark.parametrize("path", PRIMITIVE, ids=name_of)
-def test_a_file_imports_from_below_only(path):
-    """From lower layers, or its own group's lower files. A file without a place fails as well."""
+def test_a_file_imports_only_from_lower_layers(path):
+    """Or from modules before it in its own group. A file that is in no layer fails as well."""
     assert imports_of(path) - lower(name_of(path)) == set()
 
 
 def test_the_layers_name_each_module_once():
-    """A place for what has gone would hold nothing."""
+    """And no module that does not exist."""
     assert sorted(name for _, groups in LAYERS for group in groups for name in group.split()) == sorted(MODULES)
 
 
 @pytest.mark.parametrize("path", of("testing"), ids=name_of)
-def test_the_tools_for_tests_stand_on_the_public_face(path):
-    """What they can do, users can do."""
+def test_fdpass_testing_imports_only_public_modules(path):
+    """So users can write all that it does."""
     others = {name for name in imports_of(path) if name.split(".")[0] != "testing"}
     assert others <= PUBLIC
 
@@ -136,13 +135,13 @@ def circle(graph: dict[str, set[str]]) -> list[str]:
     return []
 
 
-def test_no_circles():
-    """Neither when a file is run, nor within functions, nor for types only."""
+def test_no_modules_import_each_other_in_a_circle():
+    """Imports within functions and for types count too."""
     assert circle({name_of(path): imports_of(path) for path in FILES}) == []
 
 
-def test_a_circle_is_found():
-    """Of two files, one of which imports the other for its types only."""
+def test_a_circle_of_imports_for_types_is_found():
+    """One of two files imports the other for its types only."""
     sources = {
         "_fd": "from fdpass.errors import Closed",
         "errors": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from fdpass._fd import Fd",
@@ -152,7 +151,7 @@ def test_a_circle_is_found():
 
 
 def test_one_file_alone_names_scm_rights():
-    """In code; prose may."""
+    """In code; comments and docstrings of other files may name it."""
     naming = set()
     for path in FILES:
         with tokenize.open(path) as file:
@@ -166,7 +165,7 @@ def test_one_file_alone_names_scm_rights():
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_a_file_says_what_it_is_for_and_is_not_long(path):
-    """The first line of the docstring is not empty; the file fits in a head."""
+    """The first line of the docstring is not empty; the file has fewer than MOST_LINES lines."""
     text = path.read_text()
     docstring = ast.get_docstring(ast.parse(text), clean=False)
     assert docstring
@@ -190,6 +189,6 @@ def test_a_file_says_what_it_is_for_and_is_not_long(path):
         ("import fdpassage", set()),
     ],
 )
-def test_the_reader_of_imports(source, expected):
-    """What the tests above stand on sees each way to write an import."""
+def test_imports_are_found_in_each_form(source, expected):
+    """The tests above depend on it."""
     assert imports(ast.parse(source), "fdpass.aio", MODULES) == expected

@@ -1,10 +1,9 @@
-"""`listen` and `Listener`, blocking: who is accepted, who is refused, and what goes wrong at either."""
+"""`listen` and `Listener`, blocking: which peers are accepted and refused, and each failure."""
 
 import errno
 import itertools
 import logging
 import os
-import resource
 import select
 import socket
 import types
@@ -23,14 +22,10 @@ from fdpass import (
     connect,
     listen,
 )
+from fdpass.testing import full_table
 
 
-@pytest.fixture
-def path(tmp_path):
-    return str(tmp_path / "socket")
-
-
-def test_options_go_to_each_channel(path):
+def test_channel_options_apply_to_each_accepted_channel(path):
     with listen(path, max_message=10) as listener, connect(path) as client, listener.accept() as server:
         client.send(b"x" * 11)
         with pytest.raises(fdpass.MessageTooLarge):
@@ -38,7 +33,7 @@ def test_options_go_to_each_channel(path):
 
 
 @pytest.mark.parametrize(("options", "error"), [({"max_mesage": 1}, TypeError), ({"max_fds": -1}, InvalidMessage)])
-def test_a_mistake_in_the_options_shows_at_once(path, options, error):
+def test_a_wrong_channel_option_is_an_error_of_listen_and_connect(path, options, error):
     with pytest.raises(error):
         listen(path, **options)
     assert not os.path.exists(path)
@@ -46,7 +41,7 @@ def test_a_mistake_in_the_options_shows_at_once(path, options, error):
         connect(path, **options)
 
 
-def test_a_mistake_that_shows_late_closes_the_connection(path):
+def test_a_wrong_option_of_the_constructor_closes_the_accepted_connection(path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
         sock.bind(path)
         sock.listen()
@@ -57,7 +52,7 @@ def test_a_mistake_that_shows_late_closes_the_connection(path):
                 client.recv()
 
 
-def test_who_is_refused_is_closed_and_logged_before_anything_is_read(path, caplog):
+def test_a_refused_connection_is_closed_unread_and_logged(path, caplog):
     asked = []
 
     def second_only(peer):
@@ -80,7 +75,7 @@ def test_who_is_refused_is_closed_and_logged_before_anything_is_read(path, caplo
     ]
 
 
-def test_a_rule_that_fails_refuses_and_the_server_goes_on(path, caplog):
+def test_a_rule_that_raises_refuses_the_peer_and_the_listener_goes_on(path, caplog):
     failing = [KeyError("no such user")]
 
     def rule(_peer):
@@ -98,8 +93,8 @@ def test_a_rule_that_fails_refuses_and_the_server_goes_on(path, caplog):
 
 
 @pytest.mark.parametrize("verdict", [None, 1, "yes", object()])
-def test_a_rule_that_does_not_say_true_or_false_refuses(path, caplog, verdict):
-    """An async function as a rule, for instance: its coroutine is true for everybody."""
+def test_a_rule_that_returns_neither_true_nor_false_refuses_the_peer(path, caplog, verdict):
+    """The coroutine of an async function, for instance, is true for every peer."""
     with listen(path, allow=lambda _peer: verdict) as listener, connect(path):
         listener.settimeout(0)
         with pytest.raises(Timeout):
@@ -107,7 +102,7 @@ def test_a_rule_that_does_not_say_true_or_false_refuses(path, caplog, verdict):
     assert "returns True or False" in caplog.text
 
 
-def test_what_interrupts_a_rule_goes_through_and_leaves_nothing_open(path):
+def test_a_keyboard_interrupt_in_a_rule_leaves_nothing_open(path):
     def rule(_peer):
         raise KeyboardInterrupt
 
@@ -126,14 +121,14 @@ def test_what_interrupts_a_rule_goes_through_and_leaves_nothing_open(path):
         (Allow(), False),
     ],
 )
-def test_another_user_needs_a_rule(allow, admitted):
+def test_another_user_is_admitted_only_by_a_rule(allow, admitted):
     name = f"@fdpass-rule-{os.getpid()}"
     rule = allow and (lambda peer: peer.pid == os.getpid() or allow(peer))
     with listen(name, allow=rule) as listener:
         pid = os.fork()
         if pid == 0:
-            _be_a_stranger(name)
-        select.select([listener], [], [])  # the stranger is first in the queue, we are second
+            _connect_as_another_user(name)
+        select.select([listener], [], [])  # the other user is first in the backlog, this process second
         with connect(name), listener.accept() as server, server.peer as peer:
             assert (peer.pid == pid) is admitted
             if admitted:
@@ -142,7 +137,7 @@ def test_another_user_needs_a_rule(allow, admitted):
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == (0 if admitted else 1)
 
 
-def _be_a_stranger(name):
+def _connect_as_another_user(name):
     status = 2
     try:
         os.setgroups([4711])
@@ -156,7 +151,7 @@ def _be_a_stranger(name):
         os._exit(status)
 
 
-def test_a_client_that_is_gone_does_not_end_the_loop(path):
+def test_accept_goes_on_after_a_client_that_has_left(path):
     with listen(path) as listener:
         connect(path).close()
         with connect(path) as client:
@@ -168,7 +163,7 @@ def test_a_client_that_is_gone_does_not_end_the_loop(path):
                 assert server.recv().data == b"here"
 
 
-def test_a_connection_that_was_aborted_is_passed_over(path, monkeypatch):
+def test_accept_skips_a_connection_that_was_aborted(path, monkeypatch):
     real, failing = (
         socket.socket.accept,
         [ConnectionAbortedError(errno.ECONNABORTED, "Software caused connection abort")],
@@ -185,18 +180,11 @@ def test_a_connection_that_was_aborted_is_passed_over(path, monkeypatch):
     assert not failing
 
 
-def test_a_full_table_is_told_and_the_connection_waits(path):
+def test_with_a_full_descriptor_table_accept_fails_and_the_connection_waits(path):
     with listen(path) as listener, connect(path) as client:
         client.send(b"patient")
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        lowest = os.dup(0)
-        os.close(lowest)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
-        try:
-            with pytest.raises(CallFailed) as caught:
-                listener.accept()
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        with full_table(), pytest.raises(CallFailed) as caught:
+            listener.accept()
         assert caught.value.errno == errno.EMFILE
         with listener.accept() as server:
             assert server.recv().data == b"patient"
@@ -213,7 +201,7 @@ def test_iteration_ends_when_the_listener_is_closed(path):
     assert count == 2
 
 
-def test_a_closed_listener_says_so(path):
+def test_a_closed_listener_raises_closed(path):
     listener = listen(path)
     listener.close()
     with pytest.raises(Closed):
@@ -232,8 +220,8 @@ def test_accept_keeps_its_timeout(path, seconds):
             listener.accept().close()
 
 
-def test_peers_that_are_refused_do_not_prolong_the_timeout(path, monkeypatch):
-    """Each refused connection is at once followed by the next: without one deadline for all, for ever."""
+def test_refused_peers_do_not_prolong_the_timeout(path, monkeypatch):
+    """Each refused connection is at once followed by the next: one deadline must apply to all of them."""
     clock = itertools.count()
     monkeypatch.setattr("fdpass._listening.time", types.SimpleNamespace(monotonic=lambda: float(next(clock))))
     clients = []
@@ -253,7 +241,7 @@ def test_peers_that_are_refused_do_not_prolong_the_timeout(path, monkeypatch):
     assert 2 < len(clients) < 10
 
 
-def test_a_negative_timeout_is_told(path):
+def test_a_negative_timeout_is_refused(path):
     with listen(path) as listener, pytest.raises(InvalidMessage):
         listener.settimeout(-1)
     with pytest.raises(InvalidMessage):

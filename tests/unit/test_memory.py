@@ -1,4 +1,4 @@
-"""Sealed shared memory: what `share` makes nobody can change, and `view` takes nothing else."""
+"""`share` makes memory that no process can change; `view` refuses all other memory."""
 
 import array
 import ctypes
@@ -31,20 +31,20 @@ SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
     ],
     ids=lambda buffer: type(buffer).__name__,
 )
-def test_the_bytes_come_back_whatever_the_buffer(buffer):
+def test_view_returns_the_bytes_of_any_buffer(buffer):
     with share(buffer) as fd, view(fd) as seen:
         assert bytes(seen) == (buffer.tobytes() if hasattr(buffer, "tobytes") else bytes(buffer))
         assert seen.readonly
 
 
 @pytest.mark.parametrize("buffer", [b"", np.empty((0, 3))], ids=["bytes", "table"])
-def test_nothing_at_all_can_be_shared(buffer):
+def test_an_empty_buffer_can_be_shared(buffer):
     with share(buffer) as fd, view(fd) as seen:
         assert bytes(seen) == b""
 
 
-def test_many_bytes_take_many_writes(monkeypatch):
-    """write(2) may take a part only: it does above 2 GiB."""
+def test_share_goes_on_after_short_writes(monkeypatch):
+    """write(2) writes less than asked, for instance above 2 GiB."""
     real = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[:7]))
     with share(bytes(range(100))) as fd, view(fd) as seen:
@@ -70,7 +70,7 @@ def test_the_memfd_is_sealed_named_and_close_on_exec():
     ],
     ids=["write", "shrink", "grow", "map writable", "more seals"],
 )
-def test_not_even_its_maker_can_change_it(change):
+def test_the_process_that_made_the_memfd_cannot_change_it(change):
     with share(b"x") as fd:
         with pytest.raises(PermissionError):
             change(fd.fileno())
@@ -78,14 +78,14 @@ def test_not_even_its_maker_can_change_it(change):
             assert bytes(seen) == b"x"
 
 
-def test_a_kernel_that_knows_the_flag_forbids_execution():
+def test_the_memfd_is_not_executable_on_a_kernel_with_noexec_seal():
     with share(b"x") as fd:
         if not fcntl.fcntl(fd, fcntl.F_GET_SEALS) & 0x20:  # F_SEAL_EXEC
             pytest.skip("this kernel has no MFD_NOEXEC_SEAL")
         assert os.fstat(fd.fileno()).st_mode & 0o111 == 0
 
 
-def test_a_kernel_that_does_not_know_the_flag_still_shares(monkeypatch):
+def test_share_works_on_a_kernel_without_noexec_seal(monkeypatch):
     real, asked = os.memfd_create, []
 
     def old_kernel(name, flags):
@@ -100,7 +100,7 @@ def test_a_kernel_that_does_not_know_the_flag_still_shares(monkeypatch):
     assert len(asked) == 2
 
 
-def test_a_view_outlives_the_descriptor_and_keeps_nothing_after_itself():
+def test_a_view_outlives_the_descriptor_and_the_first_view():
     fd = share(b"still here")
     seen = view(fd)
     part = seen[6:]
@@ -111,21 +111,21 @@ def test_a_view_outlives_the_descriptor_and_keeps_nothing_after_itself():
 
 
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="mmap keeps a duplicate there")
-def test_a_view_holds_no_descriptor():
+def test_a_view_keeps_no_descriptor_from_python_3_13_on():
     with share(b"x") as fd:
         before = os.listdir("/proc/self/fd")
         with view(fd):
             assert os.listdir("/proc/self/fd") == before
 
 
-def test_the_shared_object_is_free_again():
+def test_share_releases_the_buffer():
     buffer = bytearray(b"x")
     with share(buffer):
         buffer.extend(b"y")  # BufferError while exported
 
 
 @pytest.mark.parametrize("missing", [fcntl.F_SEAL_SHRINK, fcntl.F_SEAL_GROW, fcntl.F_SEAL_WRITE])
-def test_each_seal_is_needed(missing):
+def test_a_memfd_that_lacks_one_seal_is_refused(missing):
     with Fd(os.memfd_create("half", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)) as fd:
         os.write(fd.fileno(), b"x")
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS & ~missing)
@@ -133,7 +133,7 @@ def test_each_seal_is_needed(missing):
             view(fd)
 
 
-def test_the_three_seals_are_enough():
+def test_a_memfd_of_another_program_with_the_three_seals_is_accepted():
     with Fd(os.memfd_create("foreign", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)) as fd:
         os.write(fd.fileno(), b"x")
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
@@ -141,7 +141,7 @@ def test_the_three_seals_are_enough():
             assert bytes(seen) == b"x"
 
 
-def test_what_is_no_memfd_is_refused(tmp_path):
+def test_files_sockets_and_pipes_are_refused(tmp_path):
     (tmp_path / "file").write_bytes(b"x")
     one, other = socket.socketpair()
     reader, writer = os.pipe()
@@ -151,7 +151,7 @@ def test_what_is_no_memfd_is_refused(tmp_path):
                 view(number)
 
 
-def test_a_closed_descriptor_is_told():
+def test_view_of_a_closed_descriptor_is_an_error():
     fd = share(b"x")
     number = fd.fileno()
     fd.close()
@@ -161,21 +161,21 @@ def test_a_closed_descriptor_is_told():
         view(number)
 
 
-def test_errors_leave_nothing_open(monkeypatch):
-    """The fixture of the whole suite counts the descriptors."""
+def test_errors_of_share_leave_nothing_open(monkeypatch):
+    """The leak check of the suite sees what stays open."""
     with pytest.raises(TypeError):
         share("text")
     with pytest.raises(BufferError):
         share(memoryview(b"abcdef")[::2])
     with pytest.raises(CallFailed):
         share(b"x", name="n" * 250)
-    monkeypatch.setattr(memory.os, "write", _full)
+    monkeypatch.setattr(memory.os, "write", _no_space)
     with pytest.raises(CallFailed) as caught:
         share(b"x")
     assert caught.value.errno == errno.ENOSPC
 
 
-def test_a_mapping_that_fails_is_told(monkeypatch):
+def test_an_mmap_that_fails_is_an_error_of_view(monkeypatch):
     def failing(*_args, **_options):
         raise OSError(errno.ENOMEM, "Cannot allocate memory")
 
@@ -184,5 +184,5 @@ def test_a_mapping_that_fails_is_told(monkeypatch):
         view(fd)
 
 
-def _full(_fd, _data):
+def _no_space(_fd, _data):
     raise OSError(errno.ENOSPC, "No space left on device")

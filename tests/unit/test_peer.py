@@ -1,4 +1,4 @@
-"""Who is at the other end: pid, user, groups and pidfd, as the kernel vouches for them."""
+"""`Peer` and `Allow`: pid, user, groups and pidfd of a peer, and rules about them."""
 
 import errno
 import os
@@ -15,8 +15,8 @@ from fdpass import Allow, CallFailed, Fd, Peer
 from fdpass._peer import same_user
 
 
-class Answers(socket.socket):
-    """A socket on which some options answer as another kernel, or another moment, would."""
+class FailingOptionsSocket(socket.socket):
+    """A socket whose getsockopt fails, for each option in ``failing``, with the errno there."""
 
     failing: dict[int, int]
 
@@ -27,14 +27,14 @@ class Answers(socket.socket):
 
 
 @pytest.fixture
-def answering():
+def failing_socket():
     one, other = socket.socketpair()
-    with Answers(fileno=one.detach()) as sock, other:
+    with FailingOptionsSocket(fileno=one.detach()) as sock, other:
         yield sock
 
 
 @pytest.mark.parametrize("type_", [socket.SOCK_STREAM, socket.SOCK_SEQPACKET, socket.SOCK_DGRAM])
-def test_a_pair_made_here_has_us_at_both_ends(type_):
+def test_the_peer_of_a_socket_pair_is_this_process(type_):
     one, other = socket.socketpair(socket.AF_UNIX, type_)
     with one, other, Peer.of(one) as peer:
         assert (peer.pid, peer.uid, peer.gid) == (os.getpid(), os.geteuid(), os.getegid())
@@ -42,7 +42,7 @@ def test_a_pair_made_here_has_us_at_both_ends(type_):
 
 @pytest.fixture
 def client(tmp_path):
-    """A socket connected to a process that ends when its standard input does, and that process."""
+    """A socket that is connected to a child process, and the process, which ends when its standard input does."""
     program = "import socket, sys; s = socket.socket(1); s.connect(sys.argv[1]); sys.stdin.read()"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "s"))
@@ -58,14 +58,14 @@ def client(tmp_path):
             process.stdin.close()
 
 
-def test_another_process_is_known_by_its_pid_and_groups(client):
+def test_a_peer_has_the_pid_and_the_groups_of_its_process(client):
     sock, process = client
     with Peer.of(sock) as peer:
         assert peer.pid == process.pid
-        assert sorted(peer.groups) == sorted(os.getgroups())  # inherited from us
+        assert sorted(peer.groups) == sorted(os.getgroups())  # inherited from this process
 
 
-def test_the_pidfd_is_the_process(client):
+def test_the_pidfd_refers_to_the_process(client):
     sock, process = client
     with Peer.of(sock) as peer:
         if peer.pidfd is None:
@@ -77,7 +77,7 @@ def test_the_pidfd_is_the_process(client):
         assert process.wait() == -signal.SIGKILL
 
 
-def test_a_process_that_has_ended_is_still_known(client):
+def test_the_pid_is_known_after_the_process_has_ended(client):
     sock, process = client
     process.kill()
     process.wait()
@@ -85,7 +85,7 @@ def test_a_process_that_has_ended_is_still_known(client):
         assert peer.pid == process.pid
 
 
-def test_closing_twice_does_nothing_the_second_time():
+def test_a_peer_can_be_closed_twice():
     one, other = socket.socketpair()
     with one, other:
         peer = Peer.of(one)
@@ -95,50 +95,50 @@ def test_closing_twice_does_nothing_the_second_time():
 
 
 @pytest.mark.parametrize("family", [socket.AF_UNIX, socket.AF_INET])
-def test_a_socket_without_peer_has_none(family):
-    """The kernel answers with user -1 and no error: a rule must never see that as somebody."""
+def test_a_socket_without_a_peer_is_an_error(family):
+    """The kernel reports user -1, and no error; a rule must never see that as a peer."""
     with socket.socket(family) as sock, pytest.raises(CallFailed) as caught:
         Peer.of(sock)
     assert caught.value.errno == errno.ENOTCONN
 
 
 @pytest.mark.parametrize("number", [errno.ENOPROTOOPT, errno.ESRCH, errno.EINVAL, errno.ENODATA])
-def test_without_pidfd_the_rest_is_known(answering, number):
-    answering.failing = {77: number}
-    with Peer.of(answering) as peer:
+def test_pid_and_user_are_known_without_a_pidfd(failing_socket, number):
+    failing_socket.failing = {77: number}
+    with Peer.of(failing_socket) as peer:
         assert peer.pidfd is None
         assert peer.pid == os.getpid()
 
 
-def test_a_full_table_is_told_and_not_taken_for_an_old_kernel(answering):
-    answering.failing = {77: errno.EMFILE}
+def test_a_full_descriptor_table_is_an_error_and_not_a_missing_pidfd(failing_socket):
+    failing_socket.failing = {77: errno.EMFILE}
     with pytest.raises(CallFailed) as caught:
-        Peer.of(answering)
+        Peer.of(failing_socket)
     assert caught.value.errno == errno.EMFILE
 
 
-def test_more_groups_than_fit_are_none(answering):
-    answering.failing = {59: errno.ERANGE}
-    with Peer.of(answering) as peer:
+def test_groups_are_empty_if_there_are_too_many(failing_socket):
+    failing_socket.failing = {59: errno.ERANGE}
+    with Peer.of(failing_socket) as peer:
         assert peer.groups == ()
 
 
-def test_a_failing_call_is_translated(answering):
-    answering.failing = {socket.SO_PEERCRED: errno.ENOMEM}
+def test_an_error_of_getsockopt_is_translated(failing_socket):
+    failing_socket.failing = {socket.SO_PEERCRED: errno.ENOMEM}
     with pytest.raises(CallFailed, match="cannot tell who"):
-        Peer.of(answering)
+        Peer.of(failing_socket)
 
 
-def test_groups_are_read_whole(answering, monkeypatch):
-    def two(_self, _level, option, *_rest):
+def test_groups_are_read_as_unsigned_32_bit_numbers(failing_socket, monkeypatch):
+    def two_groups(_self, _level, option, *_rest):
         return struct.pack("=II", 7, 4_000_000_000) if option == 59 else struct.pack("iII", 1, 2, 3)
 
-    monkeypatch.setattr(Answers, "getsockopt", two)
-    with pytest.raises(TypeError):  # what is no number is no pidfd either
-        Peer.of(answering)
+    monkeypatch.setattr(FailingOptionsSocket, "getsockopt", two_groups)
+    with pytest.raises(TypeError):  # the fake returns bytes for the pidfd, too
+        Peer.of(failing_socket)
     monkeypatch.setattr("fdpass._peer._pidfd", lambda _sock: None)
-    assert Peer.of(answering) == Peer(1, 2, 3)
-    assert Peer.of(answering).groups == (7, 4_000_000_000)
+    assert Peer.of(failing_socket) == Peer(1, 2, 3)
+    assert Peer.of(failing_socket).groups == (7, 4_000_000_000)
 
 
 @pytest.mark.parametrize(
@@ -153,15 +153,15 @@ def test_groups_are_read_whole(answering, monkeypatch):
         (Allow(uids={1}, gids={50}), True),
     ],
 )
-def test_allow_is_by_user_or_any_group(rule, admitted):
+def test_allow_admits_by_user_or_by_any_group(rule, admitted):
     assert rule(Peer(1, 1000, 50, groups=(60, 61))) is admitted
 
 
-def test_allow_names_everybody_that_it_admits():
+def test_allow_does_not_admit_root_unless_named():
     assert not Allow(uids={1000})(Peer(1, 0, 0))
 
 
-def test_by_default_our_user_and_root_are_admitted():
+def test_the_default_rule_admits_the_own_user_and_root():
     us = os.geteuid()
     assert same_user(Peer(1, us, 5))
     assert same_user(Peer(1, 0, 5))

@@ -1,4 +1,4 @@
-"""proc.py: the kernel's tables, from samples and from this process itself."""
+"""`_proc`: the kernel's tables in /proc, from samples and of this process."""
 
 import os
 import select
@@ -31,7 +31,7 @@ little = pytest.mark.skipif(sys.byteorder != "little", reason="the samples are f
 
 @little
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("0100007F:1F90", "127.0.0.1:8080"),
         ("00000000:0050", "0.0.0.0:80"),
@@ -42,14 +42,14 @@ little = pytest.mark.skipif(sys.byteorder != "little", reason="the samples are f
         ("00000000000000000000000000000000:0000", None),
     ],
 )
-def test_address(text, said):
-    """Hexadecimal words of the kernel become an address; one that is not there is None."""
-    assert proc.address(text) == said
+def test_an_address_of_the_kernel_is_parsed(text, expected):
+    """An address of zeros with port 0 is None."""
+    assert proc.address(text) == expected
 
 
 @little
-def test_inet_table():
-    """Each row is found by its inode; a state that is not known is shown as it is."""
+def test_a_tcp_table_is_parsed():
+    """The inode is the key of each row; an unknown state stays as the kernel wrote it."""
     found = proc.inet_sockets(TCP, "tcp")
     assert found == {
         4242: proc.Endpoint("tcp", "stream", "listening", "127.0.0.1:8080", None),
@@ -60,14 +60,14 @@ def test_inet_table():
 
 @little
 def test_udp_states_are_not_tcp_states():
-    """07 is "closed" for TCP, and an ordinary unconnected socket for UDP."""
+    """07 is "closed" for TCP, and "unconnected" for UDP."""
     row = TCP.split("\n")[1].replace(" 0A ", " 07 ")
     assert proc.inet_sockets(f"heading\n{row}\n", "udp")[4242].state == "unconnected"
     assert proc.inet_sockets(f"heading\n{row}\n", "tcp")[4242].state == "closed"
 
 
-def test_unix_table():
-    """Paths may have spaces; unnamed sockets have none; the tail of a path with a newline is no row."""
+def test_a_unix_table_is_parsed():
+    """Paths can have spaces and newlines; sockets without a name have no path."""
     assert proc.unix_sockets(UNIX) == {
         7001: proc.Endpoint("unix", "stream", "listening", "/run/a socket", None),
         7002: proc.Endpoint("unix", "seqpacket", "connected", None, None),
@@ -76,13 +76,13 @@ def test_unix_table():
     }
 
 
-def test_empty_tables():
-    """A heading alone, or nothing at all, is an empty table."""
+def test_an_empty_table_has_no_sockets():
+    """A table can be a heading alone, or empty text."""
     assert proc.inet_sockets("", "tcp") == proc.unix_sockets("heading\n") == {}
 
 
-def test_fdinfo():
-    """Fields with tabs and spaces; lines without a colon are passed over."""
+def test_fields_of_fdinfo_are_parsed():
+    """Fields are separated by tabs or spaces; lines without a colon are skipped."""
     assert proc.fdinfo("pos:\t12\nflags:\t02100000\nscm_fds: 3\n\nnonsense\n") == {
         "pos": "12",
         "flags": "02100000",
@@ -102,14 +102,13 @@ def test_fdinfo():
         (stat.S_IFREG, "pidfd:[77]", "pidfd"),
     ],
 )
-def test_kind(mode, target, kind):
-    """What the link and the file mode say together."""
+def test_kind_is_told_by_link_and_mode(mode, target, kind):
     assert proc.kind_from(mode, target) == kind
 
 
 @pytest.fixture
-def zoo(tmp_path):
-    """One descriptor of every sort that can be made without rights."""
+def one_of_each_kind(tmp_path):
+    """One descriptor of every kind that can be opened without privileges."""
     reading, writing = os.pipe()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener = socket.create_server(("127.0.0.1", 0))
@@ -134,23 +133,22 @@ def zoo(tmp_path):
             one.close()
 
 
-def test_the_same_words_as_fd_kind(zoo):
-    """What /proc tells about this process from outside is what `Fd.kind` says from inside."""
+def test_kinds_are_the_same_as_those_of_fd_kind(one_of_each_kind):
+    """`descriptors` of this process and `Fd.kind` use the same words."""
     seen = {one.number: one.kind for one in proc.descriptors(os.getpid())}
-    assert {number: seen[number] for number in zoo} == {number: kind_of(number) for number in zoo}
+    assert [seen[number] for number in one_of_each_kind] == [kind_of(number) for number in one_of_each_kind]
 
 
-def test_all_and_only_what_is_open(zoo):
-    """In order, without the descriptors that looking itself needed."""
+def test_exactly_the_open_descriptors_are_listed_in_order(one_of_each_kind):
+    """The descriptors that `descriptors` itself opens are not listed."""
     numbers = [one.number for one in proc.descriptors(os.getpid())]
     assert numbers == sorted(numbers)
-    assert set(zoo) <= set(numbers)
+    assert set(one_of_each_kind) <= set(numbers)
     for number in numbers:
         os.fstat(number)
 
 
-def test_access_position_and_inheritance(tmp_path):
-    """The flags and the offset of an open file."""
+def test_access_position_and_close_on_exec_are_read(tmp_path):
     path = tmp_path / "file"
     path.write_text("0123456789")
     fds = [os.open(path, flags) for flags in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_PATH)]
@@ -166,13 +164,13 @@ def test_access_position_and_inheritance(tmp_path):
     assert {one.target for one in seen} == {str(path)}
 
 
-def find(sock):
+def own_descriptor(sock):
     return next(one for one in proc.descriptors(os.getpid()) if one.number == sock.fileno())
 
 
 @pytest.mark.parametrize(("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
-def test_tcp_addresses(family, host):
-    """Both ends of a connection and its listener, as the process itself knows them."""
+def test_tcp_sockets_have_both_addresses(family, host):
+    """Both ends of a connection, and its listener."""
     try:
         listener = socket.create_server((host, 0), family=family)
     except OSError:
@@ -182,26 +180,26 @@ def test_tcp_addresses(family, host):
         local = f"{written}:{listener.getsockname()[1]}"
         remote = f"{written}:{client.getsockname()[1]}"
         protocol = "tcp6" if family == socket.AF_INET6 else "tcp"
-        assert find(listener).endpoint == proc.Endpoint(protocol, "stream", "listening", local, None)
-        assert find(client).endpoint == proc.Endpoint(protocol, "stream", "established", remote, local)
-        assert find(server).endpoint == proc.Endpoint(protocol, "stream", "established", local, remote)
+        assert own_descriptor(listener).endpoint == proc.Endpoint(protocol, "stream", "listening", local, None)
+        assert own_descriptor(client).endpoint == proc.Endpoint(protocol, "stream", "established", remote, local)
+        assert own_descriptor(server).endpoint == proc.Endpoint(protocol, "stream", "established", local, remote)
 
 
-def test_descriptors_in_flight(tmp_path):
-    """What was sent and not received is counted at the receiving end, and no more once received."""
+def test_descriptors_in_flight_are_counted_at_the_receiver(tmp_path):
+    """A descriptor counts from its send until it is received."""
     sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with sender, receiver:
         socket.send_fds(sender, [b"x"], [0, 1, 2])
-        assert (find(sender).in_flight, find(receiver).in_flight) == (0, 3)
+        assert (own_descriptor(sender).in_flight, own_descriptor(receiver).in_flight) == (0, 3)
         for fd in socket.recv_fds(receiver, 1, 3)[1]:
             os.close(fd)
-        assert find(receiver).in_flight == 0
+        assert own_descriptor(receiver).in_flight == 0
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        assert find(listener).in_flight is None
+        assert own_descriptor(listener).in_flight is None
 
 
-def test_a_process_that_has_ended():
-    """No process: a typed error with its number."""
+def test_a_process_that_has_ended_is_an_error():
+    """The error is NoSuchProcess, and names the number."""
     child = subprocess.Popen(["true"])
     child.wait()
     for ask in (proc.name, proc.descriptors):
@@ -209,9 +207,9 @@ def test_a_process_that_has_ended():
             ask(child.pid)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
-def test_another_users_process():
-    """Who may not look is told so."""
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_another_users_process_is_not_permitted():
+    """The error is NotPermitted, and names the process."""
     child = os.fork()
     if child == 0:
         os.setuid(65534)
@@ -223,7 +221,6 @@ def test_another_users_process():
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def test_name():
-    """The short name, as ps shows it."""
+def test_name_is_the_short_name_of_the_process():
     with open("/proc/self/comm") as file:
         assert proc.name(os.getpid()) == file.read().strip()

@@ -1,6 +1,6 @@
-"""docs/reference.md and docs/errors.md name everything that is public, as it is, and nothing else.
+"""docs/reference.md and docs/errors.md describe exactly the public names, with their true signatures.
 
-And what docs/how-it-works.md draws or lists of the code is what the code has.
+The lists and pictures of docs/how-it-works.md agree with the code, too.
 """
 
 import importlib
@@ -43,48 +43,48 @@ EXCEPTIONS = {
 
 
 def section(heading):
-    """What stands under a heading that begins so."""
+    """The text under the heading that begins so."""
     return re.search(rf"^### `{re.escape(heading)}.*?(?=^##|\Z)", REFERENCE, re.MULTILINE | re.DOTALL)[0]
 
 
 def thing(dotted):
-    """What a heading names: in fdpass, unless it names the module."""
+    """The object that a heading names, in fdpass or in the module that the heading names."""
     *modules, name = dotted.split(".")
     return getattr(importlib.import_module(".".join(["fdpass", *modules])), name)
 
 
 def parameters(function):
-    """Names, kinds and defaults, without self and types."""
+    """Names, kinds and defaults of a function's parameters, without self and types."""
     found = inspect.signature(function).parameters.values()
     return [(each.name, each.kind, each.default) for each in found if each.name != "self"]
 
 
 def written(signature):
-    """The same of a signature as it stands in the text."""
+    """The same, of a signature in the text."""
     space = {"os": os}
     exec(f"def function{signature}: pass", space)
     return parameters(space["function"])
 
 
 def members(kind):
-    """The public names of a class, those of built-in bases left out."""
+    """The public names of a class, without those of built-in bases."""
     own = (base for base in kind.__mro__ if base.__module__.startswith("fdpass"))
     return {name for base in own for name in vars(base) if not name.startswith("_")}
 
 
 def attributes(kind):
-    """What the docstring of a class names as attributes: those that are set on instances are not in the class."""
+    """The attributes that the docstring of a class lists: those of instances are not in the class."""
     found = re.search(r"^Attributes:\n((?: {4}.*\n?)+)", inspect.getdoc(kind), re.MULTILINE)
     return set(re.findall(r"^ {4}(\w+):", found[1], re.MULTILINE)) if found else set()
 
 
 def listed(heading):
-    """Name and signature of each member that stands in the list, or the table, under a heading."""
+    """Name and signature of each member in the list, or the table, under a heading."""
     return re.findall(r"^(?:-|\|) `(\w+)(\(.*?\))?`", section(heading), re.MULTILINE)
 
 
 def commands(command, context, *words):
-    """Each command that is no group, by its words."""
+    """Each command that is no group; the key is its words."""
     if not isinstance(command, click.Group):
         return {" ".join(words): command}
     found = {}
@@ -98,42 +98,42 @@ CLASSES += [f"serve.{name}" for name in serve.__all__ if isinstance(getattr(serv
 SIGNATURES = [(name, signature) for name, signature in HEADINGS if signature]
 
 
-def test_every_name_stands_there_and_no_other():
-    """The headings are `fdpass.__all__` without the errors, and what aio, serve and testing have beyond it."""
+def test_the_reference_has_each_public_name_and_no_other():
+    """The headings: `fdpass.__all__` without the errors, and the other names of aio, serve and testing."""
     expected = set(fdpass.__all__) - EXCEPTIONS
     expected |= {f"aio.{name}" for name in aio.__all__ if getattr(aio, name) is not getattr(fdpass, name, None)}
     expected |= {f"{module.__name__[7:]}.{name}" for module in (serve, testing) for name in module.__all__}
     assert sorted(name for name, _ in HEADINGS) == sorted(expected)
 
 
-def test_every_exception_has_a_row_and_no_other():
-    """Each error has its cause and remedy, and each can be had from `fdpass` itself."""
+def test_each_exception_has_a_row_and_no_other_name_has():
+    """The row has its cause and remedy; `fdpass` itself has the exception."""
     assert sorted(name for name, _ in ROWS) == sorted(EXCEPTIONS)
     assert set(fdpass.__all__) >= EXCEPTIONS
 
 
 @pytest.mark.parametrize(("name", "also"), ROWS, ids=[name for name, _ in ROWS])
-def test_exception_is_what_its_row_says(name, also):
-    """What stands under "also a" are bases of the error, so an ``except`` that is written by it works."""
+def test_an_exception_has_the_bases_that_its_row_names(name, also):
+    """The names under "also a" are bases of the exception, so ``except`` with one of them catches it."""
     for base in re.findall(r"`(\w+)`", also):
         kind = getattr(errors, base, None) or getattr(__import__("builtins"), base)
         assert issubclass(getattr(errors, name), kind), base
 
 
-def test_every_reason_of_a_loss_has_a_row():
-    """`FdsLost.reason` is one of the documented words."""
+def test_each_reason_of_fds_lost_has_a_row():
+    """The rows are exactly the values of `FdsLost.reason`."""
     assert sorted(re.findall(r'^\| `"([\w ]+)"`', ERRORS, re.MULTILINE)) == sorted(LossReason.__args__)
 
 
 @pytest.mark.parametrize(("name", "signature"), SIGNATURES, ids=[name for name, _ in SIGNATURES])
-def test_signature_is_the_true_one(name, signature):
+def test_a_documented_signature_is_that_of_the_code(name, signature):
     """Parameters have these names, kinds and defaults."""
     assert written(signature) == parameters(thing(name))
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_members_are_the_true_ones(name):
-    """Each class lists its public members, and no others, with their parameters."""
+def test_the_documented_members_of_a_class_are_those_of_the_code(name):
+    """Each class lists exactly its public members, with their parameters."""
     kind = thing(name)
     found = listed(name)
     constructor = {parameter for parameter, _, _ in parameters(kind)}
@@ -146,8 +146,8 @@ def test_members_are_the_true_ones(name):
             assert written(signature) == parameters(getattr(kind, member)), member
 
 
-def test_the_table_of_settings_is_made_from_them():
-    """It has each setting in its place, with its default, its values and its sentence."""
+def test_the_table_of_settings_is_made_from_the_settings():
+    """It has each setting in order, with its default, its values and its sentence."""
     found = re.search(r"^\| setting \|.*?(?=^[^|])", section("serve.Config"), re.MULTILINE | re.DOTALL)[0]
     if found.rstrip("\n") + "\n" != table():
         pytest.fail(
@@ -155,8 +155,8 @@ def test_the_table_of_settings_is_made_from_them():
         )
 
 
-def test_every_command_with_every_option():
-    """Each command has a heading, and each of its options stands below; settings stand in their own table."""
+def test_each_command_is_documented_with_each_option():
+    """Each command has a heading with its options; the options of `serve` have a table."""
     settings = {flag(name) for name in SETTINGS}
     found = commands(main, click.Context(main))
     assert sorted(COMMANDS) == sorted(found)
@@ -173,8 +173,7 @@ def test_every_command_with_every_option():
 
 
 @pytest.mark.parametrize("document", PAGES, ids=lambda path: path.name)
-def test_links_lead_somewhere(document):
-    """Files that are linked to exist, and so do the headings."""
+def test_links_lead_to_existing_files_and_headings(document):
     text = document.read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
         path, _, anchor = target.partition("#")
@@ -185,8 +184,7 @@ def test_links_lead_somewhere(document):
         assert not anchor or anchor in anchors, target
 
 
-def test_files_that_are_named_exist():
-    """How it works says where in the code each thing is; those files are there."""
+def test_files_that_how_it_works_names_exist():
     named = set(re.findall(r"`([\w/]+\.py)`", REASONS))
     assert named
     for name in named:
@@ -194,15 +192,15 @@ def test_files_that_are_named_exist():
 
 
 def test_the_rooms_of_the_server_are_listed_as_their_files_say():
-    """One truth: the first line of each file. Where this fails, paste what is printed."""
+    """The table is made from the first line of each file; if it differs, the failure prints what to paste."""
     made = tables()
     assert made in REASONS, f"docs/how-it-works.md, 'The parts of the server':\n{made}"
     folders = {path.parent.relative_to(SOURCE).as_posix() for path in (SOURCE / "serve").rglob("*.py")}
     assert folders == set(ROOMS)
 
 
-def test_states_are_drawn_from_their_table():
-    """The picture of a worker's states is `MOVES`."""
+def test_the_picture_of_a_workers_states_is_its_table():
+    """The table is `MOVES`."""
     (picture,) = re.findall(r"^```text\n( starting.*?)^```", REASONS, re.MULTILINE | re.DOTALL)
     drawn = {}
     for line in picture.splitlines():
@@ -211,8 +209,8 @@ def test_states_are_drawn_from_their_table():
     assert drawn == {state.value: {other.value for other in to} for state, to in MOVES.items()}
 
 
-def test_every_word_between_dispatcher_and_worker():
-    """The table of words is that of `messages`."""
+def test_each_message_between_dispatcher_and_worker_is_listed():
+    """The table has exactly the words of `messages`."""
     rows = dict(re.findall(r"^\| `(\w)` \| ([A-Z]+) \|", REASONS, re.MULTILINE))
     words = {name: word for name, word in vars(messages).items() if isinstance(word, bytes)}
     assert {name: byte.encode() for byte, name in rows.items()} == words

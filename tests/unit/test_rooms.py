@@ -1,6 +1,6 @@
-"""The rooms of the server, one for each process and its parts: who may know whom, read from the imports.
+"""The rooms of the server, one for each process and its parts: which room imports which.
 
-Every import counts: those within functions, and those that only a type checker sees.
+Imports within functions and under ``if TYPE_CHECKING`` count too.
 """
 
 import ast
@@ -21,7 +21,7 @@ ROOMS = {
     "serve": {"serve.shared", "serve.server", "serve.worker"},
     "_cli": {"serve.shared", "serve.server", "serve.operator", "serve.worker"},
 }
-"""A room, and the rooms whose files its own may import."""
+"""For each room, the other rooms that its files may import."""
 
 ONLY = {
     ("_cli", "serve.shared"): {"serve.shared.config"},
@@ -29,7 +29,7 @@ ONLY = {
     ("_cli", "serve.worker"): {"serve.worker.application"},
     ("serve", "serve.shared"): {"serve.shared.config"},
 }
-"""Of a room, the files that another may import, if not all."""
+"""For two rooms, the only files of the second that the first may import."""
 
 PURE = {
     *("serve.shared.config", "serve.shared.ledger", "serve.shared.messages", "serve.shared.slots"),
@@ -51,7 +51,7 @@ FILES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
 
 
 def imported(path):
-    """All that a file imports, by its full names."""
+    """The full names of all that a file imports."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -68,7 +68,7 @@ def known(name):
 
 
 def room_of(name):
-    """The room of a module; None for what has none."""
+    """The room of a module; None if it is in none."""
     return max((room for room in ROOMS if f"{name}.".startswith(f"{room}.")), key=len, default=None)
 
 
@@ -86,7 +86,7 @@ def test_a_file_imports_only_from_rooms_that_its_own_may_know(name):
 
 
 def test_the_rooms_have_an_order(capsys):
-    """And here it is, from the one that knows nobody on."""
+    """The test prints it, from the room that imports no other."""
     with capsys.disabled():
         print("\n  rooms:", " < ".join(graphlib.TopologicalSorter(ROOMS).static_order()))
 
@@ -94,4 +94,4 @@ def test_the_rooms_have_an_order(capsys):
 @pytest.mark.parametrize("name", sorted(PURE))
 def test_policy_touches_no_descriptor_clock_or_loop(name):
     touched = {each.split(".")[0] for each in imported(FILES[name])} & _IMPURE
-    assert touched <= {"socket"} if name == "serve.worker.proxy_header" else not touched  # it spells addresses
+    assert touched <= {"socket"} if name == "serve.worker.proxy_header" else not touched  # only for inet_ntop

@@ -1,4 +1,4 @@
-"""The file of a listening socket: its mode, who may replace it, who removes it."""
+"""The file of a listening socket: its mode, and when it is replaced, removed or left alone."""
 
 import errno
 import os
@@ -22,32 +22,12 @@ from fdpass import (
 )
 from fdpass import _sockets as sockets
 
-
-@pytest.fixture
-def path(tmp_path):
-    return str(tmp_path / "socket")
-
-
-@pytest.fixture
-def stale(path):
-    """A socket file that nobody listens behind any more."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
-        sock.bind(path)
-        sock.listen()
-    return path
-
-
-def exchanged(listener, **options):
-    with connect(listener.address, **options) as client, listener.accept() as server:
-        client.send(b"question")
-        assert server.recv().data == b"question"
-        server.send(b"answer")
-        return client.recv().data
+from ._channels import exchange
 
 
 @pytest.mark.parametrize("umask", [0, 0o077, 0o777])
 @pytest.mark.parametrize("mode", [0o600, 0o660, 0o666])
-def test_the_mode_is_exact_whatever_the_umask(path, mode, umask):
+def test_the_socket_file_has_the_mode_despite_the_umask(path, mode, umask):
     before = os.umask(umask)
     try:
         with listen(path, mode=mode):
@@ -56,7 +36,7 @@ def test_the_mode_is_exact_whatever_the_umask(path, mode, umask):
         os.umask(before)
 
 
-def test_the_file_is_never_more_open_than_asked(path, monkeypatch):
+def test_the_socket_file_never_has_more_permissions_than_mode(path, monkeypatch):
     seen = []
     real = sockets._set_mode
 
@@ -73,28 +53,28 @@ def test_the_file_is_never_more_open_than_asked(path, monkeypatch):
     assert seen == [0o600]
 
 
-def test_a_mode_that_forgot_to_be_octal_is_told(path):
+def test_a_decimal_mode_is_refused(path):
     with pytest.raises(InvalidMessage, match="octal"):
         listen(path, mode=600)
 
 
-def test_a_stale_file_is_replaced(stale):
+def test_a_stale_socket_file_is_replaced(stale):
     before = os.stat(stale).st_ctime_ns
     with listen(stale) as listener:
         assert os.stat(stale).st_ctime_ns != before
-        assert exchanged(listener) == b"answer"
+        assert exchange(listener) == b"answer"
 
 
 @pytest.mark.parametrize("other", ["seqpacket", "stream"])
-def test_a_live_one_is_not_and_does_not_notice(path, other):
+def test_the_file_of_a_listening_socket_is_not_replaced_and_its_backlog_untouched(path, other):
     with listen(path) as listener:
         with pytest.raises(AddressInUse, match="somebody listens"):
             listen(path, type=other)
         assert select.select([listener], [], [], 0)[0] == []
-        assert exchanged(listener) == b"answer"
+        assert exchange(listener) == b"answer"
 
 
-def test_a_server_between_bind_and_listen_is_alive(path):
+def test_the_file_of_a_socket_before_listen_is_not_replaced(path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
         sock.bind(path)
         with pytest.raises(AddressInUse):
@@ -103,7 +83,7 @@ def test_a_server_between_bind_and_listen_is_alive(path):
 
 
 @pytest.mark.parametrize("connected", [False, True])
-def test_a_datagram_server_is_alive(path, tmp_path, connected):
+def test_the_file_of_a_datagram_socket_is_not_replaced(path, tmp_path, connected):
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock,
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as far,
@@ -116,13 +96,13 @@ def test_a_datagram_server_is_alive(path, tmp_path, connected):
             listen(path)
 
 
-def test_a_full_backlog_is_alive(path):
+def test_the_file_of_a_listener_with_a_full_backlog_is_not_replaced(path):
     with listen(path, backlog=0), connect(path), pytest.raises(AddressInUse):
         listen(path)
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "symlink to a socket", "dangling symlink"])
-def test_what_is_no_socket_is_never_removed(tmp_path, path, kind):
+def test_a_file_that_is_no_socket_is_never_removed(tmp_path, path, kind):
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(tmp_path / "real"))
     if kind == "file":
@@ -138,7 +118,7 @@ def test_what_is_no_socket_is_never_removed(tmp_path, path, kind):
     assert stat.S_IFMT(os.lstat(path).st_mode) == stat.S_IFMT(before.st_mode)
 
 
-def test_a_missing_directory_is_told(tmp_path):
+def test_a_missing_directory_is_named_in_the_error(tmp_path):
     with pytest.raises(NotFound, match=re.escape(str(tmp_path))):
         listen(tmp_path / "missing" / "socket")
 
@@ -153,14 +133,14 @@ def test_a_failure_after_bind_removes_the_file(path, monkeypatch):
     assert not os.path.exists(path)
 
 
-def test_of_many_servers_that_start_at_once_one_wins(stale):
-    """Each of the processes waits for the signal, tries, and says what came; a winner listens until the end."""
+def test_one_of_many_servers_that_start_at_once_listens(stale):
+    """Each process waits for a byte, tries to listen, and prints the outcome; a listener stays open."""
     program = (
         "import sys, fdpass\n"
         "sys.stdin.read(1)\n"
         "try: listener = fdpass.listen(sys.argv[1])\n"
-        "except fdpass.AddressInUse: print('lost', flush=True)\n"
-        "else: print('won', flush=True)\n"
+        "except fdpass.AddressInUse: print('in use', flush=True)\n"
+        "else: print('listening', flush=True)\n"
         "sys.stdin.read()\n"
         "if 'listener' in globals(): listener.close()\n"
     )
@@ -172,7 +152,7 @@ def test_of_many_servers_that_start_at_once_one_wins(stale):
         for server in servers:
             server.stdin.write(b"x")
             server.stdin.flush()
-        assert sorted(server.stdout.readline() for server in servers) == [b"lost\n"] * 5 + [b"won\n"]
+        assert sorted(server.stdout.readline() for server in servers) == [b"in use\n"] * 5 + [b"listening\n"]
     finally:
         for server in servers:
             server.communicate()
@@ -194,7 +174,7 @@ def test_the_directory_is_locked_while_a_stale_file_is_replaced(stale, monkeypat
     assert seen == [True]
 
 
-def test_closing_removes_the_file_and_twice_does_nothing(path):
+def test_close_removes_the_file_and_a_second_close_does_nothing(path):
     listener = listen(path)
     listener.close()
     assert not os.path.exists(path)
@@ -205,28 +185,28 @@ def test_closing_removes_the_file_and_twice_does_nothing(path):
         assert os.path.exists(path)
 
 
-def test_a_file_that_is_anothers_by_now_stays(path):
+def test_close_leaves_the_file_of_another_listener(path):
     listener = listen(path)
     os.unlink(path)
     with listen(path) as other:
         listener.close()
-        assert exchanged(other) == b"answer"
+        assert exchange(other) == b"answer"
 
 
-def test_a_fork_closes_its_copy_and_leaves_the_file(path):
+def test_close_in_a_forked_child_leaves_the_file(path):
     with listen(path) as listener:
         pid = os.fork()
         if pid == 0:
             listener.close()
             os._exit(0)
         assert os.waitpid(pid, 0)[1] == 0
-        assert exchanged(listener) == b"answer"
+        assert exchange(listener) == b"answer"
 
 
-def test_a_listener_made_of_anothers_socket_leaves_the_file(path):
+def test_a_listener_that_did_not_bind_its_socket_leaves_the_file(path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
         sock.bind(path)
         sock.listen()
         with Listener(sock.dup()) as listener:
-            assert exchanged(listener) == b"answer"
+            assert exchange(listener) == b"answer"
         assert os.path.exists(path)

@@ -1,4 +1,4 @@
-"""fdpass.testing itself: leaks are found and named, faults happen where the script says."""
+"""`fdpass.testing`: it finds and names leaks, and injects faults where the script says."""
 
 import errno
 import os
@@ -52,14 +52,14 @@ def test_open_fds_works_with_a_full_table():
     left, right = socket.socketpair()
     with left, right:
         listing = os.listdir("/proc/self/fd")
-        with full_table(free=1):  # one to read the directory with; none to ask for listeners with meanwhile
+        with full_table(free=1):  # the one slot is for reading the directory
             found = open_fds()
         assert found[left.fileno()].startswith("socket socket:[")
         assert len(found) == len(listing) - 1
 
 
-def test_leaked_descriptor_fails_the_test(pytester):
-    """The message has number, kind and target."""
+def test_a_leaked_descriptor_fails_the_test(pytester):
+    """The failure names number, kind and target."""
     result = run_suite(
         pytester,
         """
@@ -78,8 +78,8 @@ def test_leaked_descriptor_fails_the_test(pytester):
     result.stdout.fnmatch_lines(["*the test left behind:*", "*descriptor 77: file */kept*"])
 
 
-def test_number_reused_is_a_leak(pytester):
-    """A number that now means something else is found, though the count is the same."""
+def test_a_number_that_refers_to_another_file_is_a_leak(pytester):
+    """It is found, although the number of descriptors is the same."""
     result = run_suite(
         pytester,
         """
@@ -100,7 +100,7 @@ def test_number_reused_is_a_leak(pytester):
     result.stdout.fnmatch_lines(["*descriptor *: pipe pipe:*"])
 
 
-def test_left_child_fails_the_test(pytester):
+def test_a_child_that_is_left_behind_fails_the_test(pytester):
     result = run_suite(
         pytester,
         """
@@ -125,7 +125,7 @@ def test_children_are_listed_until_waited_for():
     assert child.pid not in children()
 
 
-def test_what_multiprocessing_keeps_is_no_leak(pytester):
+def test_helpers_of_multiprocessing_are_no_leak(pytester):
     result = run_suite(
         pytester,
         """
@@ -141,8 +141,8 @@ def test_what_multiprocessing_keeps_is_no_leak(pytester):
 
 
 @pytest.mark.parametrize("with_kcmp", [True, False])
-def test_same_file(monkeypatch, with_kcmp):
-    """Told by kcmp, and without it by inode and cookie."""
+def test_same_file_compares_open_files(monkeypatch, with_kcmp):
+    """By kcmp(2), and without it by inode and SO_COOKIE."""
     if not with_kcmp:
         monkeypatch.setattr("fdpass.testing._leaks._KCMP", 100_000)
     left, right = socket.socketpair()
@@ -162,7 +162,7 @@ def test_same_file_tells_two_openings_apart(tmp_path):
         assert not same_file(one, other)
 
 
-def test_script_fails_one_call(pair):
+def test_a_script_fails_one_call(pair):
     left, right = pair
     left.script = {("sendmsg", 2): fails(errno.ENOBUFS)}
     assert left.sendmsg([b"a"]) == 1
@@ -174,14 +174,14 @@ def test_script_fails_one_call(pair):
     assert left.calls["sendmsg"] == 3
 
 
-def test_interrupted(pair):
+def test_a_script_fails_every_call(pair):
     left, _ = pair
     left.script = {("recvmsg", EVERY): fails(errno.EINTR)}
     with pytest.raises(InterruptedError):
         left.recvmsg(1)
 
 
-def test_short_write_carries_the_descriptors(pair):
+def test_a_short_write_sends_all_descriptors(pair):
     left, right = pair
     left.script = {("sendmsg", 1): short(3)}
     assert left.sendmsg([b"he", b"llo"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, b"\0\0\0\0")]) == 3
@@ -190,21 +190,21 @@ def test_short_write_carries_the_descriptors(pair):
     os.close(fds[0])
 
 
-def test_short_read(pair):
+def test_a_short_read_receives_a_part(pair):
     left, right = pair
     left.script = {("recvmsg", EVERY): short(2)}
     right.sendall(b"hello")
     assert [left.recvmsg(10)[0] for _ in range(3)] == [b"he", b"ll", b"o"]
 
 
-def test_packets_are_never_short():
+def test_short_is_refused_on_packet_sockets():
     left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with FaultySocket.wrap(left, {("sendmsg", 1): short(3)}) as wrapped, right:
         with pytest.raises(ValueError, match="only a stream"):
             wrapped.sendmsg([b"hello"])
 
 
-def test_before_and_after(pair):
+def test_before_and_after_act_around_the_call(pair):
     left, right = pair
     left.script = {("sendmsg", 1): before(lambda: right.sendall(b"first")), ("sendmsg", 2): after(right.close)}
     left.sendmsg([b"x"])
@@ -213,7 +213,7 @@ def test_before_and_after(pair):
     assert right.fileno() == -1
 
 
-def test_wrap_takes_over_and_keeps_the_timeout():
+def test_wrap_moves_the_descriptor_and_the_timeout():
     left, right = socket.socketpair()
     left.settimeout(5)
     with FaultySocket.wrap(left, {}) as wrapped, right:
@@ -222,7 +222,7 @@ def test_wrap_takes_over_and_keeps_the_timeout():
         assert wrapped.type == socket.SOCK_STREAM
 
 
-def test_call_fails_at_one_call_only():
+def test_call_fails_makes_exactly_one_call_fail():
     with call_fails(os, "memfd_create", errno.ENFILE, at=2) as calls:
         os.close(os.memfd_create("a"))
         with pytest.raises(OSError, match="Too many open files in system"):
@@ -234,7 +234,7 @@ def test_call_fails_at_one_call_only():
 
 
 @pytest.mark.parametrize("free", [0, 1, 3])
-def test_full_table_leaves_so_many_slots(free):
+def test_full_table_leaves_the_given_number_of_slots(free):
     made = []
     with full_table(free):
         with pytest.raises(OSError, match="Too many open files"):
@@ -246,7 +246,7 @@ def test_full_table_leaves_so_many_slots(free):
         os.close(fd)
 
 
-def test_full_table_can_be_ended_early():
+def test_full_table_can_be_ended_before_the_end_of_the_block():
     with full_table() as make_room:
         make_room()
         os.close(os.dup(0))

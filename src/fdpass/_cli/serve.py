@@ -173,7 +173,7 @@ def _try_application(config: Config) -> None:
         app = application.load(config.app, config.app_dir, factory=config.factory)
         interface = application.interface_of(app) if config.interface == "auto" else config.interface
     except BaseException as error:
-        told = application.explained(error)
+        told = application.explain(error)
         raise StartFailed(
             told["sentence"] + ("\n" + told["details"].rstrip() if told["details"] else "")
         ) from error

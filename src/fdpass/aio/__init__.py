@@ -1,4 +1,4 @@
-"""The async face: channels on anyio, so on asyncio, uvloop and trio alike."""
+"""Channels and listeners with ``await``, on anyio: they run on asyncio, uvloop and trio."""
 
 from fdpass.aio._channel import AsyncChannel
 from fdpass.aio._listening import AsyncListener, connect, listen

@@ -1,11 +1,12 @@
-"""`AsyncChannel`: what `Channel` is, on anyio. All that is decided is decided in `_conversation`; this waits.
+"""`AsyncChannel`: a channel with ``await``, on anyio. `_conversation` makes all decisions; this file waits.
 
-Between a system call that took or gave a message and the return to the caller there is no ``await``: that is
-why a cancellation loses nothing.
+There is no ``await`` between the system call that sent or received a message and the return to the caller. So a
+cancellation loses no message and no descriptor.
 """
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -15,37 +16,37 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from fdpass._ancillary import MAX_FDS
+from fdpass._channel_base import ChannelBase
 from fdpass._conversation import MAX_MESSAGE
-from fdpass._end import End
 from fdpass._errors import PeerClosed
-from fdpass._lending import check_givable, close_given, listed
+from fdpass._lending import as_sequence, check_givable, close_given
 from fdpass._message import Message
 from fdpass._outbox import Outgoing
 from fdpass._policy import Policy
 
 _DONTWAIT = int(socket.MSG_DONTWAIT)
-_PAUSE_MIN, _PAUSE_MAX = 0.0005, 0.05  # seconds: no event tells when descriptors in flight have landed
-_RUN = 16  # so many calls that need not wait may pass before one lets other tasks run
+_PAUSE_MIN, _PAUSE_MAX = 0.0005, 0.05  # seconds: no event tells when receivers have taken descriptors in flight
+_CALLS_MAX = 16  # every 16th call that need not wait lets other tasks run
 
 
-class AsyncChannel(End):
-    """A connected Unix socket with messages: bytes and descriptors. See `Channel` for what is the same.
+class AsyncChannel(ChannelBase):
+    """A connected Unix socket that carries messages: bytes and descriptors. The async form of `Channel`.
 
-    Any task may send while another receives; several that send, or receive, take turns. A call that has to
-    wait is a checkpoint; of those that need not, every 16th is: a checkpoint costs more than the system call.
+    One task may send while another receives; tasks that send, or receive, at the same time take turns. A call that
+    has to wait is a checkpoint; of the others, every 16th is: a checkpoint costs more than the system call.
 
-    A cancelled `recv` has taken nothing. A cancelled `send` is called off, and what you wanted to give is
-    yours; if only the end of its last frame, or its acknowledgement, was missing, the peer may still get it.
+    A cancelled `recv` has taken no message. A cancelled `send` withdraws its message, and the descriptors stay
+    yours; if only the end of the last frame, or the acknowledgement, was missing, the peer may still get it.
 
     Args:
-        sock: A connected Unix socket, stream or seqpacket. The channel owns it now.
-        acknowledged: As of `Channel`.
-        max_message: As of `Channel`.
-        max_fds: As of `Channel`.
-        policy: As of `Channel`.
+        sock: A connected Unix socket, stream or seqpacket. The channel owns it from then on: do not use it.
+        acknowledged: As for `Channel`.
+        max_message: As for `Channel`.
+        max_fds: As for `Channel`.
+        policy: As for `Channel`.
 
     Raises:
-        InvalidMessage: It is no Unix socket of these types, or a bound is negative. The socket stays yours.
+        InvalidMessage: ``sock`` is no Unix socket of these types, or a bound is negative. You still own it.
     """
 
     def __init__(
@@ -59,46 +60,47 @@ class AsyncChannel(End):
     ) -> None:
         super().__init__(sock, acknowledged=acknowledged, max_message=max_message, max_fds=max_fds, policy=policy)
         self._sending = anyio.Lock(fast_acquire=True)
-        self._changed: anyio.Event | None = None
-        self._run = 0
+        self._has_read: anyio.Event | None = None  # set, and replaced, each time the reading task has read
+        self._calls = 0  # calls since the last checkpoint
 
     async def send(self, data: Any, fds: Iterable[Any] = (), *, give: bool = False) -> None:
-        """Send one message: as `Channel.send`, with cancellation in the place of timeouts."""
-        items = listed(fds)
+        """Send one message. Parameters and errors: see `Channel.send`, without `Timeout`."""
+        items = as_sequence(fds)
         if give:
             check_givable(items)
-        self._run += 1
-        if self._run >= _RUN:
-            await self._breathe()
-        if self._sending.locked() or self._talk.out or not self._talk.out.send_now(data, items):
+        self._calls += 1
+        if self._calls >= _CALLS_MAX:
+            await self._checkpoint()
+        out = self._conversation.out
+        if self._sending.locked() or out or not out.send_now(data, items):
             async with self._sending:
-                await self._deliver(self._talk.out.prepare(data, items))
-        elif self._talk.out:
+                await self._deliver(out.prepare(data, items))
+        elif out:
             async with self._sending:
                 await self._push()
         if give:
             close_given(items)
 
     async def recv(self) -> Message:
-        """Receive one message: as `Channel.recv`, with cancellation in the place of timeouts."""
-        self._run += 1
-        if self._run >= _RUN:
-            await self._breathe()
-        talk = self._talk
-        if not (talk.inbox or talk.ended or talk.acknowledged or self._reading):
-            talk.pull(_DONTWAIT)  # the usual case: it is there, and whole
-        if not talk.inbox:
-            talk.ask_again()
-            talk.flush()
-            await self._until(talk.ready)
+        """Receive one message; you own its descriptors. Errors: see `Channel.recv`, without `Timeout`."""
+        self._calls += 1
+        if self._calls >= _CALLS_MAX:
+            await self._checkpoint()
+        conversation = self._conversation
+        if not (conversation.inbox or conversation.ended or conversation.acknowledged or self._reading):
+            conversation.pull(_DONTWAIT)  # the usual case: a whole message has arrived
+        if not conversation.inbox:
+            conversation.ask_again()
+            conversation.flush()
+            await self._wait_until(conversation.ready)
         try:
-            return talk.take()
+            return conversation.take()
         finally:
-            if talk.out:
-                talk.flush()
+            if conversation.out:
+                conversation.flush()
 
     def __aiter__(self) -> Self:
-        """Messages until the peer closes its end."""
+        """Receive messages until the peer closes its end; you own the descriptors of each. Errors: as `recv`."""
         return self
 
     async def __anext__(self) -> Message:
@@ -108,16 +110,21 @@ class AsyncChannel(End):
             raise StopAsyncIteration from None
 
     def close(self) -> None:
-        """Close the channel, and the descriptors of messages not received. Who waits in it gets `Closed`."""
+        """Close the channel, and the descriptors of messages not received. A second call does nothing.
+
+        `recv` and `send` raise `Closed` in the tasks that wait in them.
+        """
         if not self.closed:
-            self._talk.flush()
-            # Wakes who waits, and takes the registration out of epoll, where it follows the description.
-            anyio.notify_closing(self._talk.sock)
-            self._talk.close()
+            self._conversation.flush()
+            # Wakes the tasks that wait, and removes the socket from epoll, where it would stay as long as its open
+            # file: another process may have a duplicate.
+            with contextlib.suppress(RuntimeError):  # no event loop runs, so no task waits
+                anyio.notify_closing(self._conversation.sock)
+            self._conversation.close()
             self._notify()
 
     async def aclose(self) -> None:
-        """As `close`; a checkpoint."""
+        """Call `close`, then let other tasks run."""
         self.close()
         await checkpoint()
 
@@ -131,67 +138,68 @@ class AsyncChannel(End):
 
     # Waiting
 
-    async def _breathe(self) -> None:
-        self._run = 0
+    async def _checkpoint(self) -> None:
+        self._calls = 0
         await checkpoint()
         self._check_open()
 
     async def _deliver(self, message: Outgoing) -> None:
-        talk = self._talk
+        conversation = self._conversation
         try:
-            while True:
-                talk.queue(message)
+            while True:  # until the peer has the message: after RETRY it is sent again
+                conversation.queue(message)
                 await self._push()
-                if not talk.acknowledged:
+                if not conversation.acknowledged:
                     return
-                await self._until(lambda: talk.answered(message))
-                if talk.settle(message):
+                await self._wait_until(lambda: conversation.answered(message))
+                if conversation.settle(message):
                     return
         except BaseException:
-            talk.abandon(message)
-            talk.flush()
+            conversation.abandon(message)
+            conversation.flush()
             raise
         finally:
             message.close()
 
     async def _push(self) -> None:
+        """Send all frames that wait; wait for room where there is none."""
         pause = _PAUSE_MIN
-        while self._talk.out and (state := self._talk.push()) != "sent":
+        while self._conversation.out and (state := self._conversation.push()) != "sent":
             if state == "room":
-                await self._wait(anyio.wait_writable)
+                await self._wait_for_socket(anyio.wait_writable)
             else:
                 await anyio.sleep(pause)
                 pause = min(pause * 2, _PAUSE_MAX)
 
-    async def _until(self, ready: Callable[[], bool]) -> None:
-        """Until ``ready``: one task reads for all, the others wait for what it got."""
+    async def _wait_until(self, ready: Callable[[], bool]) -> None:
+        """Wait until ``ready()``. One task reads for all receivers, and for senders that await answers."""
         while not ready():
             if self._reading:
-                if self._changed is None:
-                    self._changed = anyio.Event()
-                await self._changed.wait()
+                if self._has_read is None:
+                    self._has_read = anyio.Event()
+                await self._has_read.wait()
                 continue
             self._reading = True
             try:
-                if not self._talk.pull(_DONTWAIT):
-                    # A turn of the loop costs less than falling asleep: under load the next one is there by then.
-                    await self._breathe()
-                    if not self._talk.pull(_DONTWAIT):
-                        await self._wait(anyio.wait_readable)
-                self._talk.flush()
+                if not self._conversation.pull(_DONTWAIT):
+                    # A checkpoint costs less than epoll_wait(2), and under load a message has come meanwhile.
+                    await self._checkpoint()
+                    if not self._conversation.pull(_DONTWAIT):
+                        await self._wait_for_socket(anyio.wait_readable)
+                self._conversation.flush()
             finally:
                 self._reading = False
                 self._notify()
 
-    async def _wait(self, wait: Callable[[Any], Any]) -> None:
-        self._run = 0
+    async def _wait_for_socket(self, wait: Callable[[Any], Any]) -> None:
+        self._calls = 0
         try:
-            await wait(self._talk.sock)
+            await wait(self._conversation.sock)
         except anyio.ClosedResourceError:
             self._check_open()
             raise
 
     def _notify(self) -> None:
-        if self._changed is not None:
-            self._changed.set()
-            self._changed = None
+        if self._has_read is not None:
+            self._has_read.set()
+            self._has_read = None

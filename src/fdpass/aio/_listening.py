@@ -1,7 +1,8 @@
-"""`AsyncListener`, `listen` and `connect`: what `_listening` has, on anyio."""
+"""`listen`, `connect` and `AsyncListener`: channels by a common address, with ``await``."""
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import AsyncIterator
 from types import TracebackType
@@ -20,15 +21,15 @@ from fdpass._sockets import (
     accepted,
     address_of,
     bound_socket,
-    explained,
     identity_of,
     new_socket,
     readable,
+    translating_errors,
     unlink_own,
 )
 from fdpass.aio._channel import AsyncChannel
 
-_PAUSE_MIN, _PAUSE_MAX = 0.005, 0.1  # seconds: a full backlog of a Unix socket makes no event when it drains
+_PAUSE_MIN, _PAUSE_MAX = 0.005, 0.1  # seconds: no event tells when a Unix socket's full backlog has room again
 
 
 async def listen(
@@ -40,7 +41,7 @@ async def listen(
     backlog: int = 128,
     **channel_options: Any,
 ) -> AsyncListener:
-    """Listen for channels: as `fdpass.listen`."""
+    """Listen for channels at an address. Parameters and errors: see `fdpass.listen`."""
     await checkpoint()
     check_options(channel_options)
     sock = bound_socket(path, type, mode, backlog)
@@ -53,11 +54,11 @@ async def connect(
     type: SocketType = "seqpacket",  # noqa: A002
     **channel_options: Any,
 ) -> AsyncChannel:
-    """Connect to a listener: as `fdpass.connect`, with cancellation in the place of ``timeout``."""
+    """Connect to a listener; cancel it to limit the wait. Parameters and errors: see `fdpass.connect`."""
     sock = new_socket(type)
     try:
         sock.setblocking(False)
-        with explained(path, "cannot connect to"):
+        with translating_errors(path, "cannot connect to"):
             await _connected(sock, address_of(path))
         return AsyncChannel(sock, **channel_options)
     except BaseException:
@@ -79,13 +80,14 @@ async def _connected(sock: socket.socket, address: bytes) -> None:
 
 
 class AsyncListener:
-    """Accepts channels from whoever the rule admits: as `fdpass.Listener`. Tasks that accept take turns.
+    """Accepts channels from peers that the rule admits. Async `Listener`; tasks that accept take turns.
 
     Args:
-        sock: As of `fdpass.Listener`. It is set to not block, for all who hold it.
-        allow: As of `fdpass.Listener`; it is called in the event loop, and should not block.
-        unlink: As of `fdpass.Listener`.
-        **channel_options: As of `AsyncChannel`, for each accepted one.
+        sock: As for `Listener`. It is set to not block, in every process that has it: O_NONBLOCK belongs to the
+            open file.
+        allow: As for `Listener`. It is called in the event loop, and must not block.
+        unlink: As for `Listener`.
+        **channel_options: Parameters of `AsyncChannel`, for each accepted channel.
     """
 
     def __init__(
@@ -95,29 +97,34 @@ class AsyncListener:
         self._sock = sock
         self._allow = allow or same_user
         self._options = channel_options
-        self._turn: anyio.Lock | None = None
+        self._accepting: anyio.Lock | None = None
         self._file: SocketFile | None = identity_of(sock.getsockname()) if unlink else None
 
     async def accept(self) -> AsyncChannel:
-        """The next channel whose peer is admitted. Those that are not are closed, unread, and logged.
+        """Accept the next channel whose peer the rule admits; other connections are logged and closed, unread.
+
+        A cancelled call has accepted no connection.
+
+        Returns:
+            The channel; close it.
 
         Raises:
             Closed: The listener is closed.
-            CallFailed: accept(2) failed: EMFILE, for instance. The listener stays usable.
+            CallFailed: As `Listener.accept`. The listener stays usable.
         """
-        if self._turn is None:
-            self._turn = anyio.Lock()  # acquiring it is the checkpoint: after accept(2) comes none
-        async with self._turn:
+        if self._accepting is None:
+            self._accepting = anyio.Lock()  # acquiring it is a checkpoint; there must be none after accept(2)
+        async with self._accepting:
             while True:
                 try:
-                    with explained(self.address, "cannot accept at"):
+                    with translating_errors(self.address, "cannot accept at"):
                         sock = accepted(self._sock)
                 except BlockingIOError:
                     await self._readable()
                     continue
                 if sock is not None and admitted(sock, self._allow):
                     return self._channel(sock)
-                await checkpoint()  # a flood of peers to refuse leaves the other tasks their time
+                await checkpoint()  # other tasks run, too, while many peers are refused
 
     def _channel(self, sock: socket.socket) -> AsyncChannel:
         try:
@@ -133,7 +140,7 @@ class AsyncListener:
             raise Closed("this listener is closed") from None
 
     async def __aiter__(self) -> AsyncIterator[AsyncChannel]:
-        """Channels, until the listener is closed."""
+        """Accept channels until the listener is closed; close each. Errors: as `accept`."""
         while not self.closed:
             try:
                 yield await self.accept()
@@ -142,11 +149,11 @@ class AsyncListener:
 
     @property
     def address(self) -> str:
-        """Where it listens, as `connect` takes it; "" once closed."""
+        """The address for `connect`; an empty string once the listener is closed."""
         return "" if self.fileno() < 0 else readable(self._sock.getsockname())
 
     def fileno(self) -> int:
-        """The socket's number, lent. -1 once closed."""
+        """The socket's number, lent. -1 once the listener is closed."""
         return self._sock.fileno()
 
     @property
@@ -155,14 +162,18 @@ class AsyncListener:
         return self.fileno() < 0
 
     def close(self) -> None:
-        """Stop listening, and remove the socket file if it is still ours. Who waits in it gets `Closed`."""
+        """Stop listening, and remove the socket file (see ``unlink``). A second call does nothing.
+
+        `accept` raises `Closed` in the tasks that wait in it.
+        """
         if not self.closed:
             unlink_own(self._sock, self._file)
-            anyio.notify_closing(self._sock)
+            with contextlib.suppress(RuntimeError):  # no event loop runs, so no task waits
+                anyio.notify_closing(self._sock)
             self._sock.close()
 
     async def aclose(self) -> None:
-        """As `close`; a checkpoint."""
+        """Call `close`, then let other tasks run."""
         self.close()
         await checkpoint()
 

@@ -1,6 +1,6 @@
-"""For testing what passes descriptors: leak checks, pairs, faults on demand, and a conformance suite.
+"""Tools to test code that passes descriptors: leak checks, connected pairs, injected faults, a conformance suite.
 
-The pytest fixture ``no_leaks`` is in `fdpass.testing.plugin`; nothing else here needs pytest.
+The pytest fixture ``no_leaks`` is in `fdpass.testing.plugin`; no other module here needs pytest.
 """
 
 from fdpass.testing import conformance

@@ -1,7 +1,6 @@
-"""Faults on demand: system calls that fail, cut or stall, peers that die, and a full descriptor table.
+"""Injected faults: system calls that fail or do only a part, peers that die, and a full descriptor table.
 
-A `FaultySocket` runs a *script*: what is to happen at which call. Everything else reaches the kernel, so the
-rest of the conversation stays real::
+A `FaultySocket` has a *script*, which says what happens at which call. All other calls go to the kernel::
 
     sock = FaultySocket.wrap(sock, {("sendmsg", 2): fails(errno.EAGAIN), ("sendmsg", 3): short(5)})
     Channel(sock).send(...)
@@ -20,7 +19,7 @@ from typing import Any, NamedTuple, Self
 
 
 class Call(NamedTuple):
-    """A system call about to be made."""
+    """A system call that is about to be made."""
 
     sock: FaultySocket
     name: str
@@ -28,22 +27,22 @@ class Call(NamedTuple):
     args: tuple[Any, ...]
 
     def make(self) -> Any:
-        """Let it happen."""
+        """Make the call, and return its result."""
         return self.real(*self.args)
 
 
 Fault = Callable[[Call], Any]
-"""What happens instead of a call: what it returns is what the caller gets."""
+"""A function that runs in place of a call; the caller gets what it returns or raises."""
 
 EVERY = 0
-"""In a script, in place of a number: at each call that has no number of its own."""
+"""In a script, in place of a number: each call for which the script has no entry with a number."""
 
 
 def fails(number: int) -> Fault:
-    """The call fails with this errno and has no effect.
+    """A fault: the call fails with this errno, and has no effect.
 
-    CPython repeats a call that is interrupted by a signal, so ``fails(errno.EINTR)`` shows what it shows only
-    where a signal handler raises: an `InterruptedError`.
+    CPython itself repeats a call that a signal interrupted. So code sees an `InterruptedError`, which
+    ``fails(errno.EINTR)`` raises, only if a signal handler raises it.
     """
 
     def fault(_: Call) -> Any:
@@ -53,9 +52,10 @@ def fails(number: int) -> Fault:
 
 
 def short(size: int) -> Fault:
-    """The call moves at most ``size`` bytes, at least 1. Streams only: elsewhere the kernel never does it.
+    """A fault: the call sends or receives at most ``size`` bytes, 1 or more.
 
-    A short write carries all the descriptors, as the kernel's does: they travel with the first part.
+    A short write sends all the descriptors, as the kernel does: they travel with the first byte. On sockets other
+    than streams, where the kernel makes no short calls, the call raises ValueError.
     """
 
     def fault(call: Call) -> Any:
@@ -70,7 +70,7 @@ def short(size: int) -> Fault:
 
 
 def before(act: Callable[[], object]) -> Fault:
-    """``act`` comes first (the peer dies, say), then the call goes to the kernel."""
+    """A fault: ``act`` is called first (it kills the peer, for instance), then the call goes to the kernel."""
 
     def fault(call: Call) -> Any:
         act()
@@ -80,7 +80,7 @@ def before(act: Callable[[], object]) -> Fault:
 
 
 def after(act: Callable[[], object]) -> Fault:
-    """The call goes to the kernel, and whatever came of it, ``act`` follows, before the caller sees the result."""
+    """A fault: the call goes to the kernel; then ``act`` is called, even if the call failed."""
 
     def fault(call: Call) -> Any:
         try:
@@ -92,12 +92,12 @@ def after(act: Callable[[], object]) -> Fault:
 
 
 class FaultySocket(socket.socket):
-    """A socket whose ``sendmsg`` and ``recvmsg`` go wrong as a script says.
+    """A socket whose ``sendmsg`` and ``recvmsg`` fail as a script says.
 
     Attributes:
-        script: What happens at which call: keys are ``("sendmsg", n)`` or ``("recvmsg", n)`` with n from 1,
-            or `EVERY`; values are `fails`, `short`, `before`, `after`, or a function of your own (`Fault`).
-            May be changed while it runs.
+        script: What happens at which call. Keys are ``("sendmsg", n)`` or ``("recvmsg", n)``, with n from 1 or
+            `EVERY`; values are `fails`, `short`, `before`, `after`, or a function of your own (`Fault`). It may be
+            changed at any time.
         calls: How often each call was made.
     """
 
@@ -106,7 +106,12 @@ class FaultySocket(socket.socket):
 
     @classmethod
     def wrap(cls, sock: socket.socket, script: Mapping[tuple[str, int], Fault]) -> Self:
-        """Take over a socket: the given one is empty afterwards, its timeout is kept."""
+        """Move the descriptor of a socket, and its timeout, into a new `FaultySocket`, which owns it.
+
+        Args:
+            sock: The socket; it is empty afterwards.
+            script: The script.
+        """
         timeout = sock.gettimeout()
         made = cls(sock.family, sock.type, sock.proto, fileno=sock.detach())
         made.settimeout(timeout)
@@ -114,13 +119,13 @@ class FaultySocket(socket.socket):
         return made
 
     def sendmsg(self, buffers: Iterable[Any], ancdata: Any = (), flags: int = 0, address: Any = None, /) -> int:
-        """As of `socket.socket`, unless the script says otherwise."""
+        """Call `socket.socket.sendmsg`, unless the script says otherwise."""
         args = (list(buffers), ancdata, flags, address)
         sent: int = self._scripted("sendmsg", super().sendmsg, args)
         return sent
 
     def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> Any:
-        """As of `socket.socket`, unless the script says otherwise."""
+        """Call `socket.socket.recvmsg`, unless the script says otherwise."""
         return self._scripted("recvmsg", super().recvmsg, (bufsize, ancbufsize, flags))
 
     def _scripted(self, name: str, call: Callable[..., Any], args: tuple[Any, ...]) -> Any:
@@ -131,16 +136,16 @@ class FaultySocket(socket.socket):
 
 @contextmanager
 def call_fails(module: Any, name: str, number: int, *, at: int = 1) -> Iterator[Counter[str]]:
-    """While it lasts, the ``at``-th call of ``module.name`` (``os.memfd_create``, say) fails with this errno.
+    """Within the ``with`` block, one call of a function fails with an OSError.
 
     Args:
-        module: Where callers look the function up; it is patched there, for all threads.
-        name: The function.
+        module: The module that has the function (``os``, for instance). The function is replaced for all threads.
+        name: The name of the function.
         number: The errno.
-        at: Which call, from 1; all others reach the real function.
+        at: Which call fails, counted from 1; all others call the real function.
 
     Yields:
-        How often it was called, under its name.
+        A Counter, which has under ``name`` how often the function was called.
     """
     real, calls = getattr(module, name), Counter[str]()
 
@@ -159,13 +164,16 @@ def call_fails(module: Any, name: str, number: int, *, at: int = 1) -> Iterator[
 
 @contextmanager
 def full_table(free: int = 0) -> Iterator[Callable[[], None]]:
-    """While it lasts, this process can open only ``free`` more descriptors; then the limit is as before.
+    """Within the ``with`` block, this process can open only ``free`` more descriptors.
 
-    RLIMIT_NOFILE is lowered to the lowest number that is not in use: the kernel refuses every number from the
-    limit on and leaves alone what is open. Not even a module can be imported under it: import first.
+    RLIMIT_NOFILE is lowered so that only ``free`` unused numbers are below it: the kernel gives out no number from
+    the limit on, and does not touch what is open. Import all modules before: an import needs a descriptor.
+
+    Args:
+        free: How many more descriptors can be opened, 0 or more.
 
     Yields:
-        A function that ends it early, to make room.
+        A function that restores the limit before the end of the block, to make room.
     """
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     slots = [fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 0) for _ in range(free + 1)]

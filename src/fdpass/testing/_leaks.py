@@ -1,4 +1,4 @@
-"""What this process holds: open descriptors, children, and whether two descriptors are the same open file."""
+"""Finds the open descriptors and the children of this process, and whether two descriptors are one open file."""
 
 from __future__ import annotations
 
@@ -24,34 +24,29 @@ def open_fds() -> dict[int, str]:
     """The open descriptors of this process.
 
     Returns:
-        For each number its kind (as of `Fd.kind`) and its target (as ``/proc/self/fd`` shows it: a path, or
-        the kind and inode in brackets), with a space between.
+        For each number, its kind (see `Fd.kind`) and its target (as /proc/self/fd shows it: a path, or the
+        kernel's name with the inode in brackets), with a space between.
     """
     found = {}
     for number in map(int, os.listdir("/proc/self/fd")):
+        lent = Fd(number)
         try:
-            found[number] = f"{_kind(number)} {os.readlink(f'/proc/self/fd/{number}')}"
-        except FileNotFoundError:  # the descriptor with which the directory was read
+            found[number] = f"{lent.kind} {os.readlink(f'/proc/self/fd/{number}')}"
+        except OSError:  # closed by now: the descriptor by which the directory was read, for instance
             continue
+        finally:
+            lent.take()
     return found
 
 
-def _kind(number: int) -> str:
-    lent = Fd(number)
-    try:
-        return lent.kind
-    except FileNotFoundError:
-        raise
-    except OSError:  # telling a listener takes a free slot, and a full table has none
-        return "socket" if stat.S_ISSOCK(os.stat(f"/proc/self/fd/{number}").st_mode) else "other"
-    finally:
-        lent.take()
-
-
 def children() -> dict[int, str]:
-    """The children of this process, running or not yet waited for: pid, and name with state."""
+    """The children of this process that run, or that no code has waited for.
+
+    Returns:
+        For each pid, the name and the state of the process.
+    """
     try:
-        # WNOWAIT reaps nothing: whoever started a child wants its status.
+        # WNOWAIT reaps no child: the code that started the child needs its status.
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return {}
@@ -60,9 +55,9 @@ def children() -> dict[int, str]:
         try:
             with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
                 line = file.read()
-        except (FileNotFoundError, ProcessLookupError):  # it has just ended
+        except (FileNotFoundError, ProcessLookupError):  # the process has just ended
             continue
-        # proc(5): the name stands in brackets and may contain spaces and brackets itself.
+        # proc(5): the name is in brackets, and may itself contain spaces and brackets.
         name, _, rest = line.partition("(")[2].rpartition(")")
         state, parent = rest.split()[:2]
         if int(parent) == os.getpid():
@@ -71,15 +66,18 @@ def children() -> dict[int, str]:
 
 
 def same_file(a: Any, b: Any) -> bool:
-    """Whether two descriptors refer to the same *open file description*: one offset, one set of flags.
+    """Whether two descriptors refer to the same open file (open file description): one offset, one set of flags.
 
-    Where the kernel has no kcmp(2), or does not permit it, it is told by device and inode, and for sockets by
-    SO_COOKIE: enough for what has an inode of its own (sockets, pipes, memfds), but two separate openings of
-    one file then look the same.
+    The function uses kcmp(2). If the kernel lacks or forbids it, the function compares device and inode, and
+    SO_COOKIE of sockets. That is exact for files with an inode of their own (sockets, pipes, memfds), but a file
+    that was opened twice then looks like one open file.
 
     Args:
-        a: A number, an `Fd`, or anything with ``fileno()``. Lent.
+        a: A number, an `Fd`, or an object with ``fileno()``. Lent.
         b: Another.
+
+    Raises:
+        OSError: A number is not open (EBADF).
     """
     first, second = (item if isinstance(item, int) else item.fileno() for item in (a, b))
     answer = _kcmp(first, second)
@@ -91,7 +89,7 @@ def _kcmp(a: int, b: int) -> bool | None:
     pid = os.getpid()
     order = libc.syscall(*map(ctypes.c_long, (_KCMP, pid, pid, _KCMP_FILE, a, b)))
     if order < 0:
-        os.fstat(a), os.fstat(b)  # a number that is not open is the caller's mistake, not a missing system call
+        os.fstat(a), os.fstat(b)  # EBADF for a number that is not open; else kcmp(2) itself is missing
         return None
     return bool(order == 0)
 
@@ -106,7 +104,7 @@ def _identity(fd: int) -> tuple[int, int, bytes]:
 
 
 def interpreters_own() -> tuple[set[int], set[int]]:
-    """Descriptors and children that `multiprocessing` keeps for the life of the process: nobody's leak."""
+    """Descriptors and children that `multiprocessing` keeps until the process ends: not leaks of a test."""
     fds: set[Any] = set()
     pids: set[Any] = set()
     for module, attribute in (("resource_tracker", "_resource_tracker"), ("forkserver", "_forkserver")):
@@ -116,5 +114,5 @@ def interpreters_own() -> tuple[set[int], set[int]]:
     sharer = getattr(sys.modules.get("multiprocessing.resource_sharer"), "_resource_sharer", None)
     listener = getattr(getattr(sharer, "_listener", None), "_listener", None)
     if listener is not None:
-        fds.add(listener._socket.fileno())  # noqa: SLF001 - the module offers no other way to know it
+        fds.add(listener._socket.fileno())  # noqa: SLF001 - the module has no public name for it
     return fds - {None}, pids - {None}

@@ -1,4 +1,4 @@
-"""Two connected channels to test with, and an `AsyncChannel` in the shape of a blocking one."""
+"""Connected pairs of channels and sockets for tests, and an adapter that makes an `AsyncChannel` block."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TYPES = {"seqpacket": socket.SOCK_SEQPACKET, "stream": socket.SOCK_STREAM}
 
 
 class BlockingChannel(Protocol):
-    """What a channel must offer to be put through the conformance checks: see `fdpass.Channel`."""
+    """The methods that the conformance checks need. What they do: see `fdpass.Channel`."""
 
     @property
     def closed(self) -> bool: ...
@@ -31,11 +31,11 @@ class BlockingChannel(Protocol):
 
 @contextmanager
 def channel_pair(type: SocketType = "seqpacket", **options: Any) -> Iterator[tuple[Channel, Channel]]:  # noqa: A002
-    """Two connected channels, closed at the end of the ``with`` block.
+    """Make two connected channels; the end of the ``with`` block closes both.
 
     Args:
         type: ``"seqpacket"`` or ``"stream"``.
-        **options: As of `fdpass.Channel`, for both ends.
+        **options: Parameters of `fdpass.Channel`, for both ends.
     """
     left, right = Channel.pair(type, **options)
     with left, right:
@@ -45,15 +45,22 @@ def channel_pair(type: SocketType = "seqpacket", **options: Any) -> Iterator[tup
 def faulty_pair(
     type: SocketType = "seqpacket",  # noqa: A002
 ) -> tuple[FaultySocket, socket.socket]:
-    """A connected pair of sockets to make channels of; the first has an empty script: fill it when you like."""
+    """Make two connected sockets, for channels of your own; you own both.
+
+    Args:
+        type: ``"seqpacket"`` or ``"stream"``.
+
+    Returns:
+        A `FaultySocket` with an empty script, and a plain socket.
+    """
     if type not in _TYPES:
-        raise InvalidMessage(f"a pair's type is 'seqpacket' or 'stream', not {type!r}")
+        raise InvalidMessage(f"the type of a pair is 'seqpacket' or 'stream', not {type!r}")
     left, right = socket.socketpair(socket.AF_UNIX, _TYPES[type])
     return FaultySocket.wrap(left, {}), right
 
 
 class Blocking:
-    """An `AsyncChannel` whose methods block: each runs to its end in the loop behind the portal."""
+    """An `AsyncChannel` with blocking methods: each runs in the portal's event loop, and waits for the result."""
 
     def __init__(self, portal: BlockingPortal, channel: AsyncChannel) -> None:
         self._portal = portal
@@ -87,13 +94,13 @@ class Blocking:
         return self
 
     def __next__(self) -> Message:
-        async def following() -> Message | None:
-            # StopAsyncIteration shall not cross the portal: a future cannot carry every such exception.
+        async def next_message() -> Message | None:
+            # StopAsyncIteration must not leave the loop: the portal's future cannot carry it.
             async for message in self._messages:
                 return message
             return None
 
-        message: Message | None = self._call(following)
+        message: Message | None = self._call(next_message)
         if message is None:
             raise StopIteration
         return message

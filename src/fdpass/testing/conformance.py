@@ -1,8 +1,8 @@
-"""The conformance suite: what every channel must do, blocking or async, whatever carries it.
+"""The conformance suite: checks that every implementation of a channel must pass, blocking or async.
 
-`check_channel` puts an implementation through all of `CHECKS`; to have each as a test of its own, parametrize
-over ``CHECKS`` and hand ``make_pair`` to the function. An async channel goes through the same checks: see
-`check_async_channel` and `blocking_pairs`. Descriptors are compared by open file description, not by content.
+`check_channel` runs all of `CHECKS` on an implementation. For one test per check, parametrize over ``CHECKS`` and
+call each with your ``make_pair``. `check_async_channel` and `blocking_pairs` run the same checks on an async
+channel. The checks compare descriptors by open file, not by content.
 """
 
 from __future__ import annotations
@@ -32,35 +32,43 @@ from fdpass.testing._pairs import Blocking, BlockingChannel
 
 Pair = tuple[BlockingChannel, BlockingChannel]
 MakePair = Callable[..., AbstractContextManager[Pair]]
-"""Given options of `Channel` (``max_message``, ``max_fds``, ``policy``), a context manager of a connected pair
-that has them at both ends and closes both."""
+"""A function that takes options of `Channel` (``max_message``, ``max_fds``, ``policy``) and returns a context
+manager of a connected pair. Both ends have the options, and the context manager closes both."""
 
 
 def check_channel(make_pair: MakePair) -> None:
-    """Put a channel implementation through every check.
+    """Run every check on a blocking implementation of a channel.
+
+    Args:
+        make_pair: Makes a connected pair: see `MakePair`.
 
     Raises:
-        AssertionError: It does not do what a channel must; the text says what.
-        FdpassError: An operation failed that must not.
+        AssertionError: A check failed; the text says which behaviour is wrong.
+        FdpassError: An operation failed that must succeed.
     """
     for check in CHECKS.values():
         check(make_pair)
 
 
 def check_async_channel(make_pair: Callable[..., Any], backend: str = "asyncio", **loop_options: Any) -> None:
-    """Put an async channel implementation through every check.
+    """Run every check on an async implementation of a channel.
 
     Args:
-        make_pair: Given options of `AsyncChannel`, a connected pair. Called in the loop.
-        backend: As of `anyio.run`.
-        **loop_options: As ``backend_options`` of `anyio.run`.
+        make_pair: A function that takes options of `AsyncChannel` and returns a connected pair. It is called in
+            the event loop.
+        backend: As for `anyio.run`.
+        **loop_options: The ``backend_options`` of `anyio.run`.
+
+    Raises:
+        AssertionError: A check failed; the text says which behaviour is wrong.
+        FdpassError: An operation failed that must succeed.
     """
     with start_blocking_portal(backend, loop_options) as portal:
         check_channel(blocking_pairs(portal, make_pair))
 
 
 def blocking_pairs(portal: BlockingPortal, make_pair: Callable[..., Any]) -> MakePair:
-    """A `MakePair` of an async implementation, each of whose operations runs in the loop behind ``portal``."""
+    """Make a `MakePair` of an async implementation, whose operations run in the event loop of ``portal``."""
 
     @contextmanager
     def make(**options: Any) -> Iterator[Pair]:
@@ -74,9 +82,9 @@ def blocking_pairs(portal: BlockingPortal, make_pair: Callable[..., Any]) -> Mak
     return make
 
 
-def _expect(truth: object, otherwise: str) -> None:
-    if not truth:  # not an assert statement: these checks must also check under python -O
-        raise AssertionError(otherwise)
+def _expect(condition: object, failure: str) -> None:
+    if not condition:  # not an assert statement, which python -O would remove
+        raise AssertionError(failure)
 
 
 @contextmanager
@@ -85,25 +93,25 @@ def _expect_error(kind: type[Exception], when: str) -> Iterator[None]:
         yield
     except kind:
         return
-    raise AssertionError(f"{when}: expected {kind.__name__}, and nothing was raised")
+    raise AssertionError(f"{when}: expected {kind.__name__}, but nothing was raised")
 
 
 @contextmanager
 def sending(
     channel: BlockingChannel, data: bytes, fds: Sequence[Any] = (), **options: Any
 ) -> Iterator[Future[None]]:
-    """``channel.send`` in another thread while the block runs: it may wait for the receiver.
+    """Call ``channel.send`` in another thread while the block runs, since it may wait for the receiver.
 
-    Leaving the block waits for it, and raises what it raised.
+    The end of the block waits for the thread, and raises the error of ``send``, if there was one.
     """
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(channel.send, data, fds, **options)
         try:
             yield future
         except BaseException:
-            # The block failed, and a thread that waits for room or an answer would wait for ever.
-            with suppress(OSError), socket.socket(fileno=os.dup(channel.fileno())) as cut:
-                cut.shutdown(socket.SHUT_RDWR)
+            # The block failed. The shutdown ends a send that waits for room or for an answer.
+            with suppress(OSError), socket.socket(fileno=os.dup(channel.fileno())) as duplicate:
+                duplicate.shutdown(socket.SHUT_RDWR)
             raise
         future.result()
 
@@ -111,14 +119,14 @@ def sending(
 def passed(
     sender: BlockingChannel, receiver: BlockingChannel, data: bytes, fds: Sequence[Any] = (), **options: Any
 ) -> Message:
-    """Send a message and receive it. You own what is returned."""
+    """Send a message and receive it. The caller owns the message."""
     with sending(sender, data, fds, **options):
         return receiver.recv()
 
 
 @contextmanager
 def some_files(count: int) -> Iterator[list[Fd]]:
-    """So many descriptors, each of an open file description of its own (memfds, all of them empty)."""
+    """Open ``count`` empty memfds; the end of the ``with`` block closes them."""
     files: list[Fd] = []
     try:
         files.extend(Fd(os.memfd_create(f"conformance-{i}")) for i in range(count))
@@ -129,10 +137,11 @@ def some_files(count: int) -> Iterator[list[Fd]]:
 
 
 def _same(message: Message, data: bytes, fds: Sequence[Fd], what: str) -> None:
-    """Check a received message against what was sent, and close it."""
+    """Compare a received message with what was sent, and close it."""
     with message:
-        _expect(message.data == data, f"{what}: other bytes arrived ({len(message.data)}, sent {len(data)})")
-        _expect(len(message.fds) == len(fds), f"{what}: {len(message.fds)} descriptors arrived of {len(fds)}")
+        lengths = f"{len(message.data)} bytes arrived, {len(data)} were sent"
+        _expect(message.data == data, f"{what}: the bytes differ ({lengths})")
+        _expect(len(message.fds) == len(fds), f"{what}: {len(message.fds)} of {len(fds)} descriptors arrived")
         for position, (got, sent) in enumerate(zip(message.fds, fds, strict=True)):
             _expect(same_file(got, sent), f"{what}: descriptor {position} is another open file")
             _expect(not os.get_inheritable(got.fileno()), f"{what}: descriptor {position} is not close-on-exec")
@@ -208,7 +217,7 @@ def closing_is_seen(make_pair: MakePair) -> None:
     with make_pair() as (left, right):
         left.close()
         left.close()
-        _expect(left.closed and not right.closed, "closed is not what was done")
+        _expect(left.closed and not right.closed, "closed is True at the wrong end, or at none")
         for _ in range(2):
             with _expect_error(PeerClosed, "receiving when the peer has closed"):
                 right.recv()
@@ -229,7 +238,7 @@ def iteration_ends_with_the_peer(make_pair: MakePair) -> None:
             left.close()
 
         done = pool.submit(send)
-        _expect([message.data for message in right] == [b"a", b"", b"c"], "iteration gave other messages")
+        _expect([message.data for message in right] == [b"a", b"", b"c"], "iteration returned other messages")
         done.result()
 
 
@@ -237,13 +246,13 @@ def _refused(pair: Pair, kind: type[Exception], data: bytes, fds: Sequence[Fd], 
     left, right = pair
     given = [fd.dup() for fd in fds]
     try:
-        told = False
+        sender_knows = False
         try:
             with sending(left, data, given, give=True), _expect_error(kind, why):
                 right.recv()
-        except PeerRefused:  # an acknowledged sender learns of it
-            told = True
-        _expect(all(fd.closed != told for fd in given), f"{why}: ownership is not where it should be")
+        except PeerRefused:  # raised in acknowledged mode only
+            sender_knows = True
+        _expect(all(fd.closed != sender_knows for fd in given), f"{why}: the wrong side owns the descriptors")
         _same(passed(left, right, b"after"), b"after", (), f"after {why}")
     finally:
         for fd in given:
@@ -253,23 +262,24 @@ def _refused(pair: Pair, kind: type[Exception], data: bytes, fds: Sequence[Fd], 
 def too_large_is_refused(make_pair: MakePair) -> None:
     with make_pair(max_message=1000) as pair:
         for size in (1001, 70_000, 2**20):
-            _refused(pair, MessageTooLarge, b"x" * size, (), f"{size} bytes where 1000 are admitted")
-        _same(passed(*pair, b"x" * 1000), b"x" * 1000, (), "1000 bytes where 1000 are admitted")
+            _refused(pair, MessageTooLarge, b"x" * size, (), f"{size} bytes with max_message=1000")
+        _same(passed(*pair, b"x" * 1000), b"x" * 1000, (), "1000 bytes with max_message=1000")
 
 
 def too_many_are_refused(make_pair: MakePair) -> None:
     with make_pair(max_fds=2) as pair, some_files(300) as files:
         for count in (3, 300):
-            _refused(pair, MessageTooLarge, b"x", files[:count], f"{count} descriptors where 2 are admitted")
-        _same(passed(*pair, b"x", files[:2]), b"x", files[:2], "2 descriptors where 2 are admitted")
+            _refused(pair, MessageTooLarge, b"x", files[:count], f"{count} descriptors with max_fds=2")
+        _same(passed(*pair, b"x", files[:2]), b"x", files[:2], "2 descriptors with max_fds=2")
 
 
 def policy_refuses(make_pair: MakePair) -> None:
     with make_pair(policy=Policy(kinds=frozenset({"pipe"}))) as pair, some_files(1) as files:
-        _refused(pair, PolicyError, b"x", files, "a memfd where pipes are admitted")
+        _refused(pair, PolicyError, b"x", files, "a memfd with a policy that admits pipes")
         reader, writer = map(Fd, os.pipe())
         with reader, writer:
-            _same(passed(*pair, b"x", [reader, writer]), b"x", [reader, writer], "a pipe where pipes are admitted")
+            message = passed(*pair, b"x", [reader, writer])
+            _same(message, b"x", [reader, writer], "a pipe with a policy that admits pipes")
 
 
 CHECKS: dict[str, Callable[[MakePair], None]] = {

@@ -1,7 +1,7 @@
-"""The pytest plugin: the fixture `no_leaks` fails a test that leaves descriptors or children behind.
+"""The pytest plugin: its fixture `no_leaks` fails a test that leaves descriptors or children behind.
 
-Ask for it in a ``conftest.py`` with ``pytest_plugins = ["fdpass.testing.plugin"]``; then use ``no_leaks`` in a
-test, with ``@pytest.mark.usefixtures("no_leaks")``, or from an autouse fixture of your own.
+Load it in a ``conftest.py`` with ``pytest_plugins = ["fdpass.testing.plugin"]``. Then name ``no_leaks`` as a
+parameter of a test, in ``@pytest.mark.usefixtures("no_leaks")``, or in an autouse fixture of your own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fdpass.testing._leaks import children, interpreters_own, open_fds
 
 @pytest.fixture(scope="session")
 def _fdpass_process_wide() -> None:
-    # libuv opens a pipe for signals with the first loop of a process and keeps it: no test's leak.
+    # With the first loop of a process libuv opens a pipe for signals, and keeps it: not a leak of a test.
     if importlib.util.find_spec("uvloop") is not None:
         import uvloop  # noqa: PLC0415 - only where it is installed
 
@@ -26,9 +26,9 @@ def _fdpass_process_wide() -> None:
 
 @pytest.fixture
 def no_leaks(_fdpass_process_wide: None) -> Iterator[None]:
-    """Fail the test if it leaves a descriptor open or a child process behind, naming each.
+    """Fail the test, naming each leak, if the test leaves a descriptor open or a child process behind.
 
-    What only the garbage collector closes counts as closed: the `ResourceWarning` tells of it.
+    Descriptors that only the garbage collector closes are no leaks here: a `ResourceWarning` reports them.
     """
     fds, pids = open_fds(), children()
     yield
@@ -41,7 +41,7 @@ def no_leaks(_fdpass_process_wide: None) -> Iterator[None]:
 
 def _leaks(fds: dict[int, str], pids: dict[int, str]) -> list[str]:
     own_fds, own_pids = interpreters_own()
-    # A number that meant something else before was closed and opened again: that is a leak as well.
+    # A number that refers to another file than before was closed and opened again: a leak, too.
     left = [
         f"  descriptor {number}: {what}"
         for number, what in sorted(open_fds().items())

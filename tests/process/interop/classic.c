@@ -1,9 +1,9 @@
-/* A peer that never heard of fdpass: one byte of data, one int, over the socket on descriptor 0.
+/* A peer without fdpass: sends or receives one byte of data and one int, over the socket on descriptor 0.
  *
  *   classic send FILE   opens FILE, reads its first 6 bytes, sends the descriptor
- *   classic recv        receives a descriptor, prints what is left to read in it
+ *   classic recv        receives a descriptor, prints the rest of its file
  *
- * Exit codes: 0 done, 1 a call failed, 2 what came is not one descriptor.
+ * Exit codes: 0 done, 1 a call failed, 2 the message is not one byte and one descriptor.
  */
 #include <fcntl.h>
 #include <stdio.h>

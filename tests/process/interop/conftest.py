@@ -1,4 +1,4 @@
-"""What the tests against foreign programs share: a pair of sockets, a document, and child processes that end."""
+"""Fixtures for the tests with other programs: pairs of sockets, a file, and child processes that are ended."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 
 TYPES = {"stream": socket.SOCK_STREAM, "dgram": socket.SOCK_DGRAM, "seqpacket": socket.SOCK_SEQPACKET}
-PATIENCE = 60  # seconds until a peer that never answers fails the test instead of hanging the run
+TIMEOUT = 60  # seconds until a peer that does not answer fails the test
 
 
 @pytest.fixture
 def tool() -> Callable[[str], str]:
-    """The path of a program; skips the test, saying which, where it is not installed."""
+    """Find the path of a program; skip the test if the program is not installed."""
 
     def find(name: str) -> str:
-        # haproxy and its like live where a plain user's PATH does not lead.
+        # The PATH of a user often lacks the folders of haproxy and other servers.
         path = shutil.which(name, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
         if path is None:
             pytest.skip(f"{name} is not installed")
@@ -32,34 +32,34 @@ def tool() -> Callable[[str], str]:
 
 @pytest.fixture(params=list(TYPES))
 def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Two connected Unix sockets, ours and the peer's, of each type in turn."""
+    """Two connected Unix sockets, the test's and the peer's; the test runs for each type."""
     yield from _pair(TYPES[request.param])
 
 
 @pytest.fixture
 def stream_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Two connected stream sockets, ours and the peer's, for peers that speak nothing else."""
+    """Two connected stream sockets, the test's and the peer's, for peers that need a stream."""
     yield from _pair(socket.SOCK_STREAM)
 
 
 def _pair(kind: int) -> Iterator[tuple[socket.socket, socket.socket]]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
     with ours, theirs:
-        ours.settimeout(PATIENCE)
+        ours.settimeout(TIMEOUT)
         yield ours, theirs
 
 
 @pytest.fixture
 def loopback() -> Iterator[socket.socket]:
-    """A TCP server of the test's own on a free loopback port."""
+    """A listening TCP socket of the test, on a free loopback port."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(PATIENCE)
+        server.settimeout(TIMEOUT)
         yield server
 
 
 @pytest.fixture
 def document(tmp_path: Path) -> Path:
-    """A file with known text: a word of 6 bytes with its blank, and the rest."""
+    """A file with the text "hello descriptor"."""
     path = tmp_path / "document.txt"
     path.write_text("hello descriptor")
     return path
@@ -67,7 +67,7 @@ def document(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Start a peer; what still runs at the end of the test is ended, by its own pid, and waited for."""
+    """Start a child process; the end of the test kills those that still run, by their pids, and waits for them."""
     running: list[subprocess.Popen[bytes]] = []
 
     def run(*command: str | Path, **options: Any) -> subprocess.Popen[bytes]:
@@ -83,10 +83,10 @@ def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
 
 @pytest.fixture
 def outcome() -> Callable[[subprocess.Popen[bytes]], tuple[int, bytes]]:
-    """Wait for a peer: its exit code, and what it printed."""
+    """Wait for a child process: its exit code and its standard output."""
 
     def wait(child: subprocess.Popen[bytes]) -> tuple[int, bytes]:
-        printed, _ = child.communicate(timeout=PATIENCE)
+        printed, _ = child.communicate(timeout=TIMEOUT)
         return child.returncode, printed
 
     return wait

@@ -1,6 +1,7 @@
-"""A service that stores descriptors with its manager, by libsystemd's own sd_pid_notify_with_fds(3).
+"""A service that stores descriptors in its service manager, with sd_pid_notify_with_fds(3) of libsystemd.
 
-``notify_peer.py PATH...`` opens each and sends all with FDSTORE=1 to NOTIFY_SOCKET. Exit code 77: no libsystemd.
+``notify_peer.py PATH...`` opens each path, and sends all descriptors with FDSTORE=1 to NOTIFY_SOCKET. Exit code
+77: libsystemd is not installed.
 """
 
 import ctypes

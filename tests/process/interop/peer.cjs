@@ -1,10 +1,10 @@
-// Node's end of its own child_process channel: hands over what it is told to, and serves what it is handed.
+// Node's end of a child_process channel: sends a handle, or receives one and serves on it.
 //
-//   node peer.cjs send-server         sends a net.Server that it listens with
+//   node peer.cjs send-server         sends a net.Server that listens
 //   node peer.cjs send-socket PORT    connects to PORT and sends the net.Socket
-//   node peer.cjs recv                takes one handle, greets through it, and says what it was
+//   node peer.cjs recv                receives one handle, answers a client over it, and reports its type
 //
-// It ends when the other end of the channel is closed.
+// It exits when the other end of the channel is closed.
 'use strict';
 const net = require('net');
 const [verb, port] = process.argv.slice(2);

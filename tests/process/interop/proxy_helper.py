@@ -1,4 +1,4 @@
-"""An ssh ProxyCommand: connects to the port given, and gives the connection to ssh, on its standard output."""
+"""An ssh ProxyCommand: connects to a port, and gives the connection to ssh over its standard output."""
 
 import socket
 import sys

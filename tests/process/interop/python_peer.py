@@ -1,6 +1,7 @@
-"""A peer with nothing but Python's own socket.send_fds and socket.recv_fds, over the socket on descriptor 0.
+"""A peer that uses Python's socket.send_fds and socket.recv_fds, over the socket on descriptor 0.
 
-``send PATH...`` opens each and sends all in one message; ``recv N`` receives N and prints what each holds.
+``send PATH...`` opens each path and sends all descriptors in one message; ``recv N`` receives N descriptors and
+prints the content of each.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""A C program written the classic way (one byte, one int), in both directions, over each type of socket."""
+"""A C program that passes one byte and one int, as most C programs do: both directions, each type of socket."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def classic(tool, tmp_path):
 
 
 def test_c_receives_the_open_file_that_we_send(classic, pair, document, start, outcome):
-    """The C program reads on where we stopped, and what it read is read for us too: one open file."""
+    """Both have one open file: the C program reads on where the test stopped, and moves the offset of both."""
     ours, theirs = pair
     child = start(classic, "recv", stdin=theirs, stdout=subprocess.PIPE)
     with fdpass.Fd.open(document) as fd:
@@ -30,8 +30,8 @@ def test_c_receives_the_open_file_that_we_send(classic, pair, document, start, o
         assert os.read(fd.fileno(), 1) == b""
 
 
-def test_c_receives_what_we_gave_away(classic, pair, document, start, outcome):
-    """A given descriptor is closed here and goes on living there."""
+def test_c_receives_the_descriptor_that_we_give(classic, pair, document, start, outcome):
+    """It is closed at the sender, and open in the C program."""
     ours, theirs = pair
     fd = fdpass.Fd.open(document)
     fdpass.send_fds(ours, b"!", [fd], give=True)
@@ -41,7 +41,7 @@ def test_c_receives_what_we_gave_away(classic, pair, document, start, outcome):
 
 
 def test_we_receive_the_open_file_that_c_sends(classic, pair, document, start, outcome):
-    """We get its one byte and its one descriptor, at the offset where C left it, close-on-exec."""
+    """One byte and one descriptor arrive; the offset is that of the C program, and close-on-exec is set."""
     ours, theirs = pair
     child = start(classic, "send", document, stdin=theirs)
     with fdpass.recv_fds(ours) as message:

@@ -1,7 +1,7 @@
-"""HAProxy: a listening socket fetched from a running one, as the next HAProxy does at a seamless reload.
+"""HAProxy: the test takes over the listening sockets of a running HAProxy, as a new HAProxy does at a reload.
 
-On a statistics socket with `expose-fd listeners`, `_getsocks` is answered with the number of listeners as one
-int, then with up to 252 descriptors a message; each but the last is acknowledged with an int.
+On a statistics socket with `expose-fd listeners`, HAProxy answers `_getsocks` with the number of listeners as one
+int, and then with up to 252 descriptors a message. The client acknowledges each message but the last with an int.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ frontend web
 
 @pytest.fixture
 def reserved():
-    """A port that stays free for HAProxy until it has bound it: both bind it with SO_REUSEPORT."""
+    """A port for HAProxy, which no other program can take: the test and HAProxy bind it with SO_REUSEPORT."""
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(("127.0.0.1", 0))
@@ -41,9 +41,9 @@ def reserved():
 
 @pytest.fixture
 def haproxy(tool, tmp_path, reserved, start):
-    """Start HAProxy, with any number of listeners more; its process, and a connection to its statistics socket.
+    """Start HAProxy, with ``more`` additional listeners: its process, and a connection to its statistics socket.
 
-    HAProxy inherits that socket, already listening: a connection waits in its backlog until HAProxy is up.
+    HAProxy inherits that socket, which listens already: the connection waits in the backlog until HAProxy runs.
     """
     path = tmp_path / "stats"
     with socket.socket(socket.AF_UNIX) as stats:
@@ -65,7 +65,7 @@ def haproxy(tool, tmp_path, reserved, start):
 
 
 def fetch_listeners(stats, closing):
-    """Every listener of this HAProxy, as sockets, and how many came in each message."""
+    """Every listener of this HAProxy, as a socket, and the number of descriptors in each message."""
     stats.sendall(b"_getsocks\n")
     (count,) = struct.unpack("=i", fdpass.recv_fds(stats, 4).data)
     found, sizes = [], []
@@ -75,7 +75,7 @@ def fetch_listeners(stats, closing):
         sizes.append(len(message))
         assert {fd.kind for fd in message.fds} == {"listener"}
         found += [closing.enter_context(fd.socket()) for fd in message.fds]
-        if len(found) < count:  # after the last HAProxy hangs up
+        if len(found) < count:  # after the last message HAProxy closes the connection
             stats.sendall(struct.pack("=i", len(found)))
     return found, sizes
 
@@ -88,7 +88,7 @@ def get(address):
 
 
 def test_a_listener_outlives_the_haproxy_that_opened_it(haproxy, reserved):
-    """We serve on HAProxy's own listening socket once HAProxy has ended; the port was never closed."""
+    """The test accepts on HAProxy's listening socket after HAProxy has ended."""
     child, stats = haproxy()
     with contextlib.ExitStack() as closing:
         found, _ = fetch_listeners(stats, closing)
@@ -104,13 +104,13 @@ def test_a_listener_outlives_the_haproxy_that_opened_it(haproxy, reserved):
                 assert address == client.getsockname()
 
 
-def test_more_listeners_than_one_message_carries(haproxy, tmp_path):
-    """All of them arrive over two messages, each once."""
+def test_more_listeners_than_one_message_carries_arrive_in_two(haproxy, tmp_path):
+    """Each listener arrives once."""
     _, stats = haproxy(more=300)
     with contextlib.ExitStack() as closing:
         found, sizes = fetch_listeners(stats, closing)
         assert len(sizes) == 2
-        # HAProxy binds a Unix socket as PATH.PID.tmp and renames the file: the socket keeps its first name.
+        # HAProxy binds a Unix socket to PATH.PID.tmp and renames the file; getsockname() returns the first name.
         paths = [Path(sock.getsockname()) for sock in found if sock.family == socket.AF_UNIX]
         served = [int(path.name.split(".")[0]) for path in paths if path.suffix == ".tmp"]
         assert sorted(served) == list(range(300))

@@ -1,8 +1,8 @@
 """Node.js: handles over the channel of child_process, JSON lines with the descriptor on the first byte.
 
-We play the parent that `child_process.fork` would be (NODE_CHANNEL_FD). Node talks over a stream only. What a
-line with a handle looks like, and that it is answered with NODE_HANDLE_ACK before the sender lets go of its
-own: lib/internal/child_process.js of Node.
+The test plays the parent of `child_process.fork` (NODE_CHANNEL_FD). Node's channel is a stream. The format of a
+line with a handle, and the answer NODE_HANDLE_ACK, after which the sender closes its own descriptor, are those of
+lib/internal/child_process.js of Node.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import fdpass
 
 @pytest.fixture
 def node(tool, stream_pair, start, outcome):
-    """Start the peer; what is returned is our end of its channel, and what ends it."""
+    """Start the peer: the test's end of its channel, and a function that ends the peer."""
     ours, theirs = stream_pair
     program = os.path.join(os.path.dirname(__file__), "peer.cjs")
 
@@ -26,7 +26,7 @@ def node(tool, stream_pair, start, outcome):
         number = theirs.fileno()
         environment = os.environ | {"NODE_CHANNEL_FD": str(number), "NODE_CHANNEL_SERIALIZATION_MODE": "json"}
         child = start(tool("node"), program, *words, env=environment, pass_fds=[number])
-        theirs.close()  # so that the end of the child is the end of the file
+        theirs.close()  # so that the end of the child ends the channel
 
         def end():
             ours.close()
@@ -38,7 +38,7 @@ def node(tool, stream_pair, start, outcome):
 
 
 class NodeChannel:
-    """Our end: lines may come together, and then a descriptor belongs to the first that says NODE_HANDLE."""
+    """The test's end. Several lines can arrive together; a descriptor belongs to the first with NODE_HANDLE."""
 
     def __init__(self, sock):
         self.sock = sock
@@ -55,7 +55,7 @@ class NodeChannel:
         return json.loads(line)
 
     def handle(self):
-        """What Node says of a handle, and the handle; acknowledged, as Node wants it."""
+        """Receive and acknowledge a handle: its type, the message with it, and its descriptor."""
         line = self.line()
         assert line["cmd"] == "NODE_HANDLE"
         self.sock.sendall(b'{"cmd":"NODE_HANDLE_ACK"}\n')
@@ -63,7 +63,7 @@ class NodeChannel:
         return line["type"], line["msg"], fd
 
     def send_handle(self, kind, message, handle, *, give=False):
-        """Send a handle in Node's way, and wait until Node has it."""
+        """Send a handle as Node does, and wait until Node has acknowledged it."""
         line = json.dumps({"cmd": "NODE_HANDLE", "type": kind, "msg": message}).encode() + b"\n"
         assert fdpass.send_fds(self.sock, line, [handle], give=give) == len(line)
         assert self.line() == {"cmd": "NODE_HANDLE_ACK"}
@@ -75,7 +75,7 @@ def read_to_end(sock):
 
 
 def test_we_receive_a_server_from_node(node):
-    """A listening net.Server arrives, and accepts here once Node has gone."""
+    """A listening net.Server arrives; the test accepts on it after Node has ended."""
     channel, end = node("send-server")
     kind, message, fd = channel.handle()
     assert (kind, fd.kind) == ("net.Server", "listener")
@@ -88,7 +88,7 @@ def test_we_receive_a_server_from_node(node):
 
 
 def test_we_receive_a_connection_from_node(node, loopback):
-    """A net.Socket that Node connected arrives, and works here once Node has gone."""
+    """A net.Socket that Node connected arrives; the test uses it after Node has ended."""
     channel, end = node("send-socket", str(loopback.getsockname()[1]))
     accepted, address = loopback.accept()
     with accepted:
@@ -102,7 +102,7 @@ def test_we_receive_a_connection_from_node(node, loopback):
 
 
 def test_node_serves_the_listener_that_we_send(node, loopback):
-    """A listening socket of ours becomes a net.Server there."""
+    """A listening socket becomes a net.Server in Node."""
     channel, end = node("recv")
     channel.send_handle("net.Server", "a listener", loopback)
     assert channel.line() == "server"
@@ -112,7 +112,7 @@ def test_node_serves_the_listener_that_we_send(node, loopback):
 
 
 def test_node_answers_on_the_connection_that_we_give(node, loopback):
-    """An accepted connection, given away, is a net.Socket there."""
+    """An accepted connection that is given becomes a net.Socket in Node."""
     channel, end = node("recv")
     with socket.create_connection(loopback.getsockname()) as client:
         accepted, _ = loopback.accept()

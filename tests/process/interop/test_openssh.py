@@ -1,7 +1,7 @@
-"""OpenSSH: a real ssh takes a connection from us (ProxyUseFdpass), and sends its own standard streams to us (mux).
+"""OpenSSH: ssh receives a connection from a test (ProxyUseFdpass), and sends its standard streams to a test (mux).
 
-Both are mm_send_fd of OpenSSH: one NUL byte and one descriptor a message, over a stream. In the second test
-we play the master of a shared connection; the words are those of PROTOCOL.mux in OpenSSH's source.
+Both use mm_send_fd of OpenSSH: one NUL byte and one descriptor a message, over a stream. The second test plays the
+master of a shared connection; the numbers are those of PROTOCOL.mux in OpenSSH's source.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from pathlib import Path
 
 import fdpass
 
-from_the_user_nothing = ["-F", "none", "-o", "BatchMode=yes", "-o", "UserKnownHostsFile=/dev/null"]
+NO_USER_FILES = ["-F", "none", "-o", "BatchMode=yes", "-o", "UserKnownHostsFile=/dev/null"]
 
 HELLO, NEW_SESSION, ALIVE_CHECK = 0x1, 0x10000002, 0x10000004
 EXIT_MESSAGE, ALIVE, SESSION_OPENED = 0x80000004, 0x80000005, 0x80000006
 
 
 def test_ssh_takes_the_connection_that_we_give(tool, loopback, start, outcome):
-    """ssh speaks SSH on a connection that another process made and gave to it."""
+    """A ProxyCommand makes the connection and gives it to ssh."""
     helper = Path(__file__).with_name("proxy_helper.py")
     command = shlex.join([sys.executable, str(helper), str(loopback.getsockname()[1])])
     options = ["-o", f"ProxyCommand={command}", "-o", "ProxyUseFdpass=yes"]
-    child = start(tool("ssh"), *from_the_user_nothing, *options, "nowhere.invalid", stderr=subprocess.DEVNULL)
+    child = start(tool("ssh"), *NO_USER_FILES, *options, "nowhere.invalid", stderr=subprocess.DEVNULL)
     accepted, _ = loopback.accept()
     with accepted, accepted.makefile("rb") as file:
         assert file.readline().startswith(b"SSH-2.0-")
-    assert outcome(child)[0] == 255  # for we hung up
+    assert outcome(child)[0] == 255  # the test has closed the connection
 
 
-def send_words(sock, *words):
-    body = struct.pack(f">{len(words)}I", *words)
+def send_numbers(sock, *numbers):
+    body = struct.pack(f">{len(numbers)}I", *numbers)
     sock.sendall(struct.pack(">I", len(body)) + body)
 
 
 def exactly(sock, count):
-    """Bytes of ssh's stream, read by our call: descriptors that came among them would be seen."""
+    """Read ``count`` bytes with recv_fds, which would show a descriptor among them."""
     data = b""
     while len(data) < count:
         message = fdpass.recv_fds(sock, count - len(data))
@@ -50,7 +50,7 @@ def exactly(sock, count):
 
 
 def receive_packet(sock):
-    """The type of ssh's next packet, the word after it, and the rest."""
+    """The type of ssh's next packet, the number after it, and the rest."""
     (length,) = struct.unpack(">I", exactly(sock, 4))
     body = exactly(sock, length)
     return *struct.unpack(">II", body[:8]), body[8:]
@@ -58,14 +58,14 @@ def receive_packet(sock):
 
 def greet(sock):
     assert receive_packet(sock)[:2] == (HELLO, 4)
-    send_words(sock, HELLO, 4)
+    send_numbers(sock, HELLO, 4)
     kind, request, _ = receive_packet(sock)
     assert kind == ALIVE_CHECK
-    send_words(sock, ALIVE, request, 1)
+    send_numbers(sock, ALIVE, request, 1)
 
 
 def test_we_take_the_standard_streams_that_ssh_sends(tool, tmp_path, start, outcome):
-    """Three messages in a row on one stream stay three: input, output and errors, each its own descriptor."""
+    """Three messages on one stream stay separate: standard input, output and error, one descriptor each."""
     path = tmp_path / "control"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -73,7 +73,7 @@ def test_we_take_the_standard_streams_that_ssh_sends(tool, tmp_path, start, outc
         listener.settimeout(60)
         sharing = ["-o", f"ControlPath={path}", "-o", "ControlMaster=no"]
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        child = start(tool("ssh"), *from_the_user_nothing, *sharing, "nowhere.invalid", "a command", **streams)
+        child = start(tool("ssh"), *NO_USER_FILES, *sharing, "nowhere.invalid", "a command", **streams)
         master, _ = listener.accept()
     with master:
         master.settimeout(60)
@@ -86,6 +86,6 @@ def test_we_take_the_standard_streams_that_ssh_sends(tool, tmp_path, start, outc
         stdin, stdout, stderr = (message.fds[0] for message in messages)
         with stdin, stderr, stdout.open("w") as output:
             output.write("written by us, printed by ssh")
-        send_words(master, SESSION_OPENED, request, 1)
-        send_words(master, EXIT_MESSAGE, 1, 7)
+        send_numbers(master, SESSION_OPENED, request, 1)
+        send_numbers(master, EXIT_MESSAGE, 1, 7)
     assert outcome(child) == (7, b"written by us, printed by ssh")

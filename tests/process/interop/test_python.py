@@ -1,4 +1,4 @@
-"""Python's own socket.send_fds and recv_fds, in another process, in both directions, over each type of socket."""
+"""Python's socket.send_fds and socket.recv_fds in another process: both directions, each type of socket."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def documents(tmp_path):
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_python_receives_what_we_send(pair, documents, start, outcome, count):
-    """All descriptors, in their order, with the data of their message."""
+    """All descriptors arrive in order, with the data of their message."""
     ours, theirs = pair
     child = start(sys.executable, PEER, "recv", str(count), stdin=theirs, stdout=subprocess.PIPE)
     fds = [fdpass.Fd.open(path) for path in documents(count)]
@@ -39,7 +39,7 @@ def test_python_receives_what_we_send(pair, documents, start, outcome, count):
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_we_receive_what_python_sends(pair, documents, start, outcome, count):
-    """The buffers arrive joined, and the descriptors in their order."""
+    """The buffers arrive joined, and the descriptors in order."""
     ours, theirs = pair
     child = start(sys.executable, PEER, "send", *documents(count), stdin=theirs)
     with fdpass.recv_fds(ours) as message:

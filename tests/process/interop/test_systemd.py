@@ -1,6 +1,6 @@
-"""systemd: what services send to their manager's notification socket, received by our call.
+"""systemd: recv_fds receives the notifications of services, in place of the service manager.
 
-A datagram socket with SO_PASSCRED, as the manager's is: credentials stand before the descriptors.
+The notification socket is a datagram socket with SO_PASSCRED: credentials stand before the descriptors.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def notifications(tmp_path, monkeypatch):
         yield sock
 
 
-def test_descriptors_for_the_store(notifications, document, tmp_path, start, outcome):
-    """FDSTORE=1: both descriptors, the state, and who sent it, the kernel's word."""
+def test_descriptors_of_fdstore_arrive_with_credentials(notifications, document, tmp_path, start, outcome):
+    """Both descriptors arrive, with the state, and with the sender's pid, uid and gid."""
     (tmp_path / "second").write_text("second")
     peer = Path(__file__).with_name("notify_peer.py")
     child = start(sys.executable, peer, document, tmp_path / "second")
@@ -41,8 +41,8 @@ def test_descriptors_for_the_store(notifications, document, tmp_path, start, out
         assert [os.pread(fd.fileno(), 100, 0) for fd in message.fds] == [b"hello descriptor", b"second"]
 
 
-def test_the_barrier_is_lifted_by_closing_its_descriptor(tool, notifications, start, outcome):
-    """systemd-notify waits until the descriptor of its BARRIER=1 is closed: ours was the last."""
+def test_systemd_notify_ends_when_the_descriptor_of_its_barrier_is_closed(tool, notifications, start, outcome):
+    """systemd-notify waits until every duplicate of the descriptor of BARRIER=1 is closed."""
     child = start(tool("systemd-notify"), "--ready")
     with fdpass.recv_fds(notifications) as message:
         assert message.data.splitlines()[0] == b"READY=1"

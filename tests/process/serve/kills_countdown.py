@@ -79,6 +79,7 @@ def watch_handoffs(worker_class):
     worker_class._serve = _serve
 
 
-main = sys.modules["__main__"]
-if hasattr(main, "Worker"):
-    watch_handoffs(main.Worker)
+if "fdpass.serve.worker" in sys.orig_argv:
+    from fdpass.serve.worker.worker import Worker
+
+    watch_handoffs(Worker)

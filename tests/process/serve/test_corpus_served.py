@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import uvicorn.config
 
-from ...corpus import application, client, entries, quiet, three  # noqa: TID252 - the corpus has a folder of its own
+from ...corpus import application, client, entries, quiet, three
 
 LIMIT = 60
 ONE_OF = 8  # entries: all of them are sent in one process by tests/corpus/test_corpus.py

@@ -16,7 +16,7 @@ BUFFER         which of its worker's buffers the request is read into, from 1; 0
 ORIGIN         read up to the start of that buffer
 READ           read so far, as the worker says: the kernel's counter may be ahead of it by one read
 WROTE          Unix sockets only, for which the kernel keeps no counters: written so far, likewise
-CLIENT         three words: who the client is, if a PROXY header told (see `proxied`)
+CLIENT         three words: who the client is, if a PROXY header told (see `slot_client`)
 STATES         two states of nine words, raw handlers only: a length, and so many bytes
 =============  ==========================================================================================
 

@@ -1,7 +1,71 @@
-"""``python -m fdpass.serve.worker N``: a worker, whose end of the channel is descriptor N."""
+"""``python -m fdpass.serve.worker N``: starts a worker; descriptor N is its end of the channel to the dispatcher.
+
+The first message on the channel is SETUP, with the descriptors of the ledger, of the access log (if any) and, with
+``--accept worker``, of the listeners; see `setup`.
+"""
 
 from __future__ import annotations
 
-from fdpass.serve.worker.worker import main
+import asyncio
+import contextlib
+import faulthandler
+import os
+import signal
+import socket
+import sys
+from typing import Any
 
-main()
+from fdpass._ancillary import MAX_FDS
+from fdpass._conversation import MAX_MESSAGE, Conversation
+from fdpass.errors import PeerClosed, StartFailed
+from fdpass.serve.shared.config import Config
+from fdpass.serve.shared.logs import configure
+from fdpass.serve.shared.setup import Setup
+from fdpass.serve.worker.application import interface_of, load
+from fdpass.serve.worker.worker import Worker
+
+
+def main() -> None:
+    """Start a worker, and run it until it has finished. Does not return."""
+    faulthandler.enable()  # the dispatcher sends SIGABRT to a worker that hangs: it prints its stacks
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sock = socket.socket(fileno=int(sys.argv[1]))
+    sock.set_inheritable(False)
+    channel = Conversation(sock, acknowledged=False, max_message=MAX_MESSAGE, max_fds=MAX_FDS, policy=None)
+    while not channel.ready():
+        channel.pull()
+    try:
+        setup = Setup(channel.take())
+    except PeerClosed:
+        return
+    configure(setup.config.log_level, as_json=setup.config.log_json)
+    worker = Worker(channel, setup)
+    try:
+        config = setup.config
+        app = load(config.app, config.app_dir, factory=config.factory)
+        interface = interface_of(app) if config.interface == "auto" else config.interface
+        loop_factory = _loop_factory(config, interface)
+    except BaseException as error:  # noqa: BLE001 - the dispatcher logs it
+        worker.report_failure(error)
+        os._exit(1)  # without waiting for threads of the application
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        status = runner.run(worker.run(app, interface))
+        with contextlib.suppress(OSError):  # a full disk, or nobody reads
+            sys.stdout.flush()
+    os._exit(status)  # without waiting for threads that have not ended in time
+
+
+def _loop_factory(config: Config, interface: str) -> Any:
+    if config.loop == "asyncio" or interface == "listener":  # uvloop accepts in C, so not from a PassedListener
+        return asyncio.SelectorEventLoop
+    try:
+        import uvloop  # noqa: PLC0415 - only where it is wanted and installed
+    except ImportError:
+        if config.loop == "uvloop":
+            raise StartFailed("--loop uvloop: it is not installed: pip install uvloop") from None
+        return asyncio.SelectorEventLoop
+    return uvloop.new_event_loop
+
+
+if __name__ == "__main__":
+    main()

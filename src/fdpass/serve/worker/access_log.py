@@ -1,17 +1,16 @@
-r"""`AccessLog`: a worker's line for each request, and `wrap`, which writes them around an ASGI application.
+r"""`AccessLog` writes a line for each request; `wrap` makes an ASGI application whose requests are logged.
 
-A line is one write(2) of at most 4096 bytes: what is too long in it is cut. So the lines of several workers never
-mix, neither in a file opened with O_APPEND nor in a pipe (PIPE_BUF in pipe(7)). A log that cannot be written
-hinders no request: its lines are dropped and counted. Only a pipe in blocking mode whose reader stops holds the
-worker up, as it does any program that writes to it.
+A line is one write(2) of at most 4096 bytes; parts that are too long are cut. So the lines of several workers
+never mix, neither in a file opened with O_APPEND nor in a pipe (PIPE_BUF in pipe(7)). A log that cannot be written
+hinders no request: its lines are dropped. Only a pipe in blocking mode whose reader stops reading blocks the
+worker, as it blocks any program that writes to it.
 
-What the client sent is printed as ASCII; each other byte, the space, the quote and the backslash as ``\xHH``. So
-no request can make a line that is not its own.
+Text from the client is printed as ASCII; each other byte, the space, the quote and the backslash as ``\xHH``. So
+no request can forge the line of another.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import re
@@ -21,7 +20,6 @@ from json import JSONEncoder
 from typing import Any
 
 from fdpass._fd import Fd
-from fdpass.errors import Closed
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -31,9 +29,22 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 _LOG = logging.getLogger("fdpass.serve")
 _LINE_MAX = 4096  # PIPE_BUF
 _UNSAFE = re.compile(rb"[^!#-\[\]-~]")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")  # in no locale
+_MONTHS = (
+    "Jan",
+    "Feb",
+    "Mar",
+    "Apr",
+    "May",
+    "Jun",
+    "Jul",
+    "Aug",
+    "Sep",
+    "Oct",
+    "Nov",
+    "Dec",
+)  # whatever the locale
 _encode = JSONEncoder(separators=(",", ":")).encode
-_LAST = {
+_FINAL_MESSAGES = {  # of a response, unless more_body is set
     "http.response.body",
     "http.response.zerocopysend",
     "http.response.pathsend",
@@ -43,101 +54,89 @@ _LAST = {
 
 
 class AccessLog:
-    """Lines about requests, written to a descriptor.
+    """Writes lines about requests to a descriptor.
 
     In the Common Log Format, with the worker's process number at the end::
 
         192.0.2.1 - - [24/Nov/2026:06:00:00 +0000] "GET /path?x HTTP/1.1" 200 1234 pid=567
 
     As JSON, an object with time (UTC, milliseconds), pid, client, method, path, query, http (the version), status,
-    bytes and ms (how long it took). The time is that of the response's end.
+    bytes and ms (the duration). The time is that of the response's end.
+
+    When a line cannot be written, the logger ``fdpass.serve`` gets a warning with the reason; the next warning
+    comes only after a line has been written.
 
     Args:
-        fd: Where to: a file opened with O_APPEND, a pipe, a terminal. It is this object's from now on.
+        fd: A file opened with O_APPEND, a pipe, a terminal. Given.
         json: Write JSON objects instead of the Common Log Format.
-
-    Attributes:
-        dropped: How many lines could not be written. The first one since the last success is told to the logger
-            ``fdpass.serve`` with the reason.
     """
 
     def __init__(self, fd: Fd, *, json: bool) -> None:
-        self.dropped = 0
         self._fd = fd
         self._format = self._as_json if json else self._as_common
         self._date = _json_date if json else _common_date
         self._pid = os.getpid()
-        self._now = (-1, "")
-        self._failing = self._torn = False
+        self._second = (-1, "")  # the second of the last line, and its date as text
+        self._failing = False  # the last line could not be written
+        self._torn = False  # the disk took only a part of the last line
 
     def line(self, scope: Mapping[str, Any], status: int, size: int, seconds: float) -> None:
         """Write the line of a request that has just ended. Never raises.
 
         Args:
-            scope: Of the request, as in ASGI: of it count client, method, path, raw_path, query_string and
-                http_version. Of a WebSocket, the method is GET.
+            scope: The request's ASGI scope: client, method (GET if missing, as for a WebSocket), path, raw_path,
+                query_string and http_version are used.
             status: Of the response.
             size: Bytes of the response's body.
-            seconds: How long it took.
+            seconds: Duration of the request.
         """
         limit = _LINE_MAX
         while len(text := self._format(scope, status, size, seconds, limit)) > _LINE_MAX:
             limit //= 2
-        self.write(text.encode("ascii"))
+        self._write(text.encode("ascii"))
 
-    def write(self, line: bytes) -> None:
-        """Write a line, its newline included. Never raises."""
+    def _write(self, line: bytes) -> None:
+        data = b"\n" + line if self._torn else line  # a torn line must not spoil this one
         try:
-            # What there is of a line that the disk had no room for stays a line of its own.
-            whole = b"\n" + line if self._torn else line
-            count = os.write(self._fd.fileno(), whole)
-        except (OSError, Closed) as error:
-            self._drop(error)
+            count = os.write(self._fd.fileno(), data)
+        except OSError as error:
+            self._warn(error)
             return
-        self._torn = count < len(whole)
+        self._torn = count < len(data)
         if self._torn:
-            self._drop("no room for the whole of it")
+            self._warn("no room for a whole line")
         else:
             self._failing = False
 
     def reopen(self, fd: Fd) -> None:
-        """Go on in another file, and close the present one: after a rotation. ``fd`` is this object's, or closed.
-
-        Raises:
-            Closed: This log, or ``fd``, was closed before.
-        """
+        """Go on in another file after a rotation, and close the present one. ``fd`` is given."""
         with fd:
-            # dup2 and no exchange: a thread that is about to write never finds the number closed, or another's.
+            # dup2 keeps the number: a thread that is about to write never finds it closed, or another file's.
             os.dup2(fd.fileno(), self._fd.fileno(), inheritable=False)
         self._torn = False
 
-    def close(self) -> None:
-        """Close the descriptor; from then on lines are dropped. Twice does nothing."""
-        with contextlib.suppress(OSError):  # a network's file system reports lost writes here
-            self._fd.close()
-
-    def _drop(self, reason: object) -> None:
-        self.dropped += 1
+    def _warn(self, reason: object) -> None:
         if not self._failing:
             _LOG.warning("access log: lines are dropped from now on: %s", reason)
         self._failing = True
 
-    def _clock(self) -> tuple[str, int]:
-        second, rest = divmod(time.time_ns(), 10**9)
-        if second != self._now[0]:
-            self._now = (second, self._date(second))
-        return self._now[1], rest // 10**6
+    def _now(self) -> tuple[str, int]:
+        """The date as text, which is made once a second, and the milliseconds."""
+        second, nanoseconds = divmod(time.time_ns(), 10**9)
+        if second != self._second[0]:
+            self._second = (second, self._date(second))
+        return self._second[1], nanoseconds // 10**6
 
-    def _as_common(self, scope: Mapping[str, Any], status: int, size: int, seconds: float, limit: int) -> str:  # noqa: ARG002 - this format has no place for it
-        date, _ = self._clock()
-        client, method, path, query, version = _facts(scope, limit)
+    def _as_common(self, scope: Mapping[str, Any], status: int, size: int, seconds: float, limit: int) -> str:  # noqa: ARG002 - this format has no duration
+        date, _ = self._now()
+        client, method, path, query, version = _printable_facts(scope, limit)
         target = f"{path}?{query}" if query else path
         request = f"{method} {target} HTTP/{version}"
         return f'{client or "-"} - - [{date}] "{request}" {status} {size} pid={self._pid}\n'
 
     def _as_json(self, scope: Mapping[str, Any], status: int, size: int, seconds: float, limit: int) -> str:
-        date, ms = self._clock()
-        client, method, path, query, version = _facts(scope, limit)
+        date, ms = self._now()
+        client, method, path, query, version = _printable_facts(scope, limit)
         record = {
             "time": f"{date}.{ms:03}Z",
             "pid": self._pid,
@@ -154,15 +153,15 @@ class AccessLog:
 
 
 def _common_date(second: int) -> str:
-    at = time.gmtime(second)
-    return time.strftime(f"%d/{_MONTHS[at.tm_mon - 1]}/%Y:%H:%M:%S +0000", at)
+    utc = time.gmtime(second)
+    return time.strftime(f"%d/{_MONTHS[utc.tm_mon - 1]}/%Y:%H:%M:%S +0000", utc)
 
 
 def _json_date(second: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
 
-def _facts(scope: Mapping[str, Any], limit: int) -> tuple[str, str, str, str, str]:
+def _printable_facts(scope: Mapping[str, Any], limit: int) -> tuple[str, str, str, str, str]:
     client = scope.get("client")
     return (
         _printable(client[0] if client else "", limit),
@@ -178,22 +177,22 @@ def _printable(value: str | bytes, limit: int) -> str:
     return _UNSAFE.sub(_hex, raw[:limit]).decode("ascii")
 
 
-def _hex(found: re.Match[bytes]) -> bytes:
-    return b"\\x%02X" % found[0][0]
+def _hex(match: re.Match[bytes]) -> bytes:
+    return b"\\x%02X" % match[0][0]
 
 
 def wrap(app: App, log: AccessLog) -> App:
-    """An ASGI application that does what ``app`` does, and writes a line for each request and each WebSocket.
+    """Make an ASGI application that does what ``app`` does, and logs each request and each WebSocket.
 
-    A request's line comes when the last part of its response has been sent, or else when ``app`` ends: with the
-    status that it began with, or 500, as the server then answers, if it did not begin. The bytes are those of the
-    body as ``app`` gave it (to HEAD the server sends none of it), without what the server itself reads from a
-    file. A WebSocket's line comes when ``app`` closes it or ends: 101 if it was accepted, 403 if not, or the
-    status of the application's own answer. Other scopes pass untouched.
+    A request is logged when ``app`` has sent the last part of the response, or else when ``app`` ends. The status
+    is that of the response; if no response began it is 500, as the server then answers. The size is that of the
+    body as ``app`` sent it (the server leaves it out for HEAD), without files that the server itself reads. A
+    WebSocket is logged when ``app`` closes it or ends: with 101 if ``app`` accepted it, 403 if not, or the status
+    of the response that ``app`` sent instead. Other scopes pass untouched.
 
     Args:
         app: The application.
-        log: Where to; it stays yours to close.
+        log: Gets the lines.
     """
 
     async def logged(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -209,14 +208,14 @@ def wrap(app: App, log: AccessLog) -> App:
 
 
 class _Exchange:
-    """What is learnt about one request from the messages of its response."""
+    """One request; watches the messages of its response."""
 
-    __slots__ = ("_ended", "_log", "_scope", "_send", "_size", "_start", "_status")
+    __slots__ = ("_log", "_logged", "_scope", "_send", "_size", "_start", "_status")
 
     def __init__(self, scope: MutableMapping[str, Any], send: Send, log: AccessLog) -> None:
         self._scope, self._send, self._log = scope, send, log
         self._status = self._size = 0
-        self._ended = False
+        self._logged = False
         self._start = time.perf_counter()
 
     async def send(self, message: Message) -> None:
@@ -226,15 +225,15 @@ class _Exchange:
         elif kind == "websocket.accept":
             self._status = 101
         elif kind == "websocket.close" and not self._status:
-            self._status = 403  # what the server then answers to the handshake
+            self._status = 403  # with which the server then answers the handshake
         await self._send(message)
         if kind in {"http.response.body", "websocket.http.response.body"}:
             self._size += len(message.get("body", b""))
-        if kind in _LAST and not message.get("more_body", False):
+        if kind in _FINAL_MESSAGES and not message.get("more_body", False):
             self.end()
 
     def end(self) -> None:
-        if not self._ended:
-            self._ended = True
+        if not self._logged:
+            self._logged = True
             seconds = time.perf_counter() - self._start
             self._log.line(self._scope, self._status or 500, self._size, seconds)

@@ -1,4 +1,4 @@
-"""Find the application that the user named, and how it wants to be called."""
+"""Imports the application that the user named, tells its interface, and explains why it does not start."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import fdpass
 from fdpass.errors import ConfigError, StartFailed
 
 Interface = str
-_BY_COUNT = {
+_INTERFACES = {  # by whether the application is async, and how many arguments it requires
     (True, 3): "asgi",
-    (False, 3): "asgi",  # many a decorator returns the coroutine of what it wraps
+    (False, 3): "asgi",  # a plain decorator often returns the coroutine of the function that it wraps
     (True, 2): "stream",
     (True, 1): "stream",
     (False, 2): "wsgi",
@@ -25,10 +25,10 @@ _BY_COUNT = {
 
 
 class StartupFailed(Exception):
-    """The application said that it cannot start.
+    """The application's lifespan reported that it cannot start.
 
     Attributes:
-        details: What it logged.
+        details: What the application logged.
     """
 
     def __init__(self, reason: str, details: str = "") -> None:
@@ -41,12 +41,13 @@ def load(name: str, app_dir: str, *, factory: bool) -> Any:
 
     Args:
         name: ``module:name``; the name may have dots.
-        app_dir: Folder that comes first where modules are looked for.
+        app_dir: Folder in which Python looks for modules first.
         factory: The name is that of a function without parameters, which makes the application.
 
     Raises:
-        StartFailed: There is no such module, or no such name in it, or it is no factory.
-        BaseException: Whatever the module raises when it is imported, or the factory.
+        StartFailed: There is no such module, or no such name in it; or the object cannot be called, or must be a
+            factory.
+        BaseException: What the module raises when Python imports it, or what the factory raises.
     """
     sys.path.insert(0, app_dir)
     module_name, _, attributes = name.partition(":")
@@ -54,7 +55,7 @@ def load(name: str, app_dir: str, *, factory: bool) -> Any:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # a module that the application itself wants
+            raise  # a module that the application itself imports
         raise StartFailed(
             f"cannot import {name!r}: there is no module {error.name!r} in {app_dir!r} (--app-dir), "
             "nor on Python's path"
@@ -68,23 +69,23 @@ def load(name: str, app_dir: str, *, factory: bool) -> Any:
         raise StartFailed(f"{name!r} is a {type(found).__name__}, and cannot be called")
     if factory:
         return found()
-    if positional(found) == 0:
+    if required_arguments(found) == 0:
         raise StartFailed(f"{name!r} takes no parameters: if it makes the application, add --factory")
     return found
 
 
 def interface_of(app: Callable[..., Any]) -> Interface:
-    """How an application wants to be called, by its parameters and by whether it is a coroutine function.
+    """Tell an application's interface from its parameters, and from whether it is a coroutine function.
 
-    Three parameters: asgi. Two: stream if async, else wsgi. One: listener if it has that name, else stream if
-    async, else blocking.
+    Three parameters: asgi. Two: stream if async, else wsgi. One: listener if the parameter has that name, else
+    stream if async, else blocking.
 
     Raises:
-        StartFailed: It looks like none of these.
+        StartFailed: The application looks like none of these.
     """
-    if _first(app) == "listener" and positional(app) == 1:
+    if _first_parameter(app) == "listener" and required_arguments(app) == 1:
         return "listener"
-    found = _BY_COUNT.get((is_async(app), positional(app)))
+    found = _INTERFACES.get((is_async(app), required_arguments(app)))
     if found is None:
         raise StartFailed(
             "cannot tell the application's interface: it takes neither (scope, receive, send), nor (environ, "
@@ -94,26 +95,26 @@ def interface_of(app: Callable[..., Any]) -> Interface:
 
 
 def is_async(app: Callable[..., Any]) -> bool:
-    """Whether calling it makes a coroutine."""
+    """Whether the application is a coroutine function."""
     return inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(getattr(app, "__call__", None))  # noqa: B004
 
 
-def _parameters(app: Callable[..., Any]) -> list[inspect.Parameter]:
+def _parameters(app: Callable[..., Any]) -> list[inspect.Parameter] | None:
     try:
         return list(inspect.signature(app).parameters.values())
-    except (TypeError, ValueError):
-        return []
+    except (TypeError, ValueError):  # some built-in functions and types have no signature
+        return None
 
 
-def _first(app: Callable[..., Any]) -> str:
-    return next((parameter.name for parameter in _parameters(app)), "")
+def _first_parameter(app: Callable[..., Any]) -> str:
+    parameters = _parameters(app)
+    return parameters[0].name if parameters else ""
 
 
-def positional(app: Callable[..., Any]) -> int:
-    """How many positional arguments it must be given; -1 if nothing tells."""
-    try:
-        parameters = inspect.signature(app).parameters.values()
-    except (TypeError, ValueError):
+def required_arguments(app: Callable[..., Any]) -> int:
+    """How many positional arguments the application requires; -1 if its signature does not tell."""
+    parameters = _parameters(app)
+    if parameters is None:
         return -1
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     if any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters):
@@ -121,25 +122,27 @@ def positional(app: Callable[..., Any]) -> int:
     return sum(parameter.kind in kinds and parameter.default is parameter.empty for parameter in parameters)
 
 
-def explained(error: BaseException) -> dict[str, Any]:
-    """Why an application did not start.
+def explain(error: BaseException) -> dict[str, Any]:
+    """Explain why an application did not start.
 
     Returns:
-        ``sentence``: for the operator; ``details``: the application's traceback, or what it logged; ``final``:
-        True if trying again cannot help.
+        ``sentence``: for the operator; ``details``: the application's traceback, or what the application logged;
+        ``final``: True if trying again cannot help.
     """
-    # Before it, indented, stands the line of a SyntaxError; behind it, its notes.
-    said = next(line for line in traceback.format_exception_only(error) if not line.startswith(" ")).strip()
-    told = {"sentence": f"the application failed to start: {said}", "details": "", "final": False}
+    # A SyntaxError has indented lines with the faulty code before this line; an error's notes come behind it.
+    line = next(part for part in traceback.format_exception_only(error) if not part.startswith(" ")).strip()
+    found = {"sentence": f"the application failed to start: {line}", "details": "", "final": False}
     if isinstance(error, StartFailed | ConfigError):
-        return told | {"sentence": str(error), "final": True}
+        return found | {"sentence": str(error), "final": True}
     if isinstance(error, StartupFailed):
-        return told | {"sentence": str(error), "details": error.details}
-    return told | {"details": "".join(traceback.format_exception(type(error), error, _theirs(error)))}
+        return found | {"sentence": str(error), "details": error.details}
+    return found | {
+        "details": "".join(traceback.format_exception(type(error), error, _application_traceback(error)))
+    }
 
 
-def _theirs(error: BaseException) -> Any:
-    """The traceback without the frames of ours, and of the import system, above the application's first."""
+def _application_traceback(error: BaseException) -> Any:
+    """The traceback from the application's first frame on: without frames of fdpass and of the import system."""
     ours = (os.path.dirname(fdpass.__file__), os.path.dirname(importlib.__file__), "<frozen importlib")
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(ours):

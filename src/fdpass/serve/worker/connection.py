@@ -1,7 +1,8 @@
 """`Connection`: what ``async def handle(conn)`` serves: a stream whose small state outlives the worker.
 
-Between two commits nothing counts: if the worker dies, another worker's handler has the state of the last commit,
-and reads again what came after it. So what is read, what is written, and the state change together, or not at all.
+Nothing counts until it is committed. If the worker dies, another worker's handler gets the state of the last
+commit, and reads again what came after that commit. So what was read, what is written and the state change
+together, or not at all.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 from typing import Any
 
 from fdpass.serve.shared.slots import ATTEMPT, STATE_MAX
-from fdpass.serve.worker.link import AHEAD_MAX, Link, Moved
+from fdpass.serve.worker.link import UNREAD_MAX, Link, Moved
 
 
 class Connection:
@@ -18,7 +19,7 @@ class Connection:
 
     Attributes:
         client: The client's address.
-        state: What was committed last, by this worker or another: up to 64 bytes; b"" at first.
+        state: What this worker or another committed last: up to 64 bytes; b"" at first.
         attempt: How many workers have died since the last commit.
     """
 
@@ -29,59 +30,60 @@ class Connection:
         self.attempt: int = link.words[ATTEMPT]
 
     async def read(self, most: int = 65536) -> bytes:
-        """Up to so many bytes, 1 at least; b"" at the end of what the client sends.
+        """Read 1 to ``most`` bytes; b"" once the client has ended its side.
 
         Raises:
             ConnectionError: The connection was lost.
         """
         link = self._link
-        while not link.ahead and not link.ended:
-            await link.more()
-        return link.take(min(most, len(link.ahead)))
+        while not link.unread and not link.eof:
+            await link.wait_for_data()
+        return link.take(min(most, len(link.unread)))
 
     async def readline(self) -> bytes:
-        """Up to and with the next newline; what is left if the client ends without one; b"" at the end.
+        """Read up to the next newline, and the newline. At the end: what came without a newline; then b"".
 
         Raises:
             ValueError: A line is longer than 30 KiB.
             ConnectionError: The connection was lost.
         """
         link = self._link
-        while (end := link.ahead.find(b"\n") + 1) == 0 and not link.ended:
-            if len(link.ahead) >= AHEAD_MAX:
-                raise ValueError(f"a line is longer than {AHEAD_MAX} bytes")
-            await link.more()
-        return link.take(end or len(link.ahead))
+        while (end := link.unread.find(b"\n") + 1) == 0 and not link.eof:
+            if len(link.unread) >= UNREAD_MAX:
+                raise ValueError(f"a line is longer than {UNREAD_MAX} bytes")
+            await link.wait_for_data()
+        return link.take(end or len(link.unread))
 
     async def readexactly(self, count: int) -> bytes:
-        """So many bytes: up to 30 KiB.
+        """Read ``count`` bytes: up to 30 KiB.
 
         Raises:
-            asyncio.IncompleteReadError: The client ended before.
-            ValueError: More is asked for than is kept.
+            asyncio.IncompleteReadError: The client ended its side before.
+            ValueError: ``count`` is more than 30 KiB.
             ConnectionError: The connection was lost.
         """
         link = self._link
-        if count > AHEAD_MAX:
-            raise ValueError(f"at most {AHEAD_MAX} bytes can be read at once, not {count}")
-        while len(link.ahead) < count:
-            if link.ended:
-                raise asyncio.IncompleteReadError(link.take(len(link.ahead)), count)
-            await link.more()
+        if count > UNREAD_MAX:
+            raise ValueError(f"at most {UNREAD_MAX} bytes can be read at once, not {count}")
+        while len(link.unread) < count:
+            if link.eof:
+                raise asyncio.IncompleteReadError(link.take(len(link.unread)), count)
+            await link.wait_for_data()
         return link.take(count)
 
     async def write(self, data: bytes) -> None:
-        """Send bytes that belong to no commit: if the worker dies after this and before the next commit, the
-        connection is reset. Waits while the client is slow.
+        """Send bytes that belong to no commit, and wait while the client is slow.
+
+        If the worker dies after this and before the next commit, the connection is reset.
 
         Raises:
             ConnectionError: The connection was lost.
         """
-        self._link.send(data)
-        await self._link.drained()
+        self._link.write(data)
+        await self._link.wait_until_writable()
 
     async def commit(self, state: bytes, reply: bytes = b"") -> None:
-        """What was read so far is done with, ``reply`` goes out, and the state is this: all of it, or nothing.
+        """Mark what was read so far as done, send ``reply``, and store ``state``: all of it, or nothing.
 
         Args:
             state: Up to 64 bytes.

@@ -1,4 +1,4 @@
-"""`Link`: the loop's side of a `Connection`: reads into shared memory, and keeps the slot true."""
+"""`Link`: the protocol object of a `Connection`: reads into shared memory, and keeps the slot true."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from fdpass.serve.worker.custody.reader import NOWHERE, Reader, nowhere
 from fdpass.serve.worker.custody.writer import Writer
 from fdpass.serve.worker.passed_socket import PassedSocket
 
-AHEAD_MAX = BUFFER_SIZE // 2
-"""Bytes that came and were not read yet, at most; more wait in the kernel."""
+UNREAD_MAX = BUFFER_SIZE // 2
+"""At most so many received bytes wait for the handler; more stay in the kernel."""
 
-_DRAIN_SECONDS = 0.01  # until bytes that wait in the transport are looked at again
+_DRAIN_SECONDS = 0.01  # between two looks at whether the transport's buffer is empty
 _STREAM = int(Flag.STREAM)
 
 
@@ -37,11 +37,11 @@ class Moved(BaseException):
     """The connection goes on in another worker, and the handler here ends. Clean up in finally."""
 
 
-class Keeper(Protocol):
-    """What a connection needs of the engine that serves it.
+class LinkEngine(Protocol):
+    """What a link needs of the engine that serves its connection.
 
     Attributes:
-        buffers: Of this worker.
+        buffers: The worker's receive buffers.
         scratch: Where to read when no buffer is free.
     """
 
@@ -50,180 +50,198 @@ class Keeper(Protocol):
 
 
 class Link(asyncio.BufferedProtocol):
-    """The loop's side of a `Connection`: reads into shared memory, and keeps the slot true.
+    """The protocol object of a `Connection`.
 
     Args:
-        keeper: The engine.
-        passed: The socket.
-        words: Its slot; None if it is not in custody.
+        engine: Serves the connection.
+        passed: The connection's socket.
+        words: The connection's slot; None without custody.
+
+    Attributes:
+        words: The slot; a slot of no connection (`NOWHERE`) once the connection is lost.
+        client: The client's address.
+        unread: Bytes that were received, and that the handler has not read.
+        eof: The client has ended its side, or the connection is lost.
+        lost: The connection is lost.
     """
 
-    def __init__(self, keeper: Keeper, passed: PassedSocket, words: memoryview | None) -> None:
-        self.passed = passed
-        self.kept = words is not None
+    def __init__(self, engine: LinkEngine, passed: PassedSocket, words: memoryview | None) -> None:
+        self._passed = passed
+        self._in_custody = words is not None
         self.words = nowhere() if words is None else words
         self.words[FLAGS] |= _STREAM
         self.client = passed.client
-        self.ahead = bytearray(passed.read)
-        self.ended = self.lost = self.leaving = False
+        self.unread = bytearray(passed.read)
+        self.eof = self.lost = False
+        self._move_when_settled = False
         self._transport: Any = None
         marks = passed.is_unix
-        self._intake = Reader(self.words, keeper.buffers, keeper.scratch, marks=marks)
-        self._outlet = Writer(self.words, marks=marks)
+        self._reader = Reader(self.words, engine.buffers, engine.scratch, marks=marks)
+        self._writer = Writer(self.words, marks=marks)
         if passed.read:
-            self._intake.begin(passed.read)
-            self._intake.read += len(passed.read)
-        self._event = asyncio.Event()
-        self._clear = asyncio.Event()
-        self._clear.set()
+            self._reader.begin(passed.read)
+            self._reader.read += len(passed.read)
+        self._changed = asyncio.Event()  # wakes a handler that waits for data
+        self._writable = asyncio.Event()
+        self._writable.set()
 
     @property
     def state(self) -> bytes:
-        """The state in force."""
+        """The state of the last commit."""
         start = STATES + (STATE_WORDS if self.words[WRITTEN] & SECOND else 0)
         return self.words[start + 1 : start + STATE_WORDS].tobytes()[: self.words[start]]
 
     @property
     def settled(self) -> bool:
         """Nothing was read or written since the last commit."""
-        return self._consumed == self.words[BASE] and self._outlet.wrote == self.words[WRITTEN] & POSITION
+        return self._handled == self.words[BASE] and self._writer.wrote == self.words[WRITTEN] & POSITION
 
     @property
-    def _consumed(self) -> int:
-        return self._intake.read - len(self.ahead)
+    def _handled(self) -> int:
+        """The position up to which the handler has read."""
+        return self._reader.read - len(self.unread)
+
+    # For the handler
 
     def take(self, count: int) -> bytes:
-        """Of what has come, so much for the handler."""
-        data = bytes(self.ahead[:count])
-        del self.ahead[:count]
-        self.pace()
+        """Give the handler ``count`` of the unread bytes."""
+        data = bytes(self.unread[:count])
+        del self.unread[:count]
+        self.limit_reading()
         return data
 
-    def pace(self) -> None:
-        """Read on, or let the kernel keep what comes: what waits for the handler has a bound."""
-        if not (self.ended or self.lost):
-            if len(self.ahead) < AHEAD_MAX:
+    def limit_reading(self) -> None:
+        """Pause reading while `UNREAD_MAX` bytes are unread; else resume it."""
+        if not (self.eof or self.lost):
+            if len(self.unread) < UNREAD_MAX:
                 self._transport.resume_reading()
             else:
                 self._transport.pause_reading()
 
-    async def more(self) -> None:
-        """Until something has come, or ended; or the connection shall move, and can."""
-        if self.leaving and self.kept and self.settled:
+    async def wait_for_data(self) -> None:
+        """Wait until bytes have come, or the client has ended its side.
+
+        Raises:
+            Moved: The worker retires, and the connection can move now.
+            ConnectionResetError: The connection was lost.
+        """
+        if self._move_when_settled and self._in_custody and self.settled:
             raise Moved
         if self.lost:
             raise ConnectionResetError("the connection was lost")
-        self._event.clear()
-        await self._event.wait()
+        self._changed.clear()
+        await self._changed.wait()
 
-    async def drained(self) -> None:
-        """Until the client takes more."""
-        await self._clear.wait()
+    async def wait_until_writable(self) -> None:
+        """Wait while the client is slow. Raises ConnectionResetError if the connection was lost."""
+        await self._writable.wait()
         if self.lost:
             raise ConnectionResetError("the connection was lost")
 
-    def send(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
         """Send bytes."""
-        self._outlet.write(data)
+        self._writer.write(data)
 
     async def commit(self, state: bytes, reply: bytes) -> None:
-        """See `Connection.commit`, and `slots` for the order."""
+        """See `Connection.commit`, and `slots` for the order of stores."""
         words = self.words
         second = 0 if words[WRITTEN] & SECOND else SECOND
         start = STATES + (STATE_WORDS if second else 0)
         words[start + 1 : start + STATE_WORDS] = memoryview(state.ljust(STATE_MAX, b"\0")).cast("q")
         words[start] = len(state)
-        words[FINAL_BASE] = self._consumed
-        words[FINAL_END] = self._outlet.wrote + len(reply) | second | FINAL
+        words[FINAL_BASE] = self._handled
+        words[FINAL_END] = self._writer.wrote + len(reply) | second | FINAL
         if reply:
-            self.send(reply)
-        while not self.lost and not self._outlet.drained:  # noqa: ASYNC110 - no event tells
+            self.write(reply)
+        while not self.lost and not self._writer.drained:  # noqa: ASYNC110 - the loop's transports have no event for it
             await asyncio.sleep(_DRAIN_SECONDS)
-        self._outlet.mark()
-        words = self.words  # of no connection, if this one was lost meanwhile
+        self._writer.mark()
+        words = self.words  # NOWHERE, if the connection was lost meanwhile
         words[ATTEMPT] = 0
         words[BASE] = words[FINAL_BASE]
         words[WRITTEN] = words[FINAL_END] & ~FINAL
         words[FINAL_END] = 0
-        if not self.ahead:
-            self._intake.release()
+        if not self.unread:
+            self._reader.release()
             words[FLAGS] = _STREAM
-        elif not self.lost and not len(self.ahead) <= self._intake.used <= AHEAD_MAX:
-            self._intake.exchange(bytes(self.ahead))
-        await self.drained()
+        elif not self.lost and not len(self.unread) <= self._reader.used <= UNREAD_MAX:
+            self._reader.exchange(bytes(self.unread))
+        await self.wait_until_writable()
 
     def check_movable(self) -> None:
         """See `Connection.move`."""
-        if not self.kept:
+        if not self._in_custody:
             raise RuntimeError("this connection is not in custody: it cannot move")
         if not self.settled:
             raise RuntimeError("commit before you move: something was read or written since the last commit")
 
-    def leave(self) -> None:
-        """The worker retires: move as soon as the handler waits for the client, with all committed."""
-        self.leaving = True
-        self._event.set()
+    # For the engine
 
-    def let_go(self) -> None:
-        """The handler has ended because the connection moves."""
-        self.passed.returned = True
-        self.passed.read = bytes(self.ahead)
-        self.passed.let_go = self._intake.forget
+    def move_when_settled(self) -> None:
+        """The worker retires: move as soon as the handler waits for the client and has committed everything."""
+        self._move_when_settled = True
+        self._changed.set()
+
+    def move(self) -> None:
+        """Return the connection to the dispatcher: the handler has ended with `Moved`."""
+        self._passed.returned = True
+        self._passed.read = bytes(self.unread)
+        self._passed.on_returned = self._reader.forget
         self._transport.pause_reading()
         self._transport.abort()
 
     def close(self) -> None:
-        """The handler has ended."""
+        """End the connection: the handler has ended."""
         if self._transport is not None:
             self._transport.close()
 
-    def abort(self) -> None:
-        """The handler has failed: a cut answer must not pass for a whole one."""
+    def reset(self) -> None:
+        """Reset the connection: the handler has failed, and a cut answer must not pass for a whole one."""
         if self._transport is not None:
-            self.passed.reset()
+            self._passed.reset()
             self._transport.abort()
 
-    # From the loop
+    # Called by the loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.BaseProtocol`."""
-        self._transport = self._outlet.transport = transport
+        self._transport = self._writer.transport = transport
         if self.client is None:
             self.client = transport.get_extra_info("peername")
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - a buffer is as large as it is
-        """See `asyncio.BufferedProtocol`: so much that all that waits for the handler fits into one buffer."""
-        return self._intake.place()[: BUFFER_SIZE - AHEAD_MAX]
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - a buffer has its own size
+        """See `asyncio.BufferedProtocol`. So short that all unread bytes fit into one buffer afterwards."""
+        return self._reader.place()[: BUFFER_SIZE - UNREAD_MAX]
 
     def buffer_updated(self, nbytes: int) -> None:
         """See `asyncio.BufferedProtocol`."""
-        self.ahead += self._intake.came(nbytes)
-        if len(self.ahead) >= AHEAD_MAX:
+        self.unread += self._reader.came(nbytes)
+        if len(self.unread) >= UNREAD_MAX:
             self._transport.pause_reading()
-        self._event.set()
+        self._changed.set()
 
     def eof_received(self) -> bool:
         """See `asyncio.BufferedProtocol`: the other direction stays open."""
-        self._intake.came(0)  # the loop has asked where to read
-        self.ended = True
-        self._event.set()
+        self._reader.came(0)  # ends the read that `get_buffer` has begun
+        self.eof = True
+        self._changed.set()
         return True
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the handler learns that it is lost
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the handler gets ConnectionResetError
         """See `asyncio.BaseProtocol`."""
-        if not self.passed.returned:
-            self.passed.shut_down()
-            self._intake.forget()
+        if not self._passed.returned:
+            self._passed.shut_down()
+            self._reader.forget()
         self.words = NOWHERE
-        self._outlet.forget(self.words)
-        self.lost = self.ended = True
-        self._event.set()
-        self._clear.set()
+        self._writer.forget(self.words)
+        self.lost = self.eof = True
+        self._changed.set()
+        self._writable.set()
 
     def pause_writing(self) -> None:
         """See `asyncio.BaseProtocol`."""
-        self._clear.clear()
+        self._writable.clear()
 
     def resume_writing(self) -> None:
         """See `asyncio.BaseProtocol`."""
-        self._clear.set()
+        self._writable.set()

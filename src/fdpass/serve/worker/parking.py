@@ -1,6 +1,7 @@
-"""`Parking`: connections that came idle from another worker, until their clients ask again.
+"""`Parking`: connections that came idle from another worker, until their clients send something.
 
-They have no protocol and no transport yet. So ten thousand of them can be taken over within a moment.
+A parked connection has no protocol object and no transport yet, so a worker can take over ten thousand of them
+within a moment.
 """
 
 from __future__ import annotations
@@ -13,27 +14,27 @@ from fdpass.serve.worker.passed_socket import PassedSocket, unread
 from fdpass.serve.worker.poller import Poller
 
 log = logging.getLogger("fdpass.serve")
-_LATE = 0.1  # seconds that one may stay longer, so that many are ended in one go
+_GRACE = 0.1  # seconds beyond the keep-alive time, so that one timer ends many connections
 
 
 class Parking:
-    """All of a worker.
+    """All parked connections of a worker.
 
     Args:
-        poller: Where they are watched.
-        seconds: How long one may be idle.
-        serve: Called with a connection of which something has come. Given.
+        poller: Watches them.
+        seconds: How long a connection may stay parked.
+        serve: Called with a connection whose client has sent something, or has gone. Given.
     """
 
     def __init__(self, poller: Poller, seconds: float, serve: Callable[[PassedSocket], None]) -> None:
         self._poller = poller
         self._seconds = seconds
         self._serve = serve
-        self._ones: dict[int, tuple[PassedSocket, float]] = {}  # and since when; the first to come is first
-        self._armed = False
+        self._parked: dict[int, tuple[PassedSocket, float]] = {}  # with the time of its arrival; the oldest first
+        self._timer_set = False
 
     def add(self, passed: PassedSocket) -> None:
-        """Here is one. Given."""
+        """Park a connection. Given."""
         number, loop = passed.fileno(), self._poller.loop
         try:
             self._poller.watch(number, select.EPOLLIN, self._ready)
@@ -41,43 +42,43 @@ class Parking:
             log.warning("an idle connection was closed: %s", error.strerror)
             passed.close()
             return
-        self._ones[number] = passed, loop.time()
-        if not self._armed:
-            self._armed = True
-            loop.call_later(self._seconds + _LATE, self._expire)
+        self._parked[number] = passed, loop.time()
+        if not self._timer_set:
+            self._timer_set = True
+            loop.call_later(self._seconds + _GRACE, self._expire)
 
-    def _take(self, number: int) -> PassedSocket:
+    def _take_out(self, number: int) -> PassedSocket:
         self._poller.unwatch(number)
-        return self._ones.pop(number)[0]
+        return self._parked.pop(number)[0]
 
-    def _ready(self, number: int, events: int = 0) -> None:  # noqa: ARG002 - reading tells what it is
-        self._serve(self._take(number))
+    def _ready(self, number: int, events: int = 0) -> None:  # noqa: ARG002 - reading will tell data from an end
+        self._serve(self._take_out(number))
 
     def _expire(self) -> None:
-        self._armed = False
+        self._timer_set = False
         loop = self._poller.loop
-        for number, (_, since) in list(self._ones.items()):
+        for number, (_, since) in list(self._parked.items()):
             due = since + self._seconds
             if due > loop.time():
-                self._armed = True
-                loop.call_at(due + _LATE, self._expire)
+                self._timer_set = True
+                loop.call_at(due + _GRACE, self._expire)
                 return
             self._end(number)
 
     def give_back(self) -> None:
-        """The dispatcher shall have all of them."""
-        for number in list(self._ones):
-            passed = self._take(number)
+        """Return all parked connections to the dispatcher."""
+        for number in list(self._parked):
+            passed = self._take_out(number)
             passed.returned = True
             passed.close()
 
     def end(self) -> None:
-        """End all of them; but what a client has sent already is served."""
-        for number in list(self._ones):
+        """Close all parked connections, but serve those whose clients have sent something already."""
+        for number in list(self._parked):
             self._end(number)
 
     def _end(self, number: int) -> None:
         if unread(number):
             self._ready(number)
         else:
-            self._take(number).close()
+            self._take_out(number).close()

@@ -1,4 +1,4 @@
-"""`PassedListener`: what a server that was not written for fdpass gets in the place of a listening socket."""
+"""`PassedListener`: the listening socket of a server that was not written for fdpass."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from fdpass.serve.worker.passed_socket import Address, PassedSocket
 
 
 class PassedListener(socket.socket):
-    """What a worker has in the place of a listening socket: `accept` takes the next connection passed to it.
+    """Stands for a listening socket in a worker: `accept` takes the next connection that the dispatcher passed.
 
-    For servers that were not written for fdpass: give it to them as the listening socket that they ask for. It
-    can be polled, has a timeout, and blocks or not, like any other. Binding and listening do nothing, for the
-    dispatcher did both. Servers that accept in C (uvloop, libuv) cannot use it: run them on asyncio's own loop.
+    For servers that were not written for fdpass, and that ask for a listening socket. It can be polled, has a
+    timeout, and blocks or not, like any other. Binding and listening do nothing, for the dispatcher has done both.
+    Servers that accept in C (uvloop, libuv) cannot use it: run them on asyncio's own loop.
 
     Args:
         family: Of the connections that will come.
-        address: What ``getsockname()`` shall say: where the dispatcher listens.
+        address: Where the dispatcher listens, for ``getsockname()``.
     """
 
     def __init__(self, family: int, address: Address) -> None:
-        # One byte in a socket pair for each connection that waits: this is what makes it pollable.
-        ours, self._feed = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        # A socket pair makes it pollable: the pair holds one byte for each waiting connection.
+        ours, self._byte_sender = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         super().__init__(ours.family, ours.type, ours.proto, fileno=ours.detach())
-        self._feed.setblocking(False)
-        self._of_family = socket.AddressFamily(family)
+        self._byte_sender.setblocking(False)
+        self._client_family = socket.AddressFamily(family)
         self._address = address
-        self._coming: deque[PassedSocket] = deque()
+        self._waiting: deque[PassedSocket] = deque()
         self._lock = threading.Lock()
-        self._owed = 0  # bytes for which the pair had no room
+        self._unsent = 0  # bytes that the pair had no room for: one for each of so many waiting connections
         self._accepting = 0  # threads within `accept`
         self._ended = False
-        self.on_use: Callable[[], None] = lambda: None  # somebody polls it, or accepts
-        self.on_told: Callable[[], None] = lambda: None  # `accept` has said that it is over
+        self.on_use: Callable[[], None] = lambda: None  # called when the server polls or accepts
+        self.on_end_reported: Callable[[], None] = lambda: None  # called when `accept` raises EINVAL
 
     @property
     def family(self) -> socket.AddressFamily:
-        """That of the connections, so that servers read their addresses rightly."""
-        return self._of_family
+        """The connections' family, so that servers interpret addresses rightly."""
+        return self._client_family
 
     @property
     def type(self) -> socket.SocketKind:
@@ -52,7 +52,7 @@ class PassedListener(socket.socket):
         return socket.SOCK_STREAM
 
     def fileno(self) -> int:
-        """The number to poll."""
+        """The descriptor to poll."""
         self.on_use()
         return super().fileno()
 
@@ -67,38 +67,39 @@ class PassedListener(socket.socket):
         """Do nothing: the dispatcher listens already."""
 
     def setsockopt(self, *arguments: Any) -> None:
-        """Do nothing: options of listening sockets (SO_REUSEADDR, ...) are the dispatcher's business."""
+        """Do nothing: the dispatcher sets the options of listening sockets (SO_REUSEADDR, ...)."""
 
     def accept(self) -> tuple[socket.socket, Address]:
         """The next connection, and its client's address.
 
         Raises:
-            BlockingIOError: None waits, and this socket does not block.
-            TimeoutError: The timeout ran out.
-            OSError: EINVAL: the worker retires, and no connection will come any more. EBADF: it is closed.
+            BlockingIOError: No connection waits, and this socket does not block.
+            TimeoutError: The timeout has passed.
+            OSError: EINVAL: the worker finishes, and no connection will come any more. EBADF: this socket is
+                closed.
         """
         self.on_use()
-        self._wait()
+        self._take_byte()
         with self._lock:
-            if not self._coming:
-                self.on_told()
-                if self._accepting:  # others may have come in while one waited that somebody else has got since
+            if not self._waiting:
+                self.on_end_reported()
+                if self._accepting:  # threads that entered for a connection which another thread has taken since
                     self._wake(1)
                 raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-            passed = self._coming.popleft()
-            if self._owed:
-                self._owed -= 1
-                self._feed.send(b"c")
-        passed.settimeout(socket.getdefaulttimeout())  # what accept(2) hands out blocks, unless told otherwise
+            passed = self._waiting.popleft()
+            if self._unsent:
+                self._unsent -= 1
+                self._byte_sender.send(b"c")
+        passed.settimeout(socket.getdefaulttimeout())  # as of sockets from accept(2), whatever the listener's is
         try:
             return passed, passed.getpeername()
-        except OSError:  # ENOTCONN: the client went away before it was accepted; reading will tell
+        except OSError:  # ENOTCONN: the client went away before; the server sees the end when it reads
             return passed, ("", 0)
 
-    def _wait(self) -> None:
-        """Take a byte: one for each connection, and, at the end, one for each thread that is here."""
+    def _take_byte(self) -> None:
+        """Read a byte of the pair: it has one for each connection and, at the end, for each thread in `accept`."""
         with self._lock:
-            over = self._ended and not self._coming
+            over = self._ended and not self._waiting
             self._accepting += 1
         try:
             if over:
@@ -111,33 +112,33 @@ class PassedListener(socket.socket):
                 self._accepting -= 1
 
     def feed(self, passed: PassedSocket) -> None:
-        """Let `accept` have a connection. From any thread."""
+        """Let `accept` return a connection. From any thread."""
         with self._lock:
             try:
-                self._feed.send(b"c")
+                self._byte_sender.send(b"c")
             except BlockingIOError:
-                self._owed += 1
-            except OSError:  # it is closed: its server has gone
+                self._unsent += 1
+            except OSError:  # this listener is closed: its server has gone
                 passed.close()
                 return
-            self._coming.append(passed)
+            self._waiting.append(passed)
 
     def end(self) -> None:
-        """No connection will come any more: after those that wait, `accept` says EINVAL.
+        """No connection will come any more: after the waiting ones `accept` raises EINVAL.
 
-        Who polls is woken once, and not for ever: many servers go on polling whatever accept(2) says.
+        A server that polls is woken once, and not again: many servers go on polling whatever accept(2) says.
         """
         with self._lock:
             self._ended = True
             self._wake(max(1, self._accepting))
 
     def _wake(self, count: int) -> None:
-        with contextlib.suppress(OSError):  # full: then there are bytes enough
-            self._feed.send(b"e" * count)
+        with contextlib.suppress(OSError):  # the pair is full: it has bytes enough
+            self._byte_sender.send(b"e" * count)
 
     def close(self) -> None:
-        """Close it, and the connections that nobody accepted."""
+        """Close this socket, and the connections that nobody accepted."""
         super().close()
-        self._feed.close()
-        while self._coming:
-            self._coming.popleft().close()
+        self._byte_sender.close()
+        while self._waiting:
+            self._waiting.popleft().close()

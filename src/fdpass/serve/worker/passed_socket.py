@@ -1,7 +1,7 @@
 """`PassedSocket`: a connection that came from the dispatcher.
 
-The dispatcher has to learn when a connection ends, whatever engine or server has it by then. All of them close
-a socket object in the end, so that is where it is told.
+The dispatcher has to learn when a connection ends, whichever engine or server has the connection by then. All of
+them close a socket object in the end, so the socket object reports the end when it is closed.
 """
 
 from __future__ import annotations
@@ -19,21 +19,25 @@ from fdpass.serve.shared.reset import reset
 
 Address = Any
 
-# A number that one thread closes must not be ended by another: it may be a stranger's by then.
+# Held by close, detach and reset: once one thread has closed a descriptor, its number may be that of another
+# thread's new file, which must not be reset.
 _ENDING = threading.RLock()
 
 
 class PassedSocket(socket.socket):
-    """A connected socket that says when it is closed.
+    """A connected socket that reports when it is closed.
 
     Attributes:
-        slot: Its number in the dispatcher's books.
+        slot: The number of the connection's slot.
         is_unix: It is a Unix socket.
-        read: What another worker had read of it, and not answered; or, once returned, this one.
-        let_go: Called once it is returned and the dispatcher has been told: until then what was read is kept here.
-        client: Who is at the other end, if a PROXY header told; else None, and getpeername(2) knows.
-        returned: It does not end with this socket: the dispatcher goes on with it.
-        shut: The connection was shut down, or nobody else holds it: closing is all that is left.
+        read: Bytes that another worker had read and not answered; once ``returned``, bytes that this worker has
+            read.
+        on_returned: Called when the socket is closed as ``returned`` and the dispatcher has been told; until then
+            the shared buffer keeps the bytes that were read.
+        client: The client's address, if a PROXY header named it; else None, and getpeername(2) knows it.
+        tls_by_proxy: The PROXY header said that the client spoke TLS to the proxy.
+        returned: Closing this socket does not end the connection: the dispatcher goes on with it.
+        shut: The connection has been shut down: only the descriptor remains to be closed.
     """
 
     _on_close: Callable[[PassedSocket], None] | None = None
@@ -41,29 +45,29 @@ class PassedSocket(socket.socket):
     def __init__(
         self, fd: int, slot: int, on_close: Callable[[PassedSocket], None], *, family: int = -1, proto: int = -1
     ) -> None:
-        # What is not told is asked of the kernel. The protocol counts: see `Fd.socket`.
+        # For -1 Python asks the kernel. The protocol must be right: see `Fd.socket`.
         super().__init__(family, socket.SOCK_STREAM, proto, fileno=fd)
         self._on_close = on_close
         self.is_unix = (self.family if family < 0 else family) == socket.AF_UNIX
         self.slot = slot
         self.read = b""
-        self.let_go: Callable[[], None] = _nothing
+        self.on_returned: Callable[[], None] = _do_nothing
         self.returned = self.shut = False
         self.client: Address | None = None
         self.tls_by_proxy = False
 
     def getpeername(self) -> Address:
-        """The client's address: from its PROXY header, if it came with one."""
+        """The client's address: from its PROXY header, if the connection began with one."""
         return super().getpeername() if self.client is None else self.client
 
-    def tell_too(self, act: Callable[[], None]) -> None:
-        """Call this as well when the socket is closed. Before the socket is given away."""
+    def call_on_close(self, function: Callable[[], None]) -> None:
+        """Call a function, too, when the socket is closed. Must be called before another thread has the socket."""
         first = self._on_close
 
         def both(passed: PassedSocket) -> None:
             if first is not None:
                 first(passed)
-            act()
+            function()
 
         self._on_close = both
 
@@ -75,56 +79,56 @@ class PassedSocket(socket.socket):
                 self.shutdown(socket.SHUT_RDWR)
 
     def reset(self) -> None:
-        """End the connection so that the peer cannot take what it got for the whole: see `shared.reset`."""
+        """End the connection so that the peer sees an error, and no whole answer: see `shared.reset`."""
         with _ENDING:
             if not self.shut and self.fileno() >= 0:
                 self.shut = True
                 reset(self.fileno())
 
-    def _real_close(self, *arguments: Any) -> None:  # what close() comes to, once no file object needs it
+    def _real_close(self, *arguments: Any) -> None:  # called by close(), once no file object uses the socket
         with _ENDING:
             if not self.returned:
                 self.shut_down()
             super()._real_close(*arguments)  # type: ignore[misc]
-        self._tell()
+        self._report_end()
 
     def __exit__(self, *error: object) -> None:
-        """Close it; an error resets it, so that the peer cannot take what it got for the whole."""
+        """Close the socket; after an error reset it, so that a cut answer cannot pass for a whole one."""
         if error[0] is not None:
             self.reset()
         super().__exit__(*error)
 
     def detach(self) -> int:
-        """The number, and it is yours to close: for the dispatcher the connection has ended."""
+        """Take the descriptor out: the caller must close it, and for the dispatcher the connection has ended."""
         with _ENDING:
             number = super().detach()
-        self._tell()
+        self._report_end()
         return number
 
     def dup(self) -> socket.socket:  # type: ignore[override]
-        """A duplicate, which is a plain socket: it tells nobody of its end."""
-        twin = socket.fromfd(self.fileno(), self.family, self.type, self.proto)
-        twin.settimeout(self.gettimeout())
-        return twin
+        """A duplicate: a plain socket, whose end nobody is told of."""
+        duplicate = socket.fromfd(self.fileno(), self.family, self.type, self.proto)
+        duplicate.settimeout(self.gettimeout())
+        return duplicate
 
     def __del__(self) -> None:
-        if self._on_close is not None:  # else it was closed
+        if self._on_close is not None:  # else the socket was closed
             with contextlib.suppress(OSError):
                 self.close()
-            self._tell()
+            self._report_end()
 
-    def _tell(self) -> None:
-        tell, self._on_close = self._on_close, None
-        if tell is not None:
-            tell(self)
+    def _report_end(self) -> None:
+        report, self._on_close = self._on_close, None
+        if report is not None:
+            report(self)
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     pass
 
 
 def unread(number: int) -> int:
-    """How many bytes have come over a connection that nobody has read: FIONREAD, as in tcp(7) and unix(7)."""
+    """How many received bytes of a connection nobody has read: FIONREAD, as in tcp(7) and unix(7)."""
     count = array.array("i", [0])
     fcntl.ioctl(number, termios.FIONREAD, count)
     return count[0]

@@ -1,6 +1,6 @@
-"""`Poller`: the connections of a worker in an epoll set of their own, which its loop watches as one descriptor.
+"""`Poller`: a worker's connections in an epoll set of their own, which the event loop watches as one descriptor.
 
-It is the same on every loop, and a connection that waits in it costs its loop nothing.
+It works alike on every event loop, and a connection that waits in it costs the loop nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 import select
 from collections.abc import Callable
 
-_MOST = 256  # events until the loop gets its turn
+_EVENTS_MAX = 256  # handled at once; then the loop gets its turn
 
 
 class Poller:
@@ -29,12 +29,12 @@ class Poller:
         loop.add_reader(self._epoll.fileno(), self._poll)
 
     def watch(self, number: int, events: int, call: Callable[[int, int], None]) -> None:
-        """From now on, call this with the descriptor and with what has come of these events.
+        """Call a function whenever one of the events happens, with the descriptor and the events that happened.
 
         Args:
             number: The descriptor. Lent, until `unwatch`.
-            events: EPOLLIN, EPOLLOUT; EPOLLERR and EPOLLHUP come unasked.
-            call: May be called without reason: what has come may be over. Must not raise.
+            events: EPOLLIN, EPOLLOUT; the kernel adds EPOLLERR and EPOLLHUP.
+            call: The function. It may be called when the event is over already. It must not raise.
         """
         if number in self._calls:
             self._epoll.modify(number, events)
@@ -43,19 +43,19 @@ class Poller:
         self._calls[number] = call
 
     def unwatch(self, number: int) -> None:
-        """Before the descriptor is closed: the open file, which others have too, would stay in the set."""
+        """Stop watching. Must come before the close: while another process has a duplicate, epoll would go on."""
         self._epoll.unregister(number)
         del self._calls[number]
 
     def _poll(self) -> None:
         calls = self._calls
-        for number, events in self._epoll.poll(0, _MOST):
+        for number, events in self._epoll.poll(0, _EVENTS_MAX):
             call = calls.get(number)
-            if call is not None:  # else one before it has ended this
+            if call is not None:  # else an earlier call of this round has unwatched it
                 call(number, events)
 
     def close(self) -> None:
-        """Watch nothing any more."""
+        """Stop watching all descriptors."""
         self.loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
         self._calls.clear()

@@ -1,8 +1,8 @@
-"""The PROXY header: who the client of a connection is, as told by the proxy before the first byte of its own.
+"""The PROXY header, with which a proxy says who the client is, before the first byte that the client sent.
 
-Versions 1 (a line of text) and 2 (binary) of haproxy's doc/proxy-protocol.txt, whose sections the comments
-cite. Sans-IO: bytes in, a record out; of `socket` there is only the spelling of addresses. Whether a connection
-begins with a header must be configured: guessing would let any client say that it is another (section 5).
+Versions 1 (a line of text) and 2 (binary) of haproxy's doc/proxy-protocol.txt, whose sections the comments cite.
+Sans-IO: bytes in, a record out; `socket` only formats addresses. The operator must say whether connections begin
+with a header: a server that guessed would let any client claim another's address (section 5).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 Address = tuple[str, int] | str
 
 LENGTH_MAX = 4096
-"""The longest version 2 header, in bytes after its first 16: addresses take up to 216, the rest is optional."""
+"""Most bytes of a version 2 header after its first 16: addresses take up to 216, the rest is optional."""
 
 _V1_START, _V1_MIN, _V1_MAX = b"PROXY ", 15, 107  # section 2.1
 _V1_FAMILIES = {b"TCP4": AF_INET, b"TCP6": AF_INET6}
@@ -32,7 +32,7 @@ _TYPE_SSL, _CLIENT_SSL = 0x20, 0x01
 
 
 class ProxyError(ValueError):
-    """The peer sent what is no PROXY header: close the connection, its client is unknown."""
+    """The connection does not begin with a PROXY header: close it, for its client is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +40,15 @@ class Header:
     """What a PROXY header says.
 
     Attributes:
-        length: How many bytes it takes; what follows is the client's own.
-        client: Who connected to the proxy: host and port, or the path of a Unix socket (empty if it has none,
-            with a leading NUL if abstract). None if the proxy speaks for itself (a health check) or does not
-            know: then the addresses of the connection are the true ones.
-        server: To whom the client connected, alike.
+        length: The header's bytes; the client sent what follows.
+        client: The client's address: host and port, or the path of a Unix socket (empty if it has none, with a
+            leading NUL if abstract). None if the proxy speaks for itself (a health check) or does not know the
+            client: then the connection's own addresses hold.
         tls: True if the client spoke TLS to the proxy (version 2 only).
     """
 
     length: int
     client: Address | None
-    server: Address | None
     tls: bool
 
 
@@ -58,14 +56,14 @@ def parse(data: bytes) -> Header | int:
     """Read the header at the start of a connection.
 
     Args:
-        data: All that has arrived so far. More than the header may be there.
+        data: All bytes that have arrived so far. They may go beyond the header.
 
     Returns:
-        The header, or, as long as it is not complete, a number of bytes, more than there are, before which it
-        cannot be. Whoever reads no more than that takes nothing of what follows the header.
+        The header; or, while it is not complete, the least length in bytes that it can have, which is more than
+        ``data`` has. A caller that reads up to that length takes no byte of what follows the header.
 
     Raises:
-        ProxyError: This is no header, or a broken one, whatever may still come.
+        ProxyError: This is no header, or a broken one, whatever follows.
     """
     if data.startswith(_V1_START[: len(data)]):
         return _parse_v1(data)
@@ -80,7 +78,7 @@ def _parse_v1(data: bytes) -> Header | int:
         return _read_line(data[: end.start()], end.end())
     if end is not None and (end.group() == b"\n" or end.end() < len(data)):
         raise ProxyError("the PROXY line has a CR or an LF alone")
-    least = len(data) + (2 if end is None else 1)
+    least = len(data) + (2 if end is None else 1)  # a CR and an LF, or only the LF, are still to come
     if least > _V1_MAX:
         raise ProxyError(f"the PROXY line is longer than {_V1_MAX} bytes")
     return max(least, _V1_MIN)
@@ -89,19 +87,20 @@ def _parse_v1(data: bytes) -> Header | int:
 def _read_line(line: bytes, length: int) -> Header:
     words = line.split(b" ")
     if words[1] == b"UNKNOWN":  # what follows it "must be ignored"
-        return Header(length, None, None, tls=False)
+        return Header(length, None, tls=False)
     if words[1] not in _V1_FAMILIES:
         raise ProxyError(f"the PROXY line is for {words[1]!r}, which is none of TCP4, TCP6 and UNKNOWN")
     if len(words) != 6:
         raise ProxyError(f"the PROXY line has {len(words)} words, not 6")
     family = _V1_FAMILIES[words[1]]
-    client, server = _host(family, words[2]), _host(family, words[3])
-    return Header(length, (client, _port(words[4])), (server, _port(words[5])), tls=False)
+    host, _ = _host(family, words[2]), _host(family, words[3])  # the second of each is the server's: only checked
+    port, _ = _port(words[4]), _port(words[5])
+    return Header(length, (host, port), tls=False)
 
 
 def _host(family: int, word: bytes) -> str:
     try:
-        # There and back: the spelling is then the same as that of an accepted connection's address.
+        # To bytes and back: so the text has the form that getpeername() gives an address.
         return inet_ntop(family, inet_pton(family, word.decode("ascii")))
     except (OSError, ValueError):
         kind = "IPv4" if family == AF_INET else "IPv6"
@@ -123,10 +122,10 @@ def _parse_v2(data: bytes) -> Header | int:
     if len(data) < total:
         return total
     if family == _UNSPEC:
-        return Header(total, None, None, tls=False)
+        return Header(total, None, tls=False)
     start = _V2.size + _SIZES[family]
-    client, server = _addresses(family, data[_V2.size : start])
-    return Header(total, client, server, tls=_has_tls(data[start:total]))
+    client = _client(family, data[_V2.size : start])
+    return Header(total, client, tls=_has_tls(data[start:total]))
 
 
 def _family(command: int, kind: int, length: int) -> int:
@@ -147,17 +146,17 @@ def _family(command: int, kind: int, length: int) -> int:
     return family
 
 
-def _addresses(family: int, block: bytes) -> tuple[Address, Address]:
+def _client(family: int, addresses: bytes) -> Address:
+    """The first of two addresses; the second is the server's."""
     if family == _UNIX:
-        return _path(block[:108]), _path(block[108:])
-    size, spelling = (4, AF_INET) if family == _INET else (16, AF_INET6)
-    client, server = inet_ntop(spelling, block[:size]), inet_ntop(spelling, block[size : 2 * size])
-    ports = struct.unpack(">HH", block[2 * size :])
-    return (client, ports[0]), (server, ports[1])
+        return _path(addresses[:108])
+    size, socket_family = (4, AF_INET) if family == _INET else (16, AF_INET6)
+    (port,) = struct.unpack_from(">H", addresses, 2 * size)  # the ports stand behind both hosts
+    return inet_ntop(socket_family, addresses[:size]), port
 
 
 def _path(padded: bytes) -> str:
-    name = padded[:1] + padded[1:].split(b"\0", 1)[0]  # the first byte of an abstract name is NUL
+    name = padded[:1] + padded[1:].split(b"\0", 1)[0]  # an abstract name begins with NUL
     return os.fsdecode(name.rstrip(b"\0"))
 
 

@@ -1,4 +1,4 @@
-"""What a worker tells the dispatcher of its connections: which have ended, and which it gives back."""
+"""What a worker reports of its connections to the dispatcher: which have ended, and which it gives back."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from fdpass.serve.shared import messages
 from fdpass.serve.shared.ledger import Ledger
 from fdpass.serve.worker.passed_socket import PassedSocket
 
-_AGAIN_SECONDS = 0.005  # until the channel is tried again
-_AT_ONCE = 128  # slots: the dispatcher can begin with them while others are closed
+_RETRY_SECONDS = 0.005  # after the channel had no room
+_BATCH = 128  # slots that are sent at once, so that the dispatcher can begin while the worker closes others
 
 
 class Reports:
     """All reports of one worker.
 
-    An end goes into the ring of the ledger, which costs no message; what needs a message is sent in batches.
+    The end of a connection goes into the ring of the ledger, which costs no message. Everything else goes into
+    messages, in batches.
 
     Args:
-        talk: The channel. Lent.
+        channel: To the dispatcher. Lent.
         ledger: Lent.
         row: Of the worker, in the ledger.
         custody: The dispatcher has a duplicate of each connection.
     """
 
-    def __init__(self, talk: Conversation, ledger: Ledger, row: int, *, custody: bool) -> None:
-        self._talk = talk
+    def __init__(self, channel: Conversation, ledger: Ledger, row: int, *, custody: bool) -> None:
+        self._channel = channel
         self._ledger = ledger
         self._row = row
         self._custody = custody
@@ -37,56 +38,56 @@ class Reports:
         self._thread = threading.get_ident()
         self._slots: dict[bytes, list[int]] = {messages.FINISHED: [], messages.RETURNED: []}
         self._moved: deque[PassedSocket] = deque()
-        self._armed = self._waiting = False
+        self._flush_due = self._retry_due = False
 
     def closed(self, passed: PassedSocket) -> None:
-        """A connection's socket was closed here. From any thread."""
+        """Report that this worker has closed the socket of a connection. From any thread."""
         if threading.get_ident() != self._thread:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: all that counts was reported
+            with contextlib.suppress(RuntimeError):  # the loop is closed: what the dispatcher needs has been sent
                 self._loop.call_soon_threadsafe(self.closed, passed)
         elif passed.returned and passed.read:
             self._moved.append(passed)
             self.flush()
         elif passed.returned:
-            self._report(messages.RETURNED, passed.slot)
-            passed.let_go()
+            self._add(messages.RETURNED, passed.slot)
+            passed.on_returned()
         elif self._custody and not passed.shut:
-            self._report(messages.FINISHED, passed.slot)  # the dispatcher has to shut it down, without delay
+            self._add(messages.FINISHED, passed.slot)  # the dispatcher has to shut the connection down, at once
         elif not self._ledger.note(self._row, passed.slot):
-            self._report(messages.FINISHED, passed.slot)
+            self._add(messages.FINISHED, passed.slot)
 
-    def _report(self, word: bytes, slot: int) -> None:
+    def _add(self, word: bytes, slot: int) -> None:
         slots = self._slots[word]
         slots.append(slot)
-        if len(slots) == _AT_ONCE:
+        if len(slots) == _BATCH:
             self.flush()
-        elif not self._armed:
-            self._armed = True
+        elif not self._flush_due:
+            self._flush_due = True
             with contextlib.suppress(RuntimeError):  # see `closed`
                 self._loop.call_soon(self.flush)
 
     def flush(self) -> None:
-        """Send what waits; again in a moment, if there is no room in the channel for all of it."""
-        self._armed = False
-        if not self._flushed() and not self._waiting:
+        """Send all that is not sent yet; if the channel has no room for it, try again in a moment."""
+        self._flush_due = False
+        if not self._send_all() and not self._retry_due:
             with contextlib.suppress(RuntimeError):  # see `closed`
-                self._loop.call_later(_AGAIN_SECONDS, self._try_again)
-                self._waiting = True
+                self._loop.call_later(_RETRY_SECONDS, self._retry)
+                self._retry_due = True
 
-    def _try_again(self) -> None:
-        self._waiting = False
+    def _retry(self) -> None:
+        self._retry_due = False
         self.flush()
 
-    def _flushed(self) -> bool:
-        send = self._talk.out.send_now
+    def _send_all(self) -> bool:
+        send = self._channel.out.send_now
         while self._moved:
             if not send(messages.moved(self._moved[0].slot, self._moved[0].read), ()):
                 return False
-            self._moved.popleft().let_go()
+            self._moved.popleft().on_returned()
         for word, slots in self._slots.items():
             while slots:
-                some = slots[: messages.MOST_SLOTS]
-                if not send(messages.with_slots(word, some), ()):
+                batch = slots[: messages.MOST_SLOTS]
+                if not send(messages.with_slots(word, batch), ()):
                     return False
-                del slots[: len(some)]
+                del slots[: len(batch)]
         return True

@@ -1,4 +1,4 @@
-"""The application that `fdpass serve` runs if none is named: it says which worker served you."""
+"""The application that `fdpass serve` runs if the user names none: it says which worker served the request."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _Welcome:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
-            await _live(receive, send)
+            await _run_lifespan(receive, send)
         elif scope["type"] == "http":
             await self._answer(scope, send)
         else:
@@ -61,7 +61,7 @@ class _Welcome:
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
 
-async def _live(receive: Any, send: Any) -> None:
+async def _run_lifespan(receive: Any, send: Any) -> None:
     while True:
         message = await receive()
         await send({"type": f"{message['type']}.complete"})

@@ -1,79 +1,10 @@
-"""What workers note in shared memory: who a client is, for the next worker; and which connections have ended."""
-
-import socket
+"""The ring in which a worker notes ended connections for the dispatcher."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fdpass.serve.shared.ledger import MOST_WORKERS, RING, SIZE, Column, Ledger
-from fdpass.serve.shared.slots import BASE, CLIENT, WORDS
-from fdpass.serve.worker.passed_socket import PassedSocket
-from fdpass.serve.worker.proxy_reader import note, recall
-
-CLIENTS = {
-    "ipv4": ("192.0.2.1", 56324),
-    "ipv4, highest": ("255.255.255.255", 65535),
-    "ipv4, lowest": ("0.0.0.0", 0),
-    "ipv6": ("2001:db8::ff00:42:8329", 443),
-    "ipv6, highest": ("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 65535),
-    "ipv6, loopback": ("::1", 1),
-    "none": None,
-}
-
-
-def a_socket():
-    ours, theirs = socket.socketpair()
-    theirs.close()
-    return PassedSocket(ours.detach(), 0, lambda _: None)
-
-
-@pytest.mark.parametrize("tls", [False, True])
-@pytest.mark.parametrize("client", CLIENTS.values(), ids=CLIENTS)
-def test_the_next_worker_knows_the_client_as_the_first_did(client, tls):
-    """The words are signed, of 64 bits, and shared: as in the real slot."""
-    words = memoryview(bytearray(8 * WORDS)).cast("q")
-    with a_socket() as first, a_socket() as second:
-        first.client, first.tls_by_proxy = client, tls
-        note(words, first, 28)
-        assert recall(words, second)
-        assert (second.client, second.tls_by_proxy) == (client, tls)
-
-
-def test_nothing_is_recalled_of_a_connection_whose_header_nobody_has_read():
-    with a_socket() as sock:
-        assert not recall([0] * WORDS, sock)
-        assert (sock.client, sock.tls_by_proxy) == (None, False)
-
-
-def test_nothing_is_recalled_of_a_header_that_was_not_noted_to_the_end():
-    """Its bytes come once more, and are read as a header once more."""
-    words = [0] * WORDS
-    with a_socket() as sock:
-        note(words, sock, 28)
-        assert words[BASE] == 28
-        words[BASE] = 0
-        assert not recall(words, sock)
-
-
-def test_that_the_header_is_over_is_noted_last():
-    """A worker may die between any two stores: before the last the header is read again, after it never."""
-
-    class Recording(list):
-        def __setitem__(self, index, value):
-            if not isinstance(index, slice):
-                stored.append(index)
-            super().__setitem__(index, value)
-
-    stored = []
-    with a_socket() as sock:
-        sock.client = ("192.0.2.1", 5)
-        note(Recording([0] * WORDS), sock, 28)
-    assert stored[-1] == BASE
-    assert sorted(stored) == sorted([BASE, CLIENT, CLIENT + 1, CLIENT + 2])
-
-
-# The ring
 
 
 @pytest.fixture

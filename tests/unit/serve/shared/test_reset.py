@@ -1,21 +1,19 @@
 """Resets, and ends of clients, at bad moments: a socket that is closed, detached, or another's by now."""
 
 import asyncio
-import mmap
 import socket
 import threading
-import types
 
 import pytest
 
-from fdpass.serve.shared.slots import BUFFER_SIZE, FLAGS, Flag
+from fdpass.serve.shared.slots import FLAGS, Flag
 from fdpass.serve.worker import passed_socket as module
-from fdpass.serve.worker.custody.buffers import Buffers
 from fdpass.serve.worker.custody.reader import nowhere
 from fdpass.serve.worker.link import Link
 from fdpass.serve.worker.passed_socket import PassedSocket
 
 from .._custody_case import pair
+from .._links import link_engine
 
 
 def test_a_number_that_was_closed_and_is_anothers_meanwhile_is_not_reset(monkeypatch):
@@ -57,15 +55,12 @@ def test_the_end_of_a_client_leaves_no_mark_of_a_read(kind):
     async def main():
         server, client = pair(kind)
         words = nowhere()
-        keeper = types.SimpleNamespace(
-            buffers=Buffers(mmap.mmap(-1, BUFFER_SIZE)), scratch=memoryview(bytearray(BUFFER_SIZE))
-        )
         with client, PassedSocket(server.detach(), 0, lambda _: None) as passed:
             passed.setblocking(False)
-            link = Link(keeper, passed, words)
+            link = Link(link_engine(), passed, words)
             await asyncio.get_running_loop().connect_accepted_socket(lambda: link, passed)
             client.shutdown(socket.SHUT_WR)
-            while not link.ended:
+            while not link.eof:
                 await asyncio.sleep(0)
             flags = words[FLAGS]
             link._transport.abort()

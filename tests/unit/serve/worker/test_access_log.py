@@ -1,4 +1,4 @@
-"""The access log: a whole line per request, nothing in it that a client could forge, no harm if it cannot be."""
+"""The access log: a whole line per request, which no client can forge; a log that fails hinders no request."""
 
 import asyncio
 import errno
@@ -8,13 +8,13 @@ import os
 import re
 import resource
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fdpass import Closed, Fd
+from fdpass import Fd
 from fdpass.serve.worker.access_log import AccessLog, wrap
 from fdpass.testing import open_fds
 
@@ -39,31 +39,47 @@ def scope(**changes):
     return {**base, **changes}
 
 
-class Written:
-    """A log to a memfd, and what is in it."""
+class LogInMemory:
+    """An access log that writes to a memfd, and the text in it."""
 
     def __init__(self, *, json):
-        self._fd = Fd(os.memfd_create("log"))
-        self.log = AccessLog(self._fd.dup(), json=json)
+        self.file = Fd(os.memfd_create("log"))
+        self._given = self.file.dup()
+        self.log = AccessLog(self._given, json=json)
 
     def text(self):
-        return os.pread(self._fd.fileno(), 1_000_000, 0).decode("ascii")
+        return os.pread(self.file.fileno(), 1_000_000, 0).decode("ascii")
 
     def close(self):
-        self.log.close()
-        self._fd.close()
+        self._given.close()
+        self.file.close()
+
+
+@contextmanager
+def log_to(fd):
+    """An access log whose descriptor is closed at the end."""
+    with fd:
+        yield AccessLog(fd, json=False)
+
+
+def write(log, path):
+    log.line(scope(raw_path=path, query_string=b""), 200, 0, 0)
+
+
+def paths(text):
+    return [found["target"] for found in COMMON.finditer(text)]
 
 
 @pytest.fixture
 def common():
-    with closing(Written(json=False)) as made:
-        yield made
+    with closing(LogInMemory(json=False)) as log:
+        yield log
 
 
 @pytest.fixture
 def objects():
-    with closing(Written(json=True)) as made:
-        yield made
+    with closing(LogInMemory(json=True)) as log:
+        yield log
 
 
 @pytest.fixture
@@ -74,7 +90,7 @@ def pipe():
 
 
 def fill(writer):
-    """Until there is no room for a line."""
+    """Fill a pipe until it has no room for a line."""
     os.set_blocking(writer.fileno(), False)
     with pytest.raises(BlockingIOError):
         while True:
@@ -84,7 +100,7 @@ def fill(writer):
 # Lines
 
 
-def test_a_common_line(common, monkeypatch):
+def test_a_line_in_the_common_log_format(common, monkeypatch):
     monkeypatch.setattr(time, "time_ns", lambda: 1_795_500_000_123_456_789)
     common.log.line(scope(), 200, 1234, 0.5)
     expected = (
@@ -93,7 +109,7 @@ def test_a_common_line(common, monkeypatch):
     assert common.text() == expected
 
 
-def test_a_json_line(objects, monkeypatch):
+def test_a_line_as_json(objects, monkeypatch):
     monkeypatch.setattr(time, "time_ns", lambda: 1_795_500_000_023_456_789)
     objects.log.line(scope(), 200, 1234, 0.0123456)
     record = json.loads(objects.text())
@@ -112,8 +128,7 @@ def test_a_json_line(objects, monkeypatch):
     }
 
 
-def test_the_time_goes_on(common, monkeypatch):
-    """It is made once a second, not once for all."""
+def test_each_line_has_the_time_of_its_own_second(common, monkeypatch):
     for second in (1_795_500_059, 1_795_500_060, 1_795_500_060):
         monkeypatch.setattr(time, "time_ns", lambda second=second: second * 10**9)
         common.log.line(scope(), 200, 0, 0)
@@ -139,7 +154,7 @@ def test_the_time_goes_on(common, monkeypatch):
         ({"http_version": "2"}, "HTTP/2"),
     ],
 )
-def test_how_facts_are_printed(common, changes, expected):
+def test_how_facts_about_a_request_are_printed(common, changes, expected):
     common.log.line(scope(**changes), 200, 0, 0)
     assert expected in common.text()
 
@@ -156,11 +171,11 @@ words = st.builds(lambda part, count: part * count, st.text(st.characters(), max
 
 @given(path=anything | st.none(), plain=words, query=anything, method=words, host=words)
 @settings(deadline=None)
-def test_whatever_the_client_sends_is_one_line_of_its_own(path, plain, query, method, host):
-    """Whole, printable, and short enough to be written in one piece to a pipe."""
+def test_whatever_the_client_sends_a_request_makes_one_printable_line(path, plain, query, method, host):
+    """Short enough for a pipe to take it in one piece."""
     asked = scope(raw_path=path, path=plain, query_string=query, method=method, client=(host, 1))
     for as_json in (False, True):
-        with closing(Written(json=as_json)) as written:
+        with closing(LogInMemory(json=as_json)) as written:
             written.log.line(asked, 200, 5, 0.25)
             text = written.text()
         assert len(text) <= 4096
@@ -170,7 +185,7 @@ def test_whatever_the_client_sends_is_one_line_of_its_own(path, plain, query, me
         assert (str(found["status"]), str(found["bytes"]), str(found["pid"])) == ("200", "5", str(os.getpid()))
 
 
-def test_what_is_too_long_is_cut_and_the_rest_of_the_line_stands(common):
+def test_a_path_that_is_too_long_is_cut_and_the_line_goes_on_behind_it(common):
     common.log.line(scope(raw_path=b"/" + b"x" * 60_000), 404, 7, 0)
     found = COMMON.fullmatch(common.text())
     assert found["target"].startswith("/xxxx")
@@ -184,82 +199,73 @@ def test_what_is_too_long_is_cut_and_the_rest_of_the_line_stands(common):
 def test_each_line_is_one_write():
     """A pipe in packet mode keeps the writes apart."""
     reader, writer = os.pipe2(os.O_DIRECT)
-    with Fd(reader), closing(AccessLog(Fd(writer), json=False)) as log:
+    with Fd(reader), log_to(Fd(writer)) as log:
         log.line(scope(), 200, 0, 0)
         log.line(scope(), 201, 0, 0)
         assert " 200 " in os.read(reader, 10_000).decode()
         assert " 201 " in os.read(reader, 10_000).decode()
 
 
-def test_a_full_disk_is_told_once_and_what_is_lost_counted(caplog):
-    with closing(AccessLog(Fd.open("/dev/full", "w"), json=False)) as log:
-        log.line(scope(), 200, 0, 0)
-        log.line(scope(), 200, 0, 0)
-    assert log.dropped == 2
+def test_a_full_disk_is_warned_of_once(caplog):
+    with log_to(Fd.open("/dev/full", "w")) as log:
+        write(log, b"/lost")
+        write(log, b"/lost")
     assert [record.name for record in caplog.records] == ["fdpass.serve"]
     assert os.strerror(errno.ENOSPC) in caplog.text
 
 
-def test_a_reader_that_went_away_is_no_error(pipe, caplog):
+def test_a_pipe_whose_reader_went_away_is_warned_of(pipe, caplog):
     reader, writer = pipe
     reader.close()
-    with closing(AccessLog(writer.dup(), json=False)) as log:
-        log.write(b"one\n")
-    assert log.dropped == 1
+    with log_to(writer.dup()) as log:
+        write(log, b"/lost")
     assert os.strerror(errno.EPIPE) in caplog.text
 
 
-def test_a_full_pipe_drops_lines_until_there_is_room_and_is_told_each_time(pipe, caplog):
+def test_a_full_pipe_drops_lines_until_it_has_room_and_is_warned_of_each_time(pipe, caplog):
     reader, writer = pipe
-    with closing(AccessLog(writer.dup(), json=False)) as log:
-        for lost in (2, 4):
+    with log_to(writer.dup()) as log:
+        for warnings in (1, 2):
             fill(writer)
-            log.write(b"lost\n")
-            log.write(b"lost\n")
-            assert log.dropped == lost
+            write(log, b"/lost")
+            write(log, b"/lost")
+            assert len(caplog.records) == warnings
             os.read(reader.fileno(), 10_000_000)
-            log.write(b"kept\n")
-            assert os.read(reader.fileno(), 100) == b"kept\n"
-    assert log.dropped == 4
-    assert len(caplog.records) == 2
+            write(log, b"/kept")
+            assert paths(os.read(reader.fileno(), 1000).decode()) == ["/kept"]
 
 
 def test_a_line_that_the_disk_cut_does_not_spoil_the_next(common, caplog):
+    client = len(scope()["client"][0])
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (9, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (client, hard))
     try:
-        common.log.write(b"first line\n")
-        common.log.write(b"lost\n")
+        write(common.log, b"/cut")
+        write(common.log, b"/lost")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    common.log.write(b"second line\n")
-    common.log.write(b"third line\n")
-    assert common.text() == "first lin\nsecond line\nthird line\n"
-    assert common.log.dropped == 2
+    write(common.log, b"/second")
+    write(common.log, b"/third")
+    cut, second, third = common.text().splitlines(keepends=True)
+    assert cut == "192.0.2.1\n"
+    assert paths(second) == ["/second"]
+    assert paths(third) == ["/third"]
     assert len(caplog.records) == 1
-
-
-def test_after_close_lines_are_dropped(common):
-    common.log.close()
-    common.log.close()
-    common.log.line(scope(), 200, 0, 0)
-    assert common.log.dropped == 1
 
 
 # Reopening
 
 
 def test_reopen_goes_on_in_the_other_file_and_closes_the_first(common):
-    before = open_fds()
-    with closing(Written(json=False)) as other:
-        fd = other._fd.dup()
+    with closing(LogInMemory(json=False)) as other:
+        before = open_fds()
+        fd = other.file.dup()
         common.log.reopen(fd)
-        common.log.write(b"one\n")
-        assert other.text() == "one\n"
+        write(common.log, b"/")
+        assert paths(other.text()) == ["/"]
         assert common.text() == ""
         assert fd.closed
-    common.log.close()
-    assert len(open_fds()) == len(before) - 1
+        assert len(open_fds()) == len(before)
 
 
 def test_reopen_keeps_the_descriptor_from_children(common, pipe):
@@ -267,28 +273,19 @@ def test_reopen_keeps_the_descriptor_from_children(common, pipe):
     assert fcntl.fcntl(common.log._fd.fileno(), fcntl.F_GETFD) & fcntl.FD_CLOEXEC
 
 
-def test_reopen_after_close_leaves_nothing_open(common, pipe):
-    common.log.close()
-    fd = pipe[1].dup()
-    with pytest.raises(Closed):
-        common.log.reopen(fd)
-    assert fd.closed
-
-
 def test_a_log_that_failed_writes_again_once_reopened(common):
-    with closing(AccessLog(Fd.open("/dev/full", "w"), json=False)) as log:
-        log.write(b"lost\n")
-        log.reopen(common._fd.dup())
-        log.write(b"kept\n")
-        assert log.dropped == 1
-    assert common.text() == "kept\n"
+    with log_to(Fd.open("/dev/full", "w")) as log:
+        write(log, b"/lost")
+        log.reopen(common.file.dup())
+        write(log, b"/kept")
+    assert paths(common.text()) == ["/kept"]
 
 
 # Around an application
 
 
 def serve(app, log, asked):
-    """What the server is sent."""
+    """Serve a request, and return the messages that the server gets."""
     sent = []
 
     async def send(message):
@@ -301,7 +298,9 @@ def serve(app, log, asked):
     return sent
 
 
-def saying(*messages):
+def sending(*messages):
+    """An application that sends these messages."""
+
     async def app(scope, receive, send):
         for message in messages:
             await send(message)
@@ -309,9 +308,11 @@ def saying(*messages):
     return app
 
 
-def failing(*messages):
+def failing_after(*messages):
+    """An application that sends these messages and raises."""
+
     async def app(scope, receive, send):
-        await saying(*messages)(scope, receive, send)
+        await sending(*messages)(scope, receive, send)
         raise RuntimeError("application")
 
     return app
@@ -343,18 +344,18 @@ def statuses(written):
     ],
     ids=["whole", "empty", "parts", "zero copy", "path", "cut", "begun only", "none"],
 )
-def test_a_request_is_logged_with_what_was_sent(common, messages, expected):
-    """And what was sent reaches the server as it is."""
-    assert serve(saying(*messages), common.log, scope()) == messages
+def test_a_request_is_logged_with_the_status_and_size_of_its_response(common, messages, expected):
+    """And the response reaches the server as it is."""
+    assert serve(sending(*messages), common.log, scope()) == messages
     assert statuses(common) == [expected]
 
 
 def test_a_request_is_logged_when_its_response_is_complete(common):
-    """Not only once the application has ended: it may go on with other work."""
+    """Not only when the application returns: it may go on with other work."""
     seen = []
 
     async def app(scope, receive, send):
-        await saying(START, {"type": "http.response.body", "body": b"x"})(scope, receive, send)
+        await sending(START, {"type": "http.response.body", "body": b"x"})(scope, receive, send)
         seen.append(statuses(common))
 
     serve(app, common.log, scope())
@@ -370,20 +371,20 @@ def test_a_request_is_logged_when_its_response_is_complete(common):
     ],
     ids=["before the response", "within", "after"],
 )
-def test_an_application_that_fails_is_logged_once_and_its_error_passes(common, messages, expected):
+def test_a_request_whose_application_fails_is_logged_once_and_the_error_passes_through(common, messages, expected):
     with pytest.raises(RuntimeError, match="application"):
-        serve(failing(*messages), common.log, scope())
+        serve(failing_after(*messages), common.log, scope())
     assert statuses(common) == [expected]
 
 
-def test_a_client_that_has_gone_is_logged_with_what_it_got(common):
-    """A server may raise from send(); what it did not take is not counted."""
+def test_bytes_that_the_server_refused_because_the_client_has_gone_are_not_counted(common):
+    """A server may raise from send()."""
 
     async def gone(message):
         if message["type"] == "http.response.body":
             raise OSError("gone")
 
-    app = wrap(saying(START, {"type": "http.response.body", "body": b"abc"}), common.log)
+    app = wrap(sending(START, {"type": "http.response.body", "body": b"abc"}), common.log)
     with pytest.raises(OSError, match="gone"):
         asyncio.run(app(scope(), None, gone))
     assert statuses(common) == [(200, 0)]
@@ -409,10 +410,10 @@ def test_a_client_that_has_gone_is_logged_with_what_it_got(common):
     ],
     ids=["accepted", "closed by the client", "rejected", "no answer", "answered"],
 )
-def test_a_websocket_is_logged_with_how_it_began(common, messages, expected):
+def test_a_websocket_is_logged_with_the_status_of_its_handshake(common, messages, expected):
     asked = scope(type="websocket")
     del asked["method"]
-    assert serve(saying(*messages), common.log, asked) == messages
+    assert serve(sending(*messages), common.log, asked) == messages
     assert statuses(common) == [(expected, 0)]
 
 
@@ -434,7 +435,7 @@ def test_other_scopes_pass_untouched(common):
     assert common.text() == ""
 
 
-def test_the_time_taken_is_that_of_the_response(objects, monkeypatch):
+def test_the_duration_ends_with_the_response(objects, monkeypatch):
     ticks = iter([10.0, 10.25])
     monkeypatch.setattr(time, "perf_counter", lambda: next(ticks))
     log, sent = objects.log, []
@@ -443,7 +444,7 @@ def test_the_time_taken_is_that_of_the_response(objects, monkeypatch):
         sent.append(message)
 
     # Driven by hand: an event loop reads the clock as well.
-    running = wrap(saying(START, {"type": "http.response.body"}), log)(scope(), None, send)
+    running = wrap(sending(START, {"type": "http.response.body"}), log)(scope(), None, send)
     with pytest.raises(StopIteration):
         running.send(None)
     assert json.loads(objects.text())["ms"] == 250

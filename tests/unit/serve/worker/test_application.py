@@ -1,4 +1,4 @@
-"""Find the application, and tell its interface."""
+"""The application is imported by its name, and its interface is told from its parameters."""
 
 import functools
 import sys
@@ -10,7 +10,7 @@ from fdpass.serve.worker.application import interface_of, is_async
 
 from .._modules import loaded, write
 
-# Load
+# Importing
 
 
 @pytest.mark.parametrize("name", ["t_shop.main:app", "t_shop.main:Space.app"])
@@ -19,7 +19,7 @@ def test_an_application_is_imported_by_its_name(folder, name):
     assert loaded(folder, name).__name__ == "app"
 
 
-def test_the_given_folder_comes_first(folder, tmp_path_factory):
+def test_app_dir_comes_first_on_the_path(folder, tmp_path_factory):
     other = tmp_path_factory.mktemp("other")
     write(other, "t_twice", "def app(a, b): return 'other'")
     write(folder, "t_twice", "def app(a, b): return 'this'")
@@ -31,7 +31,7 @@ def test_the_given_folder_comes_first(folder, tmp_path_factory):
     ("name", "missing"),
     [("t_none:app", "t_none"), ("t_none.main:app", "t_none"), ("t_pack.none:app", "t_pack.none")],
 )
-def test_a_module_that_is_not_there_is_named_with_the_folder(folder, name, missing):
+def test_a_missing_module_is_named_with_app_dir(folder, name, missing):
     write(folder, "t_pack/__init__", "")
     with pytest.raises(StartFailed) as caught:
         loaded(folder, name)
@@ -40,21 +40,21 @@ def test_a_module_that_is_not_there_is_named_with_the_folder(folder, name, missi
     )
 
 
-def test_a_module_that_the_application_wants_is_its_own_affair(folder):
-    """It gets the traceback: whoever wrote the import has to see it."""
+def test_a_missing_module_that_the_application_imports_keeps_its_own_error(folder):
+    """Its author needs the traceback."""
     write(folder, "t_wants", "import t_not_installed")
     with pytest.raises(ModuleNotFoundError, match="t_not_installed"):
         loaded(folder, "t_wants:app")
 
 
 @pytest.mark.parametrize("name", ["t_empty:app", "t_empty:app.sub", "t_empty:"])
-def test_a_name_that_is_not_there(folder, name):
+def test_a_name_that_is_missing_in_the_module_is_refused(folder, name):
     write(folder, "t_empty", "")
     with pytest.raises(StartFailed, match=r"cannot import .*: module 't_empty' has no '"):
         loaded(folder, name)
 
 
-def test_what_cannot_be_called_is_no_application(folder):
+def test_an_object_that_cannot_be_called_is_refused(folder):
     write(folder, "t_value", "app = 5")
     with pytest.raises(StartFailed, match="'t_value:app' is a int, and cannot be called"):
         loaded(folder, "t_value:app")
@@ -77,13 +77,13 @@ def test_a_factory_makes_the_application(folder, name):
 
 
 @pytest.mark.parametrize("name", ["make", "make_with_default"])
-def test_a_factory_that_is_not_said_to_be_one_is_recognised(folder, name):
+def test_a_factory_without_the_option_is_refused_with_a_hint(folder, name):
     write(folder, "t_factory", FACTORY)
     with pytest.raises(StartFailed, match="add --factory"):
         loaded(folder, f"t_factory:{name}")
 
 
-def test_what_the_module_or_the_factory_raises_is_passed_on(folder):
+def test_errors_of_the_module_and_of_the_factory_pass_through(folder):
     write(folder, "t_raises", "def make(): raise LookupError('no table')")
     with pytest.raises(LookupError, match="no table"):
         loaded(folder, "t_raises:make", factory=True)
@@ -158,7 +158,7 @@ def decorated(app):
 
 
 def decorated_plainly(app):
-    """Returns the coroutine without being a coroutine function, as many a decorator does."""
+    """A plain function that returns the coroutine, as decorators often do."""
 
     @functools.wraps(app)
     def wrapper(*args, **kwargs):
@@ -194,7 +194,7 @@ INTERFACES = {
 
 
 @pytest.mark.parametrize(("app", "expected"), INTERFACES.values(), ids=INTERFACES)
-def test_interfaces(app, expected):
+def test_the_interface_is_told_from_the_application(app, expected):
     assert interface_of(app) == expected
 
 
@@ -209,13 +209,13 @@ def test_interfaces(app, expected):
     ],
     ids=["none", "any", "four", "builtin", "type"],
 )
-def test_what_looks_like_nothing_is_to_be_told(app):
+def test_an_application_of_unknown_interface_is_refused_with_a_hint(app):
     with pytest.raises(StartFailed, match="say which with --interface"):
         interface_of(app)
 
 
-def test_frameworks_themselves():
-    """The real ones, where they are installed."""
+def test_the_interfaces_of_real_frameworks():
+    """Of those that are installed."""
     flask = pytest.importorskip("flask")
     starlette = pytest.importorskip("starlette.applications")
     assert interface_of(flask.Flask("t_flask")) == "wsgi"
@@ -229,5 +229,5 @@ def test_frameworks_themselves():
 @pytest.mark.parametrize(
     ("app", "expected"), [(asgi, True), (DjangoAsgi(), True), (wsgi, False), (FlaskApp(), False)]
 )
-def test_whether_a_call_makes_a_coroutine(app, expected):
+def test_coroutine_functions_and_objects_with_an_async_call_are_async(app, expected):
     assert is_async(app) == expected

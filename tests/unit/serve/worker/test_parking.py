@@ -1,4 +1,4 @@
-"""Connections that wait without a protocol, and the timers that end them."""
+"""Parked connections, and the timers that end connections."""
 
 import asyncio
 import contextlib
@@ -13,37 +13,38 @@ from fdpass.serve.worker.poller import Poller
 from fdpass.serve.worker.timeouts import Timeouts
 
 
-class Place:
-    """A parking with so many connections; what was served, closed, and given back."""
+class ParkedClients:
+    """A parking with so many connections; which of them were served, closed and given back."""
 
     def __init__(self, count, seconds):
         loop = asyncio.get_running_loop()
         self.poller = Poller(loop)
-        self.served, self.closed, self.clients, self.kept = [], [], [], []
+        self.served, self.closed, self.clients, self.duplicates = [], [], [], []
         self.parking = Parking(self.poller, seconds, self.served.append)
         for slot in range(count):
             ours, theirs = socket.socketpair()
             self.clients.append(theirs)
-            self.kept.append(ours.dup())  # as the dispatcher does
+            self.duplicates.append(ours.dup())  # as the dispatcher keeps them
             self.parking.add(PassedSocket(ours.detach(), slot, self.closed.append))
 
     @property
-    def ended(self):
+    def returned(self):
+        """By slot, for each closed socket, whether its connection was given back."""
         return {passed.slot: passed.returned for passed in self.closed}
 
     def close(self):
-        for one in (*self.clients, *self.kept, *self.served):
-            one.close()
+        for sock in (*self.clients, *self.duplicates, *self.served):
+            sock.close()
         assert not self.poller._calls
         self.poller.close()
 
 
-def parked(main, count=3, seconds=60.0):
-    """Run ``main(place)``."""
+def run_with_parked(main, count=3, seconds=60.0):
+    """Run ``main(parked)``."""
 
     async def whole():
-        with contextlib.closing(Place(count, seconds)) as place:
-            await asyncio.wait_for(main(place), 30)
+        with contextlib.closing(ParkedClients(count, seconds)) as parked:
+            await asyncio.wait_for(main(parked), 30)
 
     asyncio.run(whole())
 
@@ -53,62 +54,62 @@ async def until(condition):
         await asyncio.sleep(0.001)
 
 
-def test_one_of_which_something_comes_is_served_and_the_others_wait_on():
-    async def main(place):
-        place.clients[1].send(b"GET")
-        await until(lambda: place.served)
-        assert [passed.slot for passed in place.served] == [1]
-        assert place.served[0].recv(10) == b"GET"  # nobody has read it yet
-        place.clients[2].close()  # the end has to be read too
-        await until(lambda: len(place.served) == 2)
-        assert place.closed == []
-        place.parking.end()
+def test_a_connection_is_served_when_its_client_sends_or_goes_and_others_stay_parked():
+    async def main(parked):
+        parked.clients[1].send(b"GET")
+        await until(lambda: parked.served)
+        assert [passed.slot for passed in parked.served] == [1]
+        assert parked.served[0].recv(10) == b"GET"  # parking has read nothing
+        parked.clients[2].close()  # only reading tells an end from data
+        await until(lambda: len(parked.served) == 2)
+        assert parked.closed == []
+        parked.parking.end()
 
-    parked(main)
-
-
-def test_one_that_is_idle_for_too_long_is_closed():
-    async def main(place):
-        place.clients[0].send(b"GET")
-        await until(lambda: len(place.closed) == 2)
-        assert place.ended == {1: False, 2: False}
-        assert [passed.slot for passed in place.served] == [0]
-
-    parked(main, seconds=0.05)
+    run_with_parked(main)
 
 
-def test_a_worker_that_retires_gives_all_back():
-    async def main(place):
-        place.clients[0].send(b"GET")
-        place.parking.give_back()
-        assert place.ended == {0: True, 1: True, 2: True}
-        assert place.clients[1].send(b"still open") == 10
+def test_a_connection_that_stays_idle_too_long_is_closed():
+    async def main(parked):
+        parked.clients[0].send(b"GET")
+        await until(lambda: len(parked.closed) == 2)
+        assert parked.returned == {1: False, 2: False}
+        assert [passed.slot for passed in parked.served] == [0]
 
-    parked(main)
-
-
-def test_at_the_end_those_that_have_asked_are_served():
-    async def main(place):
-        place.clients[2].send(b"GET")
-        place.parking.end()
-        assert place.ended == {0: False, 1: False}
-        assert [passed.slot for passed in place.served] == [2]
-
-    parked(main)
+    run_with_parked(main, seconds=0.05)
 
 
-def test_if_the_kernel_watches_no_more_it_is_closed(caplog):
-    async def main(place):
+def test_give_back_returns_all_connections_and_ends_none():
+    async def main(parked):
+        parked.clients[0].send(b"GET")
+        parked.parking.give_back()
+        assert parked.returned == {0: True, 1: True, 2: True}
+        assert parked.clients[1].send(b"still open") == 10
+
+    run_with_parked(main)
+
+
+def test_end_serves_connections_whose_clients_have_sent_and_closes_the_rest():
+    async def main(parked):
+        parked.clients[2].send(b"GET")
+        parked.parking.end()
+        assert parked.returned == {0: False, 1: False}
+        assert [passed.slot for passed in parked.served] == [2]
+
+    run_with_parked(main)
+
+
+def test_a_connection_that_the_kernel_refuses_to_watch_is_closed(caplog):
+    async def main(parked):
         ours, theirs = socket.socketpair()
-        place.clients.append(theirs)
+        parked.clients.append(theirs)
         refused = OSError(28, "No space left on device")
-        with mock.patch.object(place.poller, "watch", side_effect=refused):
-            place.parking.add(PassedSocket(ours.detach(), 7, place.closed.append))
-        assert place.ended == {7: False}
+        with mock.patch.object(parked.poller, "watch", side_effect=refused):
+            parked.parking.add(PassedSocket(ours.detach(), 7, parked.closed.append))
+        assert parked.returned == {7: False}
         assert "closed: No space left" in caplog.text
-        place.parking.end()
+        parked.parking.end()
 
-    parked(main)
+    run_with_parked(main)
 
 
 # The timers

@@ -1,4 +1,4 @@
-"""`PassedListener`: a listening socket as servers know it, whose connections were passed to the worker."""
+"""`PassedListener` behaves as a listening socket, and its connections come from the dispatcher."""
 
 import contextlib
 import errno
@@ -24,7 +24,7 @@ def listener():
 
 
 class Arrivals:
-    """Connections to feed, their clients, and whose end was told."""
+    """Makes connections to feed; `ended` has the number of each whose end was reported."""
 
     def __init__(self):
         self.clients = []
@@ -53,7 +53,7 @@ def number_of(connection):
 
 
 def is_closed(client):
-    """Whether the other end was closed: with what it had not read, that is a reset."""
+    """Whether the server's end was closed: if bytes were unread, the client sees a reset."""
     try:
         return client.recv(1) == b""
     except ConnectionResetError:
@@ -64,14 +64,14 @@ def is_readable(listener):
     return bool(select.select([listener], [], [], 0)[0])
 
 
-def test_it_looks_like_the_dispatchers_listener(listener):
+def test_it_has_the_family_and_address_of_the_dispatchers_listener(listener):
     assert listener.family == socket.AF_INET
     assert listener.type == socket.SOCK_STREAM
     assert listener.getsockname() == ADDRESS
     assert isinstance(listener, socket.socket)
 
 
-def test_what_the_dispatcher_did_already_may_be_done_again(listener):
+def test_bind_listen_and_setsockopt_do_nothing(listener):
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", 1))
     listener.listen(5)
@@ -79,7 +79,7 @@ def test_what_the_dispatcher_did_already_may_be_done_again(listener):
     assert listener.getsockname() == ADDRESS
 
 
-def test_connections_come_in_their_order_with_their_clients(listener, arrivals):
+def test_connections_are_accepted_in_order_with_their_clients_addresses(listener, arrivals):
     for _ in range(3):
         listener.feed(arrivals.make())
     for number in range(3):
@@ -90,8 +90,8 @@ def test_connections_come_in_their_order_with_their_clients(listener, arrivals):
     assert arrivals.ended == [0, 1, 2]
 
 
-def test_a_client_that_went_away_is_accepted_all_the_same(listener):
-    """accept(2) gives such as well; the server finds the end when it reads."""
+def test_a_connection_whose_client_went_away_is_accepted(listener):
+    """As with accept(2); the server sees the end when it reads."""
     with socket.create_server(("127.0.0.1", 0)) as real:
         client = socket.create_connection(real.getsockname(), 60)
         server, _ = real.accept()
@@ -106,7 +106,7 @@ def test_a_client_that_went_away_is_accepted_all_the_same(listener):
             connection.recv(1)
 
 
-def test_without_blocking(listener, arrivals):
+def test_accept_without_blocking(listener, arrivals):
     listener.setblocking(False)
     with pytest.raises(BlockingIOError):
         listener.accept()
@@ -116,7 +116,7 @@ def test_without_blocking(listener, arrivals):
         listener.accept()
 
 
-def test_with_a_timeout(listener, arrivals):
+def test_accept_with_a_timeout(listener, arrivals):
     listener.settimeout(0.01)
     with pytest.raises(TimeoutError):
         listener.accept()
@@ -124,7 +124,7 @@ def test_with_a_timeout(listener, arrivals):
     assert number_of(listener.accept()[0]) == 0
 
 
-def test_what_is_accepted_has_the_default_timeout(listener, arrivals, monkeypatch):
+def test_an_accepted_socket_has_the_default_timeout(listener, arrivals, monkeypatch):
     listener.feed(arrivals.make())
     socket.setdefaulttimeout(7)
     try:
@@ -135,7 +135,7 @@ def test_what_is_accepted_has_the_default_timeout(listener, arrivals, monkeypatc
         assert connection.gettimeout() == 7
 
 
-def test_it_can_be_polled(listener, arrivals):
+def test_polling_shows_whether_a_connection_waits(listener, arrivals):
     poller = select.poll()
     poller.register(listener, select.POLLIN)
     assert not is_readable(listener)
@@ -149,7 +149,7 @@ def test_it_can_be_polled(listener, arrivals):
     assert not is_readable(listener)
 
 
-def test_a_blocked_accept_is_woken(listener, arrivals):
+def test_a_connection_wakes_a_blocked_accept(listener, arrivals):
     found = []
     thread = threading.Thread(target=lambda: found.append(number_of(listener.accept()[0])))
     thread.start()
@@ -158,7 +158,7 @@ def test_a_blocked_accept_is_woken(listener, arrivals):
     assert found == [0]
 
 
-MANY = 1000  # more than the socket pair has room for bytes
+MANY = 1000  # more connections than the socket pair has room for bytes
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def many(listener, arrivals):
     return arrivals
 
 
-def test_however_many_wait_each_is_accepted_and_readiness_is_true(listener, many):
+def test_polling_is_right_with_more_connections_than_the_socket_pair_has_room_for(listener, many):
     listener.setblocking(False)
     for number in range(MANY):
         assert is_readable(listener)
@@ -180,7 +180,7 @@ def test_however_many_wait_each_is_accepted_and_readiness_is_true(listener, many
     assert number_of(listener.accept()[0]) == MANY
 
 
-def test_however_many_wait_they_are_accepted_before_the_end_shows(listener, many):
+def test_all_waiting_connections_are_accepted_before_the_end_shows(listener, many):
     listener.end()
     listener.end()
     assert [number_of(listener.accept()[0]) for _ in range(MANY)] == list(range(MANY))
@@ -189,7 +189,7 @@ def test_however_many_wait_they_are_accepted_before_the_end_shows(listener, many
     assert caught.value.errno == errno.EINVAL
 
 
-def test_threads_share_it_and_each_connection_goes_to_one(listener, arrivals):
+def test_each_connection_goes_to_one_of_the_threads_that_accept(listener, arrivals):
     found, count = [], 200
 
     def work():
@@ -212,23 +212,23 @@ def test_threads_share_it_and_each_connection_goes_to_one(listener, arrivals):
     assert sorted(arrivals.ended) == list(range(count))
 
 
-class Held(PassedListener):
-    """Whoever got a byte goes on when its event is set: the first, the second, ..."""
+class GatedListener(PassedListener):
+    """Holds each thread that has got a byte until the test opens its gate."""
 
     def __init__(self):
         super().__init__(socket.AF_INET, ADDRESS)
         self.gates = [threading.Event() for _ in range(3)]
-        self.came = 0
+        self.held = 0
 
     def recv(self, *arguments):
         byte = super().recv(*arguments)
-        gate = self.gates[self.came]
-        self.came += 1
+        gate = self.gates[self.held]
+        self.held += 1
         gate.wait(60)
         return byte
 
 
-def test_the_end_wakes_a_thread_that_came_while_another_had_not_yet_taken_the_last_connection(arrivals):
+def test_the_end_wakes_a_thread_that_entered_before_another_took_the_last_connection(arrivals):
     def work():
         with contextlib.suppress(OSError):
             listener.accept()[0].close()
@@ -237,14 +237,14 @@ def test_the_end_wakes_a_thread_that_came_while_another_had_not_yet_taken_the_la
         while not condition():
             time.sleep(0)
 
-    with Held() as listener:
+    with GatedListener() as listener:
         threads = [threading.Thread(target=work, daemon=True) for _ in range(3)]
         listener.feed(arrivals.make())
         threads[0].start()
-        until(lambda: listener.came == 1)  # it has the connection's byte
+        until(lambda: listener.held == 1)  # it has the connection's byte
         listener.end()
         threads[1].start()
-        until(lambda: listener.came == 2)  # it has that of the end
+        until(lambda: listener.held == 2)  # it has the byte of the end
         threads[2].start()
         until(lambda: listener._accepting == 3)
         for gate in listener.gates:
@@ -254,7 +254,7 @@ def test_the_end_wakes_a_thread_that_came_while_another_had_not_yet_taken_the_la
         assert not any(thread.is_alive() for thread in threads)
 
 
-def test_the_end_wakes_who_waits_and_stays(listener):
+def test_the_end_wakes_a_blocked_accept_and_later_calls_fail_too(listener):
     errors = []
 
     def work():
@@ -273,8 +273,8 @@ def test_the_end_wakes_who_waits_and_stays(listener):
             listener.accept()
 
 
-def test_the_end_wakes_who_polls_once(listener):
-    """Many a server goes on polling whatever accept() says: it must not spin."""
+def test_the_end_wakes_a_polling_server_once(listener):
+    """Many servers go on polling whatever accept() raises: they must not spin."""
     listener.setblocking(False)
     listener.end()
     assert is_readable(listener)
@@ -283,7 +283,7 @@ def test_the_end_wakes_who_polls_once(listener):
     assert not is_readable(listener)
 
 
-def test_close_closes_what_waits_and_tells_of_it(arrivals):
+def test_close_closes_waiting_connections_and_reports_their_ends(arrivals):
     listener = PassedListener(socket.AF_INET, ADDRESS)
     for _ in range(3):
         listener.feed(arrivals.make())
@@ -296,8 +296,8 @@ def test_close_closes_what_waits_and_tells_of_it(arrivals):
     listener.end()
 
 
-def test_what_comes_when_the_server_has_gone_is_closed_at_once(arrivals):
-    """A connection whose PROXY header took its time: its client must not wait for nobody."""
+def test_a_connection_that_comes_after_close_is_closed_at_once(arrivals):
+    """As one whose PROXY header came late: its client must not wait in vain."""
     listener = PassedListener(socket.AF_INET, ADDRESS)
     listener.close()
     listener.feed(arrivals.make())
@@ -305,7 +305,7 @@ def test_what_comes_when_the_server_has_gone_is_closed_at_once(arrivals):
     assert is_closed(arrivals.clients[0])
 
 
-def test_what_comes_after_the_end_can_still_be_accepted(listener, arrivals):
+def test_a_connection_that_comes_after_the_end_can_be_accepted(listener, arrivals):
     listener.end()
     listener.feed(arrivals.make())
     assert number_of(listener.accept()[0]) == 0
@@ -313,7 +313,7 @@ def test_what_comes_after_the_end_can_still_be_accepted(listener, arrivals):
         listener.accept()
 
 
-def test_what_is_accepted_outlives_the_listener(arrivals):
+def test_an_accepted_connection_outlives_the_listener(arrivals):
     listener = PassedListener(socket.AF_INET, ADDRESS)
     listener.feed(arrivals.make())
     connection, _ = listener.accept()
@@ -321,7 +321,7 @@ def test_what_is_accepted_outlives_the_listener(arrivals):
     assert number_of(connection) == 0
 
 
-def test_one_that_is_forgotten_leaves_nothing(arrivals):
+def test_a_listener_that_is_collected_closes_waiting_connections(arrivals):
     listener = PassedListener(socket.AF_INET, ADDRESS)
     listener.feed(arrivals.make())
     with warnings.catch_warnings(action="ignore", category=ResourceWarning):

@@ -1,4 +1,4 @@
-"""`PassedSocket`: whatever ends a passed connection, its end is told, once."""
+"""`PassedSocket`: however a passed connection ends, its end is reported, once."""
 
 import asyncio
 import copy
@@ -16,116 +16,117 @@ from fdpass.serve.worker.passed_socket import PassedSocket
 
 
 @pytest.fixture
-def told():
+def reports():
+    """A thread number for each report of an end."""
     return []
 
 
 @pytest.fixture
 def pair():
-    """A passed connection's number, and the client."""
+    """A passed connection's descriptor, and its client."""
     ours, client = socket.socketpair()
     client.settimeout(60)
     yield ours.detach(), client
     client.close()
 
 
-def passed_of(pair, told):
-    return PassedSocket(pair[0], 0, lambda _: told.append(threading.get_ident()))
+def passed_of(pair, reports):
+    return PassedSocket(pair[0], 0, lambda _: reports.append(threading.get_ident()))
 
 
-def test_close_tells_once(pair, told):
-    passed = passed_of(pair, told)
+def test_close_reports_once(pair, reports):
+    passed = passed_of(pair, reports)
     passed.close()
     passed.close()
     del passed
     gc.collect()
-    assert len(told) == 1
+    assert len(reports) == 1
     assert pair[1].recv(1) == b""
 
 
-def test_it_is_closed_by_the_time_it_tells(pair):
-    """Else the dispatcher could take the slot, and the descriptor's room, too early."""
+def test_the_descriptor_is_closed_before_the_report(pair):
+    """Else the dispatcher could use the slot, and the room for a descriptor, too early."""
     numbers = []
     passed = PassedSocket(pair[0], 0, lambda _: numbers.append(passed.fileno()))
     passed.close()
     assert numbers == [-1]
 
 
-def test_a_with_block_tells(pair, told):
-    with passed_of(pair, told):
-        assert told == []
-    assert len(told) == 1
+def test_the_end_of_a_with_block_reports(pair, reports):
+    with passed_of(pair, reports):
+        assert reports == []
+    assert len(reports) == 1
 
 
-def test_a_file_made_of_it_keeps_it_open(pair, told):
+def test_a_file_made_of_the_socket_keeps_it_open(pair, reports):
     """socketserver, wsgiref and others close the socket first, then its files."""
-    passed = passed_of(pair, told)
+    passed = passed_of(pair, reports)
     reading, writing = passed.makefile("rb"), passed.makefile("wb")
     passed.close()
     writing.write(b"x")
     writing.flush()
     assert pair[1].recv(1) == b"x"
     writing.close()
-    assert told == []
+    assert reports == []
     reading.close()
-    assert len(told) == 1
+    assert len(reports) == 1
 
 
-def test_detach_tells_for_the_dispatcher_can_follow_it_no_further(pair, told):
-    passed = passed_of(pair, told)
+def test_detach_reports_for_nobody_sees_the_end_afterwards(pair, reports):
+    passed = passed_of(pair, reports)
     number = passed.detach()
-    assert len(told) == 1
+    assert len(reports) == 1
     os.close(number)
     passed.close()
-    assert len(told) == 1
+    assert len(reports) == 1
 
 
-def test_one_that_is_forgotten_is_closed_and_tells(pair, told):
-    passed = passed_of(pair, told)
+def test_a_socket_that_is_collected_is_closed_and_reports(pair, reports):
+    passed = passed_of(pair, reports)
     del passed
     gc.collect()
-    assert len(told) == 1
+    assert len(reports) == 1
     assert pair[1].recv(1) == b""
 
 
-def test_the_end_is_told_from_whichever_thread_it_is_in(pair, told):
-    passed = passed_of(pair, told)
+def test_a_close_in_another_thread_reports(pair, reports):
+    passed = passed_of(pair, reports)
     thread = threading.Thread(target=passed.close)
     thread.start()
     thread.join()
-    assert len(told) == 1
+    assert len(reports) == 1
 
 
-def test_tls_in_its_place_tells_at_once(pair, told):
-    """ssl takes the number out: servers that wrap what accept() gave them end it early for the books only."""
-    passed = passed_of(pair, told)
+def test_wrapping_the_socket_in_tls_reports_an_end_at_once(pair, reports):
+    """ssl detaches the descriptor: the connection goes on, but counts as ended."""
+    passed = passed_of(pair, reports)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     wrapped = context.wrap_socket(passed, server_side=True, do_handshake_on_connect=False)
-    assert len(told) == 1
+    assert len(reports) == 1
     pair[1].sendall(b"x")
     assert select.select([wrapped], [], [], 60)[0]
     wrapped.close()
 
 
-def test_a_duplicate_is_a_plain_socket_that_tells_nothing(pair, told):
-    passed = passed_of(pair, told)
+def test_a_duplicate_is_a_plain_socket_that_reports_nothing(pair, reports):
+    passed = passed_of(pair, reports)
     passed.settimeout(5)
     with passed.dup() as twin:
         assert twin.gettimeout() == 5
         assert not twin.get_inheritable()
         twin.sendall(b"x")
         assert pair[1].recv(1) == b"x"
-    assert told == []
+    assert reports == []
     passed.close()
-    assert len(told) == 1
+    assert len(reports) == 1
 
 
-def test_it_cannot_be_copied(pair, told):
-    with passed_of(pair, told) as passed, pytest.raises(TypeError):
+def test_a_passed_socket_cannot_be_copied(pair, reports):
+    with passed_of(pair, reports) as passed, pytest.raises(TypeError):
         copy.copy(passed)
 
 
-# What it says of itself
+# Its family, protocol and client
 
 
 def tcp_pair():
@@ -135,11 +136,11 @@ def tcp_pair():
     return server, client
 
 
-@pytest.mark.parametrize("told_of", [{}, {"family": socket.AF_INET, "proto": socket.IPPROTO_TCP}])
-def test_its_protocol_is_known(told_of):
+@pytest.mark.parametrize("given", [{}, {"family": socket.AF_INET, "proto": socket.IPPROTO_TCP}])
+def test_the_socket_knows_its_protocol(given):
     """With a protocol of 0 asyncio does not set TCP_NODELAY."""
     server, client = tcp_pair()
-    with client, PassedSocket(server.detach(), 0, lambda _: None, **told_of) as passed:
+    with client, PassedSocket(server.detach(), 0, lambda _: None, **given) as passed:
         assert (passed.family, passed.type, passed.proto) == (
             socket.AF_INET,
             socket.SOCK_STREAM,
@@ -148,7 +149,7 @@ def test_its_protocol_is_known(told_of):
         assert passed.getpeername() == client.getsockname()
 
 
-def test_its_client_is_whom_the_header_named():
+def test_getpeername_gives_the_client_that_the_header_named():
     server, client = tcp_pair()
     with client, PassedSocket(server.detach(), 0, lambda _: None) as passed:
         passed.client = ("192.0.2.1", 5)
@@ -157,7 +158,7 @@ def test_its_client_is_whom_the_header_named():
         assert passed.getpeername() == ""
 
 
-# What asyncio and uvloop do with it
+# In transports of asyncio and uvloop
 
 
 LOOPS = [pytest.param(asyncio.SelectorEventLoop, id="asyncio")]
@@ -168,7 +169,7 @@ if importlib.util.find_spec("uvloop") is not None:
 
 
 async def end_by(how, passed, client):
-    """Serve it as an engine does, then end it so; return when the protocol has heard of it."""
+    """Serve the connection as an engine does and end it; return when the protocol has been told."""
     loop = asyncio.get_running_loop()
     lost = loop.create_future()
 
@@ -189,12 +190,12 @@ async def end_by(how, passed, client):
 
 @pytest.mark.parametrize("how", ["close", "abort", "peer"])
 @pytest.mark.parametrize("factory", LOOPS)
-def test_a_transport_that_ends_closes_it(told, factory, how):
+def test_a_transport_that_ends_closes_the_socket(reports, factory, how):
     server, client = tcp_pair()
     with client, asyncio.Runner(loop_factory=factory) as runner:
-        passed = PassedSocket(server.detach(), 0, lambda _: told.append(1))
+        passed = PassedSocket(server.detach(), 0, lambda _: reports.append(1))
         runner.run(end_by(how, passed, client))
-        assert told == [1]
+        assert reports == [1]
         assert passed.fileno() == -1
 
 

@@ -1,4 +1,4 @@
-"""The PROXY header: both versions are read, whatever the chunks, and what is none is refused at once."""
+"""The PROXY header: both versions are parsed, however the bytes are cut, and anything else is refused at once."""
 
 import socket
 import struct
@@ -31,47 +31,49 @@ def unix(client, server):
 GOOD = {
     "v1 over IPv4": (
         b"PROXY TCP4 192.0.2.1 198.51.100.7 56324 443\r\n",
-        (("192.0.2.1", 56324), ("198.51.100.7", 443), False),
+        (("192.0.2.1", 56324), False),
     ),
     "v1 over IPv6": (
         b"PROXY TCP6 2001:DB8:0::1 ::ffff:192.0.2.1 0 65535\r\n",
-        (("2001:db8::1", 0), ("::ffff:192.0.2.1", 65535), False),
+        (("2001:db8::1", 0), False),
     ),
     "v1, longest IPv6": (
         b"PROXY TCP6 " + b" ".join([b":".join([b"ffff"] * 8)] * 2) + b" 65535 65535\r\n",
-        ((":".join(["ffff"] * 8), 65535), (":".join(["ffff"] * 8), 65535), False),
+        ((":".join(["ffff"] * 8), 65535), False),
     ),
-    "v1 unknown, short": (b"PROXY UNKNOWN\r\n", (None, None, False)),
-    "v1 unknown, longest": (b"PROXY UNKNOWN " + b"\xff" * 91 + b"\r\n", (None, None, False)),
-    "v2 over IPv4": (v2(IPV4), (("192.0.2.1", 56324), ("198.51.100.7", 443), False)),
-    "v2, datagrams": (v2(IPV4, kind=0x12), (("192.0.2.1", 56324), ("198.51.100.7", 443), False)),
-    "v2 over IPv6": (v2(IPV6, kind=INET6), (("2001:db8::1", 1), ("::1", 65535), False)),
-    "v2, Unix": (v2(unix(b"/run/a b", b"\0name"), kind=UNIX), ("/run/a b", "\0name", False)),
-    "v2, Unix without a name": (v2(unix(b"", b"x" * 108), kind=UNIX), ("", "x" * 108, False)),
-    "v2, Unix with leavings": (v2(unix(b"/a\0junk", b"\0b\0junk"), kind=UNIX), ("/a", "\0b", False)),
-    "v2, Unix, not UTF-8": (v2(unix(b"/\xff", b""), kind=UNIX), ("/\udcff", "", False)),
-    "v2 of the proxy's own": (v2(command=LOCAL, kind=0), (None, None, False)),
+    "v1 unknown, short": (b"PROXY UNKNOWN\r\n", (None, False)),
+    "v1 unknown, longest": (b"PROXY UNKNOWN " + b"\xff" * 91 + b"\r\n", (None, False)),
+    "v2 over IPv4": (v2(IPV4), (("192.0.2.1", 56324), False)),
+    "v2, datagrams": (v2(IPV4, kind=0x12), (("192.0.2.1", 56324), False)),
+    "v2 over IPv6": (v2(IPV6, kind=INET6), (("2001:db8::1", 1), False)),
+    "v2, Unix": (v2(unix(b"/run/a b", b"\0name"), kind=UNIX), ("/run/a b", False)),
+    "v2, Unix, abstract": (v2(unix(b"\0b\0junk", b"/a"), kind=UNIX), ("\0b", False)),
+    "v2, Unix, longest": (v2(unix(b"x" * 108, b""), kind=UNIX), ("x" * 108, False)),
+    "v2, Unix without a name": (v2(unix(b"", b"x" * 108), kind=UNIX), ("", False)),
+    "v2, Unix with leavings": (v2(unix(b"/a\0junk", b"\0b\0junk"), kind=UNIX), ("/a", False)),
+    "v2, Unix, not UTF-8": (v2(unix(b"/\xff", b""), kind=UNIX), ("/\udcff", False)),
+    "v2 of the proxy's own": (v2(command=LOCAL, kind=0), (None, False)),
     "v2 of the proxy's own, with a block to be skipped": (
         v2(b"\xff" * 9, command=LOCAL, kind=0xFF),
-        (None, None, False),
+        (None, False),
     ),
-    "v2 of an unknown family": (v2(b"\xff" * 9, kind=0x00), (None, None, False)),
-    "v2 of an unknown transport": (v2(IPV4, kind=0x10), (None, None, False)),
+    "v2 of an unknown family": (v2(b"\xff" * 9, kind=0x00), (None, False)),
+    "v2 of an unknown transport": (v2(IPV4, kind=0x10), (None, False)),
     "v2, longest": (
         v2(IPV4 + field(4, bytes(LENGTH_MAX - 15))),
-        (("192.0.2.1", 56324), ("198.51.100.7", 443), False),
+        (("192.0.2.1", 56324), False),
     ),
     "v2 from TLS": (
         v2(IPV4 + field(1, b"h2") + field(0x20, b"\1\0\0\0\0" + field(0x21, b"TLSv1.3")) + field(4, b"")),
-        (("192.0.2.1", 56324), ("198.51.100.7", 443), True),
+        (("192.0.2.1", 56324), True),
     ),
     "v2 with a TLS field that says no": (
         v2(IPV4 + field(0x20, b"\6\0\0\0\0")),
-        (("192.0.2.1", 56324), ("198.51.100.7", 443), False),
+        (("192.0.2.1", 56324), False),
     ),
     "v2 with an empty TLS field": (
         v2(IPV4 + field(0x20, b"")),
-        (("192.0.2.1", 56324), ("198.51.100.7", 443), False),
+        (("192.0.2.1", 56324), False),
     ),
 }
 
@@ -87,6 +89,7 @@ BAD = {
     "too many words": (b"PROXY TCP4 1.1.1.1 1.1.1.1 1 1 \r\n", "7 words"),
     "two spaces": (b"PROXY TCP4  1.1.1.1 1.1.1.1 1 1\r\n", "7 words"),
     "IPv6 in TCP4": (b"PROXY TCP4 ::1 1.1.1.1 1 1\r\n", "b'::1' where an IPv4"),
+    "a server's IPv6 in TCP4": (b"PROXY TCP4 1.1.1.1 ::1 1 1\r\n", "b'::1' where an IPv4"),
     "IPv4 in TCP6": (b"PROXY TCP6 ::1 1.1.1.1 1 1\r\n", "b'1.1.1.1' where an IPv6"),
     "octal": (b"PROXY TCP4 1.1.1.01 1.1.1.1 1 1\r\n", "where an IPv4"),
     "three numbers": (b"PROXY TCP4 1.1.1 1.1.1.1 1 1\r\n", "where an IPv4"),
@@ -140,44 +143,44 @@ def headers(draw):
 
 
 @pytest.mark.parametrize(("data", "expected"), GOOD.values(), ids=GOOD)
-def test_a_header_says_who_speaks_to_whom(data, expected):
+def test_a_header_gives_the_client_and_whether_it_spoke_tls(data, expected):
     assert parse(data) == Header(len(data), *expected)
 
 
 @pytest.mark.parametrize(("data", "expected"), GOOD.values(), ids=GOOD)
-def test_what_follows_a_header_is_left_alone(data, expected):
+def test_bytes_behind_a_header_do_not_count_as_its_own(data, expected):
     assert parse(data + b"\nGET / HTTP/1.1\r\n\r\n") == Header(len(data), *expected)
 
 
 @pytest.mark.parametrize(("data", "reason"), BAD.values(), ids=BAD)
-def test_what_is_no_header_is_refused_with_the_reason(data, reason):
+def test_anything_but_a_header_is_refused_with_the_reason(data, reason):
     with pytest.raises(ProxyError, match=reason):
         parse(data)
 
 
 @pytest.mark.parametrize("data", [data for data, _ in GOOD.values()], ids=GOOD)
-def test_a_part_of_a_header_says_how_much_to_wait_for(data):
-    """More than is there, so that a reader gets on; never more than the header, so that it takes no more."""
+def test_a_part_of_a_header_gives_a_length_beyond_the_part_and_within_the_header(data):
+    """So a reader that reads up to this length makes progress, and takes no byte behind the header."""
     for length in range(len(data)):
         assert length < parse(data[:length]) <= len(data)
 
 
 @pytest.mark.parametrize("data", [data for data, _ in GOOD.values()], ids=GOOD)
-def test_reading_just_what_is_asked_for_ends_at_the_header(data):
+def test_a_reader_that_reads_up_to_the_given_lengths_ends_with_the_header(data):
     stream, got = data + b"GET /", 0
     while isinstance(answer := parse(stream[:got]), int):
         got = answer
     assert got == answer.length == len(data)
 
 
-def test_a_version_2_header_tells_its_length_with_its_first_16_bytes():
+def test_the_first_16_bytes_of_a_version_2_header_give_its_length():
     data = v2(IPV4 + field(4, bytes(500)))
     assert parse(data[:1]) == 16
     assert parse(data[:16]) == len(data)
 
 
-def test_what_can_be_no_header_is_refused_before_it_is_complete():
-    """A length beyond the bound, an unknown family, a length below that of the addresses: none is waited for."""
+def test_a_broken_start_is_refused_before_the_rest_has_come():
+    """A length beyond the bound, an unknown family, a length below that of the addresses."""
     for start in (
         V2 + struct.pack(">BBH", PROXY, INET, 65535),
         V2 + struct.pack(">BBH", PROXY, 0xF1, 12),
@@ -188,7 +191,7 @@ def test_what_can_be_no_header_is_refused_before_it_is_complete():
 
 
 @given(made=headers(), cuts=st.lists(st.integers(0, 120)), rest=st.binary(max_size=30))
-def test_any_chunks_give_the_same_header(made, cuts, rest):
+def test_however_a_header_is_cut_it_is_parsed_alike(made, cuts, rest):
     data, client = made
     stream = data + rest
     for cut in [min(cut, len(stream)) for cut in [*cuts, len(stream)]]:
@@ -207,7 +210,7 @@ starts = st.sampled_from(
 @given(start=starts, rest=st.binary(max_size=300))
 @example(start=b"", rest=b"")
 @example(start=b"PROXY ", rest=b"\r\n")
-def test_garbage_is_a_header_a_wait_or_a_refusal(start, rest):
+def test_garbage_is_refused_or_gives_a_length_in_bounds(start, rest):
     data = start + rest
     try:
         answer = parse(data)
@@ -220,8 +223,7 @@ def test_garbage_is_a_header_a_wait_or_a_refusal(start, rest):
 
 
 @given(start=starts, rest=st.binary(max_size=300), length=st.integers(0, 300))
-def test_what_is_refused_stays_refused(start, rest, length):
-    """However the bytes come in, the verdict is the same in the end."""
+def test_bytes_that_are_refused_are_refused_with_more_bytes_behind_them(start, rest, length):
     data = start + rest
     try:
         parse(data[:length])

@@ -1,4 +1,4 @@
-"""The PROXY header of a real connection: read to its last byte and not a byte further, in its time."""
+"""The PROXY header of a real connection is read to its last byte and no further, and within a bounded time."""
 
 import asyncio
 import importlib.util
@@ -9,12 +9,12 @@ import struct
 import pytest
 
 from fdpass.serve.shared.slots import BUFFER_SIZE, ORIGIN, READ
-from fdpass.serve.worker import proxy_reader as proxied
+from fdpass.serve.worker import proxy_reader
 from fdpass.serve.worker.custody.buffers import Buffers
 from fdpass.serve.worker.custody.reader import Reader, nowhere
 from fdpass.serve.worker.passed_socket import PassedSocket
 from fdpass.serve.worker.proxy_header import ProxyError
-from fdpass.serve.worker.proxy_reader import LONGEST, read_header
+from fdpass.serve.worker.proxy_reader import HEADER_MAX, read_header
 
 LOOPS = [pytest.param(asyncio.SelectorEventLoop, id="asyncio")]
 if importlib.util.find_spec("uvloop") is not None:
@@ -32,14 +32,14 @@ LONG = b"\r\n\r\n\0\r\nQUIT\n\x21\x11" + struct.pack(">H4s4sHH", 4096, bytes(4),
 HEADERS = {"v1": V1, "v2 with TLS": V2_TLS, "longest": LONG}
 
 
-def tcp():
+def tcp_pair():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = socket.create_connection(listener.getsockname(), 60)
         server, _ = listener.accept()
     return server, client
 
 
-@pytest.fixture(params=[tcp, socket.socketpair], ids=["tcp", "unix"])
+@pytest.fixture(params=[tcp_pair, socket.socketpair], ids=["tcp", "unix"])
 def ends(request):
     """The passed socket, non-blocking, and its client."""
     server, client = request.param()
@@ -55,28 +55,29 @@ def run(request):
         yield runner.run
 
 
-class Reading:
-    """The reading side of a connection in custody, and what the dispatcher has of it."""
+class InCustody:
+    """The reading side of a connection in custody, and what the dispatcher finds in the buffer."""
 
     def __init__(self, passed, read=b""):
         self.words = nowhere()
         self.buffers = Buffers(mmap.mmap(-1, BUFFER_SIZE))
         passed.read = read
-        self.intake = Reader(self.words, self.buffers, memoryview(bytearray(LONGEST)), marks=passed.is_unix)
+        scratch = memoryview(bytearray(HEADER_MAX))
+        self.reader = Reader(self.words, self.buffers, scratch, marks=passed.is_unix)
 
     @property
     def buffered(self):
         return self.buffers.memory[: self.words[READ] - self.words[ORIGIN]]
 
 
-async def header_of(passed):
-    """Read in custody, as a worker does."""
-    await read_header(passed, Reading(passed).intake)
+async def read_in_custody(passed):
+    """Read the header as a worker does by default."""
+    await read_header(passed, InCustody(passed).reader)
 
 
-async def in_pieces(passed, client, data, size):
-    """Let the header come in pieces, each only once the reader waits for more."""
-    reading = asyncio.create_task(header_of(passed))
+async def send_in_pieces(passed, client, data, size):
+    """Send a header in pieces, each only when the reader waits for more."""
+    reading = asyncio.create_task(read_in_custody(passed))
     for start in range(0, len(data), size):
         client.send(data[start : start + size])
         for _ in range(3):
@@ -85,44 +86,44 @@ async def in_pieces(passed, client, data, size):
 
 
 @pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
-def test_not_a_byte_of_what_follows_is_taken(run, ends, header):
+def test_no_byte_behind_the_header_is_taken(run, ends, header):
     passed, client = ends
     client.sendall(header + b"GET / HTTP/1.1\r\n")
-    run(header_of(passed))
+    run(read_in_custody(passed))
     assert passed.recv(100) == b"GET / HTTP/1.1\r\n"
 
 
 @pytest.mark.parametrize(("header", "size"), [(V1, 1), (V1, 7), (V2_TLS, 1), (V2_TLS, 17), (LONG, 1000)])
 def test_a_header_may_come_in_pieces(run, ends, header, size):
-    """The last of them with the first bytes of the client's own."""
+    """The last piece together with the first bytes that the client sent."""
     passed, client = ends
-    run(in_pieces(passed, client, header + b"rest", size))
+    run(send_in_pieces(passed, client, header + b"rest", size))
     rest = b""
     while len(rest) < 4:
         rest += passed.recv(4 - len(rest))
     assert rest == b"rest"
 
 
-def test_the_socket_says_who_the_client_is(run, ends):
+def test_the_socket_gives_the_address_that_the_header_named(run, ends):
     passed, client = ends
     client.sendall(V1)
-    run(header_of(passed))
+    run(read_in_custody(passed))
     assert passed.getpeername() == ("192.0.2.1", 56324)
     assert not passed.tls_by_proxy
 
 
-def test_ipv6_and_tls(run, ends):
+def test_the_socket_knows_of_tls_and_ipv6(run, ends):
     passed, client = ends
     client.sendall(V2_TLS)
-    run(header_of(passed))
+    run(read_in_custody(passed))
     assert passed.getpeername() == ("::1", 1)
     assert passed.tls_by_proxy
 
 
-def test_of_a_health_check_the_addresses_are_the_connections_own(run, ends):
+def test_a_health_check_has_the_addresses_of_its_own_connection(run, ends):
     passed, client = ends
     client.sendall(b"PROXY UNKNOWN\r\n")
-    run(header_of(passed))
+    run(read_in_custody(passed))
     assert passed.client is None
     assert passed.getpeername() == client.getsockname()
 
@@ -130,15 +131,15 @@ def test_of_a_health_check_the_addresses_are_the_connections_own(run, ends):
 @pytest.mark.parametrize(
     "data", [b"GET / HTTP/1.1\r\n\r\n", V1.replace(b"56324", b"x"), b"\r\n\r\n\0\r\nQUIT\n\x41\0\0\0"]
 )
-def test_what_is_no_header_is_refused_at_once(run, ends, data):
+def test_anything_but_a_header_is_refused_at_once(run, ends, data):
     passed, client = ends
     client.sendall(data)
     with pytest.raises(ProxyError):
-        run(header_of(passed))
+        run(read_in_custody(passed))
 
 
 @pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
-def test_without_custody_it_is_read_alike(run, ends, header):
+def test_a_header_is_read_alike_without_custody(run, ends, header):
     passed, client = ends
     client.sendall(header + b"rest")
     assert run(read_header(passed, None)) == len(header)
@@ -147,12 +148,12 @@ def test_without_custody_it_is_read_alike(run, ends, header):
 
 @pytest.mark.parametrize(("header", "half"), [(V1, 1), (V1, 20), (V2_TLS, 14), (V2_TLS, 30), (LONG, 4000)])
 def test_half_a_header_goes_on_in_another_worker(run, ends, header, half):
-    """What the first has read is in a buffer until then; the second is handed it."""
+    """A buffer keeps the bytes that the first worker has read, and the second worker gets them."""
     passed, client = ends
-    first = Reading(passed)
+    first = InCustody(passed)
 
     async def begun():
-        reading = asyncio.create_task(read_header(passed, first.intake))
+        reading = asyncio.create_task(read_header(passed, first.reader))
         client.sendall(header[:half])
         while first.words[READ] < half:
             await asyncio.sleep(0)
@@ -162,21 +163,21 @@ def test_half_a_header_goes_on_in_another_worker(run, ends, header, half):
     run(begun())
     assert passed.read == first.buffered == header[:half]
     client.sendall(header[half:] + b"rest")
-    second = Reading(passed, header[:half])
-    assert run(read_header(passed, second.intake)) == len(header)
+    second = InCustody(passed, header[:half])
+    assert run(read_header(passed, second.reader)) == len(header)
     assert second.buffered == header
     assert (passed.read, passed.recv(100)) == (b"", b"rest")
 
 
-def test_a_whole_header_that_was_handed_over_needs_nothing_of_the_client(run, ends):
-    """Its worker died between the read and the note of it."""
+def test_a_whole_header_from_another_worker_is_not_waited_for(run, ends):
+    """That worker died between the read and the store of the client."""
     passed, _ = ends
-    assert run(read_header(passed, Reading(passed, V1).intake)) == len(V1)
+    assert run(read_header(passed, InCustody(passed, V1).reader)) == len(V1)
     assert passed.client == ("192.0.2.1", 56324)
 
 
-class Counting(PassedSocket):
-    """Counts the reads, so that a test sees a reader which spins."""
+class CountingSocket(PassedSocket):
+    """Counts its reads, so that a test sees a reader that spins."""
 
     reads = 0
 
@@ -185,29 +186,28 @@ class Counting(PassedSocket):
         return super().recv(*arguments)
 
 
-@pytest.mark.parametrize("pair", [tcp, socket.socketpair], ids=["tcp", "unix"])
+@pytest.mark.parametrize("pair", [tcp_pair, socket.socketpair], ids=["tcp", "unix"])
 @pytest.mark.parametrize("data", [b"", b"P", V1[:20], V2_TLS[:14], V2_TLS[:30]])
-def test_an_end_within_the_header_is_seen_at_once(run, pair, data):
-    """Nothing more will come: waiting for it, or looking again and again, would be for ten seconds."""
+def test_an_end_within_the_header_is_an_error_at_once(run, pair, data):
+    """The reader neither waits for the timeout nor spins until then."""
     server, client = pair()
-    with client, Counting(server.detach(), 0, lambda _: None) as passed:
+    with client, CountingSocket(server.detach(), 0, lambda _: None) as passed:
         passed.setblocking(False)
         client.sendall(data)
         client.shutdown(socket.SHUT_WR)
         with pytest.raises(ProxyError, match="ended within the header"):
-            run(header_of(passed))
+            run(read_in_custody(passed))
         assert passed.reads < 10
 
 
-@pytest.mark.parametrize("pair", [tcp, socket.socketpair], ids=["tcp", "unix"])
-def test_a_slow_header_costs_a_read_for_each_piece(run, pair):
-    """A client that sends half a header and then nothing must not keep the worker busy."""
+@pytest.mark.parametrize("pair", [tcp_pair, socket.socketpair], ids=["tcp", "unix"])
+def test_a_client_that_stops_within_the_header_does_not_keep_the_worker_busy(run, pair):
     server, client = pair()
-    with client, Counting(server.detach(), 0, lambda _: None) as passed:
+    with client, CountingSocket(server.detach(), 0, lambda _: None) as passed:
         passed.setblocking(False)
 
         async def slowly():
-            reading = asyncio.create_task(header_of(passed))
+            reading = asyncio.create_task(read_in_custody(passed))
             client.sendall(V1[:20])
             for _ in range(100):
                 await asyncio.sleep(0)
@@ -218,26 +218,26 @@ def test_a_slow_header_costs_a_read_for_each_piece(run, pair):
         assert passed.reads < 10
 
 
-def test_a_client_that_goes_away_is_an_error_of_the_system(run):
-    server, client = tcp()
+def test_a_client_that_resets_the_connection_is_an_os_error(run):
+    server, client = tcp_pair()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     client.close()  # resets it
     with PassedSocket(server.detach(), 0, lambda _: None) as passed, pytest.raises(ConnectionResetError):
         passed.setblocking(False)
-        run(header_of(passed))
+        run(read_in_custody(passed))
 
 
 @pytest.mark.parametrize("begun", [b"", V1[:9]])
-def test_a_header_that_does_not_come_is_not_waited_for(run, ends, monkeypatch, begun):
-    monkeypatch.setattr(proxied, "_SECONDS", 0.01)
+def test_a_header_that_does_not_come_whole_times_out(run, ends, monkeypatch, begun):
+    monkeypatch.setattr(proxy_reader, "_TIMEOUT_SECONDS", 0.01)
     passed, client = ends
     client.sendall(begun)
     with pytest.raises(TimeoutError):
-        run(header_of(passed))
+        run(read_in_custody(passed))
 
 
-def test_the_loop_watches_nothing_afterwards(run, ends):
-    """The number may be another's by then; and the engine registers it itself."""
+def test_the_loop_does_not_watch_the_socket_afterwards(run, ends):
+    """The number may be another file's by then; and the engine registers the socket itself."""
     passed, client = ends
 
     async def twice():
@@ -245,7 +245,7 @@ def test_the_loop_watches_nothing_afterwards(run, ends):
         for data in (V1, b"nonsense\r\n"):
             client.sendall(data)
             try:
-                await header_of(passed)
+                await read_in_custody(passed)
             except ProxyError:
                 pass
             assert not loop.remove_reader(passed.fileno())
@@ -253,17 +253,16 @@ def test_the_loop_watches_nothing_afterwards(run, ends):
     run(twice())
 
 
-def test_other_connections_are_served_while_one_is_slow(run):
-    """Two clients: the first says nothing, the second gets through."""
+def test_a_client_that_sends_nothing_does_not_hold_up_another(run):
     pairs = [socket.socketpair() for _ in range(2)]
     passed = [PassedSocket(server.detach(), 0, lambda _: None) for server, _ in pairs]
     for each in passed:
         each.setblocking(False)
 
     async def both():
-        silent = asyncio.create_task(header_of(passed[0]))
+        silent = asyncio.create_task(read_in_custody(passed[0]))
         pairs[1][1].sendall(V1)
-        await header_of(passed[1])
+        await read_in_custody(passed[1])
         assert not silent.done()
         silent.cancel()
         await asyncio.gather(silent, return_exceptions=True)

@@ -1,6 +1,7 @@
 """Engines: the code in a worker that speaks a protocol on a connection. One file each.
 
-An engine is made for an application, started, given connections, and told once or twice to finish.
+The worker makes one engine for its application, starts it, gives it connections, and tells it once or twice to
+finish.
 """
 
 from __future__ import annotations
@@ -13,28 +14,36 @@ from typing import Any, Protocol
 
 from fdpass.serve.shared.setup import Setup
 from fdpass.serve.worker.access_log import AccessLog
-from fdpass.serve.worker.application import positional
+from fdpass.serve.worker.application import required_arguments
 from fdpass.serve.worker.custody.buffers import Buffers
 from fdpass.serve.worker.passed_socket import PassedSocket
 from fdpass.serve.worker.request_count import RequestCount
 
-_LAST_SECONDS = 1.0  # for a cancelled handler to clean up
+_CLEAN_UP_SECONDS = 1.0  # for cancelled handlers
+_ENGINES = {  # of each interface: the module in this folder, and the class
+    "asgi": ("asgi", "Engine"),
+    "wsgi": ("asgi", "Wsgi"),
+    "stream": ("stream", "StreamEngine"),
+    "connection": ("connection", "ConnectionEngine"),
+    "blocking": ("blocking", "BlockingEngine"),
+    "listener": ("listener", "ListenerEngine"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What an engine has to know.
+    """What an engine is made from.
 
     Attributes:
         app: The application.
-        tally: Where requests are counted.
-        setup: What the worker was told.
-        access_log: Where requests are logged, if anywhere.
-        buffers: This worker's receive buffers, if connections are in custody.
+        request_count: Where the engine counts requests.
+        setup: What the dispatcher told the worker.
+        access_log: Where the engine logs requests; None: nowhere.
+        buffers: This worker's receive buffers; None without custody.
     """
 
     app: Any
-    tally: RequestCount
+    request_count: RequestCount
     setup: Setup
     access_log: AccessLog | None = None
     buffers: Buffers | None = None
@@ -44,25 +53,26 @@ class Engine(Protocol):
     """Serves connections, in the running loop.
 
     Attributes:
-        keeps: It keeps the slots of its connections true, so that these can outlive the worker.
-        answers: Its clients understand a 502.
+        keeps_slots: The engine keeps the slots of its connections true, so that these can outlive the worker.
+        plain_http: The clients speak HTTP without TLS, so that the dispatcher can answer them with a 502.
     """
 
-    keeps: bool
-    answers: bool
+    keeps_slots: bool
+    plain_http: bool
 
     async def start(self) -> None:
-        """Start the application. Raises whatever it raises."""
+        """Start the application. What the application raises passes through."""
 
     def take(self, passed: PassedSocket) -> None:
         """Serve a connection. Given: the engine closes it. Never raises."""
 
-    async def finish(self, seconds: float, *, streams: bool) -> None:
+    async def finish(self, seconds: float, *, retiring: bool) -> None:
         """End idle connections now and others when they become idle, then stop the application.
 
         Args:
-            seconds: After so long, what is still in progress is cut.
-            streams: Let what has no end of its own (WebSockets) stay for that long; else it is ended now.
+            seconds: After this time the engine cuts what is still in progress.
+            retiring: True: idle connections return to the dispatcher where possible, and connections without an
+                end of their own (WebSockets) may stay for ``seconds``. False: the engine ends both now.
         """
 
 
@@ -74,14 +84,16 @@ async def end_tasks(tasks: Collection[asyncio.Task[None]], seconds: float) -> No
     for task in late:
         task.cancel()
     if late:
-        await asyncio.wait(late, timeout=_LAST_SECONDS)
+        await asyncio.wait(late, timeout=_CLEAN_UP_SECONDS)
 
 
 def engine_for(interface: str, job: Job) -> Engine:
-    """The engine that calls the application so: asgi, wsgi, stream, blocking or listener."""
-    name = {"wsgi": "asgi"}.get(interface, interface)
-    if interface == "stream" and positional(job.app) == 1:
-        name = "connection"
-    module = importlib.import_module(f"{__name__}.{name}")
-    engine: Engine = module.Wsgi(job) if interface == "wsgi" else module.Engine(job)
+    """Make the engine that calls an application by its interface: asgi, wsgi, stream, blocking or listener.
+
+    A stream handler with one parameter gets a `Connection` instead of a reader and a writer.
+    """
+    if interface == "stream" and required_arguments(job.app) == 1:
+        interface = "connection"
+    module, name = _ENGINES[interface]
+    engine: Engine = getattr(importlib.import_module(f"{__name__}.{module}"), name)(job)
     return engine

@@ -1,7 +1,8 @@
 """ASGI and WSGI: uvicorn's server and protocol classes, fed with passed connections instead of a listener's.
 
 ``uvicorn.Server`` runs the lifespan and its ticks, with no socket to listen on. Each connection is put on the
-loop with one of its protocol objects. `tests/unit/serve/worker/engines/test_uvicorn_contract.py` pins what we rely on.
+loop with one of its protocol objects. What we rely on in uvicorn is pinned by
+`tests/unit/serve/worker/engines/test_uvicorn_contract.py`.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class Engine:
     lifespan = ""  # as the settings say
 
     def __init__(self, job: Job) -> None:
-        self.tally = job.tally
+        self.tally = job.request_count
         self.app = job.app
         if job.access_log is not None:
             self.app = wrap(self.app, job.access_log)
@@ -87,8 +88,8 @@ class Engine:
         self._kept: set[HttpCustody] = set()
         self._heads: list[Coalescing] = []  # those whose head waits for its body
         self._taking: set[asyncio.Task[Any]] = set()
-        self.keeps = self._slots is not None
-        self.answers = self._ssl is None
+        self.keeps_slots = self._slots is not None
+        self.plain_http = self._ssl is None
         if job.buffers is not None:
             self.buffers = job.buffers
             self.scratch = memoryview(bytearray(BUFFER_SIZE))
@@ -191,17 +192,17 @@ class Engine:
         """See `HttpEngine`."""
         self._kept.discard(connection)
 
-    async def finish(self, seconds: float, *, streams: bool) -> None:
+    async def finish(self, seconds: float, *, retiring: bool) -> None:
         """See `fdpass.serve.worker.engines.Engine.finish`."""
         state = self._server.server_state
-        if streams:
+        if retiring:
             deadline = self._loop.time() + seconds
             self._parking.give_back()
             for kept in list(self._kept):
                 kept.leave()
             # A request's task may go on behind its response, for which its connection does not wait.
             while (state.connections or self._kept or state.tasks) and self._loop.time() < deadline:
-                if not self.keeps:
+                if not self.keeps_slots:
                     self._shut_down()
                 await asyncio.sleep(_LOOK_SECONDS)
             seconds = _LAST_SECONDS

@@ -15,16 +15,17 @@ from fdpass.serve.worker.engines import Job
 from fdpass.serve.worker.passed_socket import PassedSocket
 
 log = logging.getLogger("fdpass.serve")
+_CLEAN_UP_SECONDS = 1.0  # for handlers whose connections were reset
 
 
-class Engine:
-    """See `fdpass.serve.worker.engines.Engine`."""
+class BlockingEngine:
+    """Calls the handler in a thread per connection. See `fdpass.serve.worker.engines.Engine`."""
 
-    keeps = answers = False
+    keeps_slots = plain_http = False
 
     def __init__(self, job: Job) -> None:
         self._handle = job.app
-        self._tally = job.tally
+        self._request_count = job.request_count
         self._ssl = tls.context(job.setup.config)
         self._open: set[PassedSocket] = set()
 
@@ -36,56 +37,56 @@ class Engine:
 
     def take(self, passed: PassedSocket) -> None:
         """Serve a connection, in a thread of its own."""
-        self._tally.begun += 1
+        self._request_count.begun += 1
         self._open.add(passed)
         self._idle.clear()
-        # A daemon: what does not end in time must not keep the worker from ending.
+        # A daemon thread: a handler that does not end in time must not keep the worker from exiting.
         thread = threading.Thread(target=self._serve, args=(passed,), daemon=True)
         try:
             thread.start()
         except RuntimeError as error:  # no more threads
             log.error("a connection was closed: %s", error)  # noqa: TRY400 - no traceback for a full machine
             passed.close()
-            self._over(passed)
+            self._ended(passed)
 
     def _serve(self, passed: PassedSocket) -> None:
         sock: socket.socket = passed
         try:
             passed.setblocking(True)
             if self._ssl is not None:
-                # A duplicate carries the session; the passed socket tells of its end.
+                # TLS runs on a duplicate: wrap_socket detaches its socket, and `passed` has to report the end.
                 sock = self._ssl.wrap_socket(socket.socket(fileno=os.dup(passed.fileno())), server_side=True)
-            self._run(sock, passed)
-        except OSError as error:  # a client that went away, or no TLS
+            self._call_handler(sock, passed)
+        except OSError as error:  # the client went away, or speaks no TLS
             log.debug("a connection failed: %s", error)
         finally:
             sock.close()
             passed.close()
-            with contextlib.suppress(RuntimeError):  # the loop is closed: the worker ends
-                self._loop.call_soon_threadsafe(self._over, passed)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the worker exits
+                self._loop.call_soon_threadsafe(self._ended, passed)
 
-    def _run(self, sock: socket.socket, passed: PassedSocket) -> None:
+    def _call_handler(self, sock: socket.socket, passed: PassedSocket) -> None:
         try:
             self._handle(sock)
-        except BaseException as error:  # SystemExit, too: it would end the thread without a word
-            gone = passed.fileno() < 0 or has_ended(passed.fileno())
-            if gone and isinstance(error, OSError):
+        except BaseException as error:  # SystemExit too, which would end the thread without a log line
+            client_gone = passed.fileno() < 0 or has_ended(passed.fileno())
+            if client_gone and isinstance(error, OSError):
                 log.debug("a connection ended early: %s", error)
             else:
                 log.exception("the application failed on a connection")
                 passed.reset()  # a cut answer must not pass for a whole one
 
-    def _over(self, passed: PassedSocket) -> None:
-        self._tally.over += 1
+    def _ended(self, passed: PassedSocket) -> None:
+        self._request_count.over += 1
         self._open.discard(passed)
         if not self._open:
             self._idle.set()
 
-    async def finish(self, seconds: float, *, streams: bool) -> None:  # noqa: ARG002 - idle is not to be told here
-        """Wait for the threads; after ``seconds`` cut their connections, so that they wake and end."""
-        for last in (False, True):
+    async def finish(self, seconds: float, *, retiring: bool) -> None:  # noqa: ARG002 - no connection is known to be idle
+        """Wait for the threads; after ``seconds`` reset their connections, so that the handlers wake and end."""
+        for patience in (seconds, _CLEAN_UP_SECONDS):
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._idle.wait(), 1.0 if last else seconds)
+                await asyncio.wait_for(self._idle.wait(), patience)
                 return
             for passed in self._open:
                 passed.reset()

@@ -17,17 +17,20 @@ from fdpass.serve.worker.passed_socket import PassedSocket
 log = logging.getLogger("fdpass.serve")
 
 
-class Engine:
-    """See `fdpass.serve.worker.engines.Engine`, and `fdpass.serve.worker.link.Keeper`."""
+class ConnectionEngine:
+    """Calls the handler with a `Connection`, in a task each.
 
-    answers = False
+    See `fdpass.serve.worker.engines.Engine`, and `fdpass.serve.worker.link.LinkEngine`.
+    """
+
+    plain_http = False
 
     def __init__(self, job: Job) -> None:
-        self._app = job.app
-        self._tally = job.tally
+        self._handle = job.app
+        self._request_count = job.request_count
         self._ssl = tls.context(job.setup.config)
         self._slots = job.setup.slots if self._ssl is None else None
-        self.keeps = self._slots is not None
+        self.keeps_slots = self._slots is not None
         self.buffers = job.buffers or Buffers(mmap.mmap(-1, BUFFER_SIZE * 64))
         self.scratch = memoryview(bytearray(BUFFER_SIZE))
         self._links: dict[asyncio.Task[None], Link] = {}
@@ -37,7 +40,7 @@ class Engine:
         self._loop = asyncio.get_running_loop()
 
     def take(self, passed: PassedSocket) -> None:
-        """Serve a connection."""
+        """Serve a connection, in a task of its own."""
         words = None
         if self._slots is not None:
             words = slot_of(self._slots, passed.slot)
@@ -47,41 +50,41 @@ class Engine:
         task.add_done_callback(self._links.pop)
 
     async def _serve(self, passed: PassedSocket, link: Link) -> None:
-        self._tally.begun += 1
+        self._request_count.begun += 1
         try:
             await self._loop.connect_accepted_socket(lambda: link, passed, ssl=self._ssl)
-            link.pace()  # uvloop does not take it within `connection_made`
-            await self._handle(link)
-        except OSError as error:  # a client that went away, or no TLS
+            link.limit_reading()  # uvloop ignores a pause within `connection_made`
+            await self._call_handler(link)
+        except OSError as error:  # the client went away, or speaks no TLS
             log.debug("a connection failed: %s", error)
             passed.close()
         finally:
-            self._tally.over += 1
+            self._request_count.over += 1
 
-    async def _handle(self, link: Link) -> None:
+    async def _call_handler(self, link: Link) -> None:
         try:
-            await self._app(Connection(link))
+            await self._handle(Connection(link))
             link.close()
         except Moved:
-            link.let_go()
+            link.move()
         except Exception as error:
-            early = link.ended and link.settled and isinstance(error, asyncio.IncompleteReadError)
-            if early or (link.lost and isinstance(error, ConnectionError)):
+            cut_short = link.eof and link.settled and isinstance(error, asyncio.IncompleteReadError)
+            if cut_short or (link.lost and isinstance(error, ConnectionError)):
                 log.debug("a connection ended early: %s", error)
                 link.close()
             else:
                 log.exception("the application failed on a connection")
-                link.abort()
+                link.reset()
         except BaseException:
             if link.settled:
                 link.close()
             else:
-                link.abort()
+                link.reset()
             raise
 
-    async def finish(self, seconds: float, *, streams: bool) -> None:
+    async def finish(self, seconds: float, *, retiring: bool) -> None:
         """Let connections move if they can; wait for the handlers of others; after ``seconds`` cancel them."""
-        if streams and self.keeps:
+        if retiring and self.keeps_slots:
             for link in self._links.values():
-                link.leave()
+                link.move_when_settled()
         await end_tasks(self._links, seconds)

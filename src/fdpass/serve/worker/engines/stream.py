@@ -14,7 +14,7 @@ log = logging.getLogger("fdpass.serve")
 
 
 class _Writer(asyncio.StreamWriter):
-    """Says who the client is as its PROXY header did."""
+    """A StreamWriter whose ``peername`` is the client that the PROXY header named."""
 
     client: Any = None
 
@@ -24,14 +24,14 @@ class _Writer(asyncio.StreamWriter):
         return super().get_extra_info(name, default)
 
 
-class Engine:
-    """See `fdpass.serve.worker.engines.Engine`."""
+class StreamEngine:
+    """Calls the handler in a task per connection. See `fdpass.serve.worker.engines.Engine`."""
 
-    keeps = answers = False
+    keeps_slots = plain_http = False
 
     def __init__(self, job: Job) -> None:
         self._handle = job.app
-        self._tally = job.tally
+        self._request_count = job.request_count
         self._ssl = tls.context(job.setup.config)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -40,47 +40,47 @@ class Engine:
         self._loop = asyncio.get_running_loop()
 
     def take(self, passed: PassedSocket) -> None:
-        """Serve a connection."""
+        """Serve a connection, in a task of its own."""
         task = self._loop.create_task(self._serve(passed))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, passed: PassedSocket) -> None:
-        self._tally.begun += 1
+        self._request_count.begun += 1
         try:
-            reader, writer = await self._opened(passed)
-            await self._run(reader, writer, passed)
-        except OSError as error:  # a client that went away, or no TLS
+            reader, writer = await self._open_streams(passed)
+            await self._call_handler(reader, writer, passed)
+        except OSError as error:  # the client went away, or speaks no TLS
             log.debug("a connection failed: %s", error)
             passed.close()
         except BaseException:
             passed.close()
             raise
         finally:
-            self._tally.over += 1
+            self._request_count.over += 1
 
-    async def _run(self, reader: asyncio.StreamReader, writer: _Writer, passed: PassedSocket) -> None:
+    async def _call_handler(self, reader: asyncio.StreamReader, writer: _Writer, passed: PassedSocket) -> None:
         try:
             await self._handle(reader, writer)
         except Exception as error:
-            early = reader.at_eof() and isinstance(error, asyncio.IncompleteReadError)
-            if early or (writer.transport.is_closing() and isinstance(error, ConnectionError)):
+            cut_short = reader.at_eof() and isinstance(error, asyncio.IncompleteReadError)
+            if cut_short or (writer.transport.is_closing() and isinstance(error, ConnectionError)):
                 log.debug("a connection ended early: %s", error)
             else:
                 log.exception("the application failed on a connection")
-                self._cut(writer, passed)
-        except BaseException:  # cancelled, for its time is over
-            self._cut(writer, passed)
+                self._reset(writer, passed)
+        except BaseException:  # cancelled: the time to finish has passed
+            self._reset(writer, passed)
             raise
         finally:
             writer.close()
 
-    def _cut(self, writer: _Writer, passed: PassedSocket) -> None:
-        """End it so that a cut answer cannot pass for a whole one."""
+    def _reset(self, writer: _Writer, passed: PassedSocket) -> None:
+        """End the connection so that a cut answer cannot pass for a whole one."""
         passed.reset()
         writer.transport.abort()
 
-    async def _opened(self, passed: PassedSocket) -> tuple[asyncio.StreamReader, _Writer]:
+    async def _open_streams(self, passed: PassedSocket) -> tuple[asyncio.StreamReader, _Writer]:
         reader = asyncio.StreamReader(loop=self._loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=self._loop)
         transport, _ = await self._loop.connect_accepted_socket(lambda: protocol, passed, ssl=self._ssl)
@@ -88,6 +88,6 @@ class Engine:
         writer.client = passed.client
         return reader, writer
 
-    async def finish(self, seconds: float, *, streams: bool) -> None:  # noqa: ARG002 - idle is not to be told here
+    async def finish(self, seconds: float, *, retiring: bool) -> None:  # noqa: ARG002 - no connection is known to be idle
         """Wait for the handlers; after ``seconds`` cancel them."""
         await end_tasks(self._tasks, seconds)

@@ -1,4 +1,4 @@
-"""`End`: what a blocking and an async channel are alike in; each adds how to wait."""
+"""`ChannelBase`: the common part of `Channel` and `AsyncChannel`; each of the two adds how to wait."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from fdpass._peer import Peer
 from fdpass._policy import Policy
 
 
-class End:
-    """One end of a connection, and the conversation that goes over it. Parameters as of `fdpass.Channel`."""
+class ChannelBase:
+    """One end of a connection, and the state of the channel over it. Parameters: see `fdpass.Channel`."""
 
     def __init__(
         self,
@@ -25,18 +25,24 @@ class End:
         max_fds: int = MAX_FDS,
         policy: Policy | None = None,
     ) -> None:
-        self._talk = Conversation(
+        self._conversation = Conversation(
             sock, acknowledged=acknowledged, max_message=max_message, max_fds=max_fds, policy=policy
         )
-        self._reading = False  # somebody reads, for all that wait
+        self._reading = False  # True while one thread or task reads for all that wait
 
     @classmethod
     def pair(cls, type: SocketType = "seqpacket", **options: Any) -> tuple[Self, Self]:  # noqa: A002
-        """Two channels, connected to each other.
+        """Make two channels that are connected to each other.
 
         Args:
             type: ``"seqpacket"`` or ``"stream"``.
-            **options: As of the constructor, for both.
+            **options: Parameters of the constructor, for both channels.
+
+        Returns:
+            The two channels; close both.
+
+        Raises:
+            InvalidMessage: ``type`` is unknown, or a bound is negative.
         """
         one, other = socket_pair(type)
         try:
@@ -47,14 +53,19 @@ class End:
             raise
 
     def fileno(self) -> int:
-        """The socket's number, lent: for poll(2). -1 once closed."""
-        return self._talk.sock.fileno()
+        """The socket's number, lent, for poll(2). -1 once the channel is closed."""
+        return self._conversation.sock.fileno()
 
     @property
     def peer(self) -> Peer:
-        """Who is at the other end, as it was when the connection was made. Lent: it is closed with the channel."""
+        """The process at the other end, as it was when the connection was made. Lent: the channel closes it.
+
+        Raises:
+            Closed: The channel is closed.
+            CallFailed: No descriptor slot is free for the pidfd (EMFILE).
+        """
         self._check_open()
-        return self._talk.peer
+        return self._conversation.peer
 
     @property
     def closed(self) -> bool:

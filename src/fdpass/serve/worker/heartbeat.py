@@ -1,0 +1,70 @@
+"""`Heartbeat`: stores a worker's beat and its counters in the ledger, ten times a second."""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import time
+
+from fdpass._conversation import Conversation
+from fdpass.serve.shared.ledger import BEAT_SECONDS, Ledger
+from fdpass.serve.worker.request_count import RequestCount
+
+_REARM_SECONDS = 5.0
+"""How often the timer that ends a worker without a dispatcher is set again; it expires much later."""
+
+
+class Heartbeat:
+    """The beat of one worker.
+
+    Args:
+        channel: To the dispatcher. Lent.
+        ledger: Lent.
+        row: Of the worker, in the ledger.
+        request_count: Of the worker.
+        hang_timeout: After so many seconds without a beat the dispatcher kills the worker; 0: never.
+    """
+
+    def __init__(
+        self,
+        channel: Conversation,
+        ledger: Ledger,
+        row: int,
+        request_count: RequestCount,
+        hang_timeout: float,
+    ) -> None:
+        self._channel = channel
+        self._ledger = ledger
+        self._row = row
+        self._request_count = request_count
+        self._hang_timeout = hang_timeout
+        self._loop = asyncio.get_running_loop()
+        self._armed = 0.0  # when the timer of `_guard` was set
+
+    def start(self) -> None:
+        """Store the first beat, and go on."""
+        self._beat(self._loop.time())
+
+    def _beat(self, due: float) -> None:
+        now = self._loop.time()
+        self._ledger.lag[self._row] = max(0, int((now - due) * 1e9))
+        self.store_requests()
+        self._ledger.beat[self._row] = time.monotonic_ns()
+        self._loop.call_later(BEAT_SECONDS, self._beat, now + BEAT_SECONDS)
+        self._channel.flush()  # messages that the channel had no room for
+        if self._hang_timeout and now - self._armed > _REARM_SECONDS:
+            self._guard(now)
+
+    def store_requests(self) -> None:
+        """Store how many requests are in progress, and how many the worker has handled."""
+        count = self._request_count
+        self._ledger.requests[self._row] = count.begun - count.over
+        self._ledger.handled[self._row] = count.over
+
+    def _guard(self, now: float) -> None:
+        """Let the worker exit if its loop hangs when no dispatcher is there any more to kill it.
+
+        faulthandler's timer is a thread in C, which runs although the loop hangs.
+        """
+        self._armed = now
+        faulthandler.dump_traceback_later(self._hang_timeout + 3 * _REARM_SECONDS, exit=True)
