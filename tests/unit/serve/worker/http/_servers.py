@@ -144,9 +144,9 @@ class Fdpass(Server):
 
     def _on_close(self, passed):
         self._closed(passed)
-        passed.let_go()
         if passed.returned:
             self.returned.append(passed)
+            passed.on_returned()
         else:
             if self._custody is not None:
                 self._custody.end([passed.slot])
