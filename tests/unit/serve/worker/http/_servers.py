@@ -166,12 +166,12 @@ class Fdpass(Server):
     async def retire(self, seconds=30.0):
         """Give back what is idle, finish what is in progress, and end."""
         asyncio.get_running_loop().call_soon(self.told.set)
-        await self.engine.finish(seconds, streams=True)
+        await self.engine.finish(seconds, retiring=True)
 
     async def end(self):
         """End now."""
         if "lifespan.shutdown" not in self.switch.lifespan:
-            await self.engine.finish(0, streams=False)
+            await self.engine.finish(0, retiring=False)
 
     async def close(self):
         """End it, and let go of all that it has."""
