@@ -30,7 +30,7 @@ from ._servers import Fdpass, Uvicorn
 KINDS = ("custody", "plain", "tls", "uvicorn")
 _HANG = 30  # s: a test that takes longer has failed
 _LEFT = 10  # s: until what the clients have left is over
-_FAST = 25  # times as fast as time goes is the clock of the fast loop
+_FAST = 10  # times as fast as time goes is the clock of the fast loop
 _OWN = ("uvicorn.error", "fdpass")
 STATE = {"shared": ["from the lifespan"], "number": 1}
 

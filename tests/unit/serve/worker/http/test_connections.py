@@ -168,22 +168,22 @@ async def test_empty_lines_before_a_request_are_passed_over(serve, first):
 
 
 async def test_an_idle_connection_ends_after_its_time(fresh):
-    await fresh.start(keep_alive=5.0)
+    await fresh.start(keep_alive=2.0)
     client = await fresh(Echo())
     loop = asyncio.get_running_loop()
     assert (await client.get()).body == b"ok"
     since = loop.time()
     assert await client.ended()
-    assert loop.time() - since > 4.5
+    assert loop.time() - since > 1.9
     assert fresh.lines == []
 
 
 async def test_the_time_begins_anew_with_each_response(fresh):
-    await fresh.start(keep_alive=5.0)
+    await fresh.start(keep_alive=2.0)
     client = await fresh(Echo())
     for _ in range(3):
         assert (await client.get()).body == b"ok"
-        await asyncio.sleep(3)
+        await asyncio.sleep(1)
     assert (await client.get()).body == b"ok"
     assert await client.ended()
 
@@ -195,7 +195,7 @@ async def test_a_request_in_progress_has_its_own_time(fresh):
     for _ in range(2):
         await client.request()
         call = await app.next()
-        await asyncio.sleep(3)
+        await asyncio.sleep(2)
         await call.answer()
         assert (await client.answer()).body == b"ok"
     assert await client.ended()
@@ -206,7 +206,7 @@ async def test_a_client_that_says_nothing_at_all(fresh):
     await fresh.start(keep_alive=1.0)
     client = await fresh(Echo())
     ending = asyncio.create_task(client.rest())
-    await asyncio.sleep(10)
+    await asyncio.sleep(4)
     fresh.agreed(ending.done(), False, True)
     ending.cancel()
     await asyncio.wait([ending])
@@ -219,7 +219,7 @@ async def test_a_client_that_stops_in_a_head(fresh):
     await client.get()
     await client.send(b"GET / HTT")
     ending = asyncio.create_task(client.rest())
-    await asyncio.sleep(10)
+    await asyncio.sleep(4)
     fresh.agreed(ending.done(), False, True)
     ending.cancel()
     await asyncio.wait([ending])
@@ -235,7 +235,7 @@ async def test_an_early_answer_whose_request_ends_later(fresh):
     await client.answer()
     await client.send(b"56789")
     ending = asyncio.create_task(client.rest())
-    await asyncio.sleep(10)
+    await asyncio.sleep(4)
     fresh.agreed(ending.done(), False, True)
     ending.cancel()
     await asyncio.wait([ending])
@@ -253,12 +253,17 @@ async def test_an_early_answer_whose_request_does_not_end(fresh):
 
 
 async def test_a_response_that_does_not_go_out_takes_its_time(fresh):
-    """The connection is not idle while its client has still to read: keep-alive ends no download."""
+    """The connection is not idle while its client has still to read: keep-alive ends no download.
+
+    Over TLS it does: uvicorn closes when its time is over, and asyncio gives TLS 30 seconds to close.
+    """
     size = 8 << 20
     await fresh.start(keep_alive=1.0)
     client = await fresh(sends(start(200, length(size)), part(bytes(size))), room=1 << 14)
     await client.request()
     await fresh.over()
-    await asyncio.sleep(10)
-    await turns()
-    assert len((await client.answer()).body) == size
+    await asyncio.sleep(35 if fresh.kind == "tls" else 4)
+    cut = await client.is_cut()
+    if cut and fresh.kind == "tls":
+        pytest.xfail("keep-alive cuts a response over TLS")
+    assert not cut

@@ -173,7 +173,7 @@ async def test_the_application_is_told_last(fresh):
     assert (await client.answer()).body == b"ok"
     if fresh.kind != "custody":
         assert await client.ended()
-    await asyncio.sleep(2)
+    await asyncio.sleep(1)
     assert fresh.server.switch.lifespan == ["lifespan.startup"]
     call.end()
     await retiring
@@ -241,9 +241,9 @@ async def test_a_websocket_is_closed_with_1012(fresh):
     client = await fresh(app)
     await client.send(HANDSHAKE)
     await opened(client)
-    retiring = fresh.task(fresh.server.retire(5.0))
+    retiring = fresh.task(fresh.server.retire(3.0))
     if not fresh.reference:
-        await asyncio.sleep(2)
+        await asyncio.sleep(1)
         await client.send(frame(b"here"))
         assert await client.exactly(6) == reply(b"here")
     close = await client.exactly(4)
@@ -251,6 +251,19 @@ async def test_a_websocket_is_closed_with_1012(fresh):
     await client.send(frame((1012).to_bytes(2), 8))
     await retiring
     assert (app.messages[-1]["type"], app.messages[-1]["code"]) == ("websocket.disconnect", 1012)
+
+
+async def test_a_client_that_does_not_say_goodbye(fresh):
+    """Over TLS each side has a word for its end; a client that says none does not hold the server up."""
+    if fresh.kind != "tls":
+        pytest.skip("without TLS there is no such word")
+    await fresh.start(keep_alive=1.0)
+    client = await fresh(Echo())
+    await client.get()
+    await fresh.server.retire(2.0)
+    if fresh.raised and fresh.old:
+        fresh.raised.clear()
+        pytest.xfail("a transport that is closed twice has no socket, and the timer of keep-alive fails")
 
 
 async def test_many_at_once(fresh):
