@@ -1,4 +1,4 @@
-"""Small applications."""
+"""Small applications, and the messages that they send."""
 
 import asyncio
 
@@ -9,12 +9,12 @@ def start(status=200, *headers):
 
 
 def part(body=b"", *, more=False):
-    """The message of a part of its body."""
+    """The message that carries a part of a response's body."""
     return {"type": "http.response.body", "body": body, "more_body": more}
 
 
 def length(size):
-    """The header field."""
+    """The header field content-length."""
     return b"content-length", b"%d" % size
 
 
@@ -31,11 +31,11 @@ async def whole(receive):
 
 
 class Echo:
-    """Reads the request, answers with its body (``ok`` if there is none), and records.
+    """An application that answers with the request's body, or with ``ok`` if that is empty, and records requests.
 
     Attributes:
-        scopes: Of each request.
-        bodies: Likewise.
+        scopes: The scope of each request.
+        bodies: The body of each request; None if the client went before its end.
     """
 
     def __init__(self, *headers):
@@ -54,7 +54,7 @@ class Echo:
 
     @property
     def scope(self):
-        """The only one, or the last."""
+        """The scope of the last request."""
         return self.scopes[-1]
 
 
@@ -62,7 +62,7 @@ LAST = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\nlast"
 
 
 def then_last(app):
-    """The application, but for the path ``/last``: that has always the answer `LAST`."""
+    """An application that answers ``/last`` with `LAST`, and calls ``app`` for all other paths."""
 
     async def both(scope, receive, send):
         if scope["path"] == "/last":
@@ -75,7 +75,7 @@ def then_last(app):
 
 
 def sends(*messages):
-    """An application that sends these."""
+    """An application that sends these messages."""
 
     async def app(scope, receive, send):
         for message in messages:
@@ -85,10 +85,7 @@ def sends(*messages):
 
 
 class Steps:
-    """An application whose calls wait to be told what to do.
-
-    ``call = await app.next()``, and then `call.send`, `call.receive`, `call.over`.
-    """
+    """An application whose calls do what the test does with `Call`: ``call = await app.next()``."""
 
     def __init__(self):
         self._calls = asyncio.Queue()
@@ -99,20 +96,20 @@ class Steps:
         return await call.done
 
     async def next(self):
-        """The next call of the application."""
+        """Wait for the next call of the application."""
         return await self._calls.get()
 
     @property
     def waiting(self):
-        """How many calls nobody has asked for."""
+        """How many calls the test has not taken with `next`."""
         return self._calls.qsize()
 
 
 class Call:
-    """One call of an application, that the test works for.
+    """One call of an application. The test receives and sends in its place.
 
     Attributes:
-        receive, send: The application's own.
+        receive, send: What the server gave to the application.
         done: What the application returns or raises.
     """
 
@@ -132,5 +129,5 @@ class Call:
             self.done.set_result(value)
 
     def fail(self, error):
-        """Let the application raise this."""
+        """Let the application raise this error."""
         self.done.set_exception(error)

@@ -1,4 +1,4 @@
-"""`Client`: the far end of a connection, in the loop of the servers. It reads only when it is asked to."""
+"""`Client`: a client's end of a connection, in the event loop of the server. It reads only when a test reads."""
 
 import asyncio
 import contextlib
@@ -10,19 +10,19 @@ from dataclasses import dataclass
 
 from ._apps import LAST
 
-_MOST = 1 << 18  # bytes to read at once
-_TURNS = 60  # turns of the loop without an event, after which nothing more is coming
+_MOST = 1 << 18  # bytes of one read
+_TURNS = 60  # turns of the loop without an event after which a test takes the server to be waiting
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A response as it came.
+    """A response.
 
     Attributes:
-        version: HTTP/1.1, mostly.
-        fields: The header fields in their order, names as they came.
-        sizes: Of each chunk, if it came in chunks; else None.
-        trailers: Fields behind the last chunk.
+        version: The protocol in its first line.
+        fields: The header fields in order, with the names as the server wrote them.
+        sizes: The size of each chunk; None if the response has no chunks.
+        trailers: The fields after the last chunk.
     """
 
     version: bytes
@@ -34,23 +34,23 @@ class Answer:
     trailers: tuple = ()
 
     def __getitem__(self, name):
-        """The value of a field that is there once; None if it is not there."""
+        """The value of a field; None without the field. The field must not be repeated."""
         found = self.all(name)
-        assert len(found) < 2, f"{name} came twice: {found}"
+        assert len(found) < 2, f"{name} is repeated: {found}"
         return found[0] if found else None
 
     def all(self, name):
-        """All values of fields with this name."""
+        """The values of all fields with this name."""
         return [value for key, value in self.fields if key.lower() == name]
 
     @property
     def names(self):
-        """The names of the fields, but for date."""
+        """The names of all fields except date."""
         return [name for name, _ in self.fields if name.lower() != b"date"]
 
 
 class Cut(AssertionError):
-    """The connection has ended in the middle of a response."""
+    """The connection ended in the middle of a response."""
 
 
 class Client:
@@ -58,8 +58,8 @@ class Client:
 
     Attributes:
         sock: Its socket.
-        served: The server's own end.
-        data: Bytes that were read, and not yet asked for.
+        served: The server's socket.
+        data: Bytes that were read and that no method has returned yet.
     """
 
     def __init__(self, sock, served):
@@ -72,7 +72,7 @@ class Client:
     # What goes
 
     async def send(self, *data):
-        """Send all of these."""
+        """Send these bytes."""
         for each in data:
             await self._put(each)
 
@@ -80,7 +80,7 @@ class Client:
         await self._loop.sock_sendall(self.sock, data)
 
     async def fill(self, size):
-        """Send as many bytes as the server takes, at most so many: how many there were."""
+        """Send at most ``size`` bytes, as long as the server takes them; return how many it took."""
         sent = idle = 0
         while idle < _TURNS and sent < size:
             try:
@@ -92,7 +92,7 @@ class Client:
         return sent
 
     async def request(self, target=b"/", *fields, method=b"GET", body=None, version=b"1.1"):
-        """Send a request: its header fields as lines, its body in one piece with a content-length."""
+        """Send a request: header fields as lines, the body in one piece with a content-length."""
         lines = [b"%b %b HTTP/%b" % (method, target, version), b"Host: x", *fields]
         if body is not None:
             lines.append(b"Content-Length: %d" % len(body))
@@ -104,22 +104,22 @@ class Client:
         return await self.answer(head=options.get("method") == b"HEAD")
 
     async def end(self):
-        """Say that nothing more will come."""
+        """End the client's sending side."""
         self.sock.shutdown(socket.SHUT_WR)
 
     def reset(self):
-        """End the connection as a client that crashes does."""
+        """Reset the connection."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 
     def close(self):
-        """End it."""
+        """Close the connection."""
         self.sock.close()
 
     # What comes
 
     async def _get(self):
-        """The next bytes; none at the end."""
+        """Read some bytes; b"" at the end."""
         return await self._loop.sock_recv(self.sock, _MOST)
 
     async def _more(self):
@@ -129,14 +129,14 @@ class Client:
         self.data += data
 
     async def until(self, end):
-        """Read up to these bytes; they are left out."""
+        """Read up to these bytes, and return what came before them."""
         while end not in self.data:
             await self._more()
         found, self.data = self.data.split(end, 1)
         return found
 
     async def exactly(self, size):
-        """Read so many bytes."""
+        """Read exactly ``size`` bytes."""
         parts, count = [self.data], len(self.data)
         while count < size:
             self.data = b""
@@ -148,7 +148,7 @@ class Client:
         return whole[:size]
 
     async def rest(self):
-        """All that comes before the end."""
+        """Read up to the end of the connection."""
         parts = [self.data]
         self.data = b""
         while data := await self._get():
@@ -156,9 +156,9 @@ class Client:
         return b"".join(parts)
 
     async def outcome(self, over):
-        """All that came, without dates, and how the connection stood when the request was ``over``.
+        """What the server sent by the time the request is ``over``, without dates, and ``kept`` or ``ended``.
 
-        ``kept``: another request, for `LAST`, was answered. ``ended``: it was not.
+        The connection is kept if the server answers another request on it, with `LAST`.
         """
         await over()
         await turns(20)
@@ -170,7 +170,7 @@ class Client:
         return out, "ended"
 
     async def out(self):
-        """All that comes before the end, without dates, and the end: ``closed`` or ``reset``."""
+        """Read up to the end: the bytes without dates, and how the connection ended: ``closed`` or ``reset``."""
         parts, end = [self.data], "closed"
         try:
             while data := await self._get():
@@ -180,11 +180,11 @@ class Client:
         return re.sub(rb"\r\ndate: [^\r]*", b"", b"".join(parts)), end
 
     async def ended(self):
-        """Whether the connection ends now, and nothing comes before that."""
+        """Whether the connection ends without another byte."""
         return await self.rest() == b""
 
     async def is_cut(self):
-        """Whether the connection ends with an error, or before what was promised has come."""
+        """Whether the connection ends with an error, or before the end of the response."""
         try:
             await self.answer()
         except (Cut, ConnectionError):
@@ -192,7 +192,7 @@ class Client:
         return False
 
     async def quiet(self):
-        """Whether nothing comes for many turns of the loop."""
+        """Whether the server sends nothing for many turns of the loop."""
         task = self._loop.create_task(self._get())
         await turns()
         if task.done():
@@ -204,7 +204,7 @@ class Client:
         return not self.data
 
     async def answer(self, *, head=False):
-        """Read one response; ``head``: to a HEAD request, so it has no body."""
+        """Read one response. ``head``: it answers HEAD, and so has no body."""
         first, *lines = (await self.until(b"\r\n\r\n")).split(b"\r\n")
         version, code, *reason = first.split(b" ", 2)
         fields = tuple(tuple(line.split(b": ", 1)) for line in lines)
@@ -231,7 +231,7 @@ class Client:
 
 
 class TlsClient(Client):
-    """The same over TLS; what is read and written is what TLS carries."""
+    """A client that speaks TLS; its methods read and write what TLS carries."""
 
     def __init__(self, sock, served, context):
         super().__init__(sock, served)
@@ -239,7 +239,7 @@ class TlsClient(Client):
         self._tls = context.wrap_bio(self._in, self._out, server_hostname="localhost")
 
     async def shake_hands(self):
-        """Before anything else."""
+        """Do the TLS handshake."""
         await self._do(self._tls.do_handshake)
 
     async def _do(self, act, *arguments):
@@ -267,13 +267,13 @@ class TlsClient(Client):
     async def _get(self):
         try:
             data = await self._do(self._tls.read, _MOST)
-        except ssl.SSLEOFError as error:  # without a word of goodbye
+        except ssl.SSLEOFError as error:  # the server sent no close_notify
             raise ConnectionResetError from error
-        except ssl.SSLZeroReturnError:  # which is an end of its own, once we have ended our side
+        except ssl.SSLZeroReturnError:  # OpenSSL raises this once this side has sent close_notify
             return b""
         if not data:
             with contextlib.suppress(ConnectionError):
-                await self.end()  # asyncio's server waits for it
+                await self.end()  # asyncio's server waits for our close_notify
         return data
 
     async def fill(self, size):
@@ -294,13 +294,13 @@ class TlsClient(Client):
         return sent
 
     async def end(self):
-        """See `Client.end`: TLS has an end of each side, too."""
+        """See `Client.end`: send close_notify."""
         with contextlib.suppress(ssl.SSLError):
             self._tls.unwrap()
         await self._flush()
 
 
 async def turns(count=_TURNS):
-    """Let the loop turn so often."""
+    """Let the event loop turn ``count`` times."""
     for _ in range(count):
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Responses: what an application sends, and what the client gets for it. The table of test_responses.py."""
+"""The tables of test_responses.py: the messages that an application sends, and the bytes that the client gets."""
 
 import http
 from dataclasses import dataclass, field
@@ -21,11 +21,11 @@ class Case:
     """One response.
 
     Attributes:
-        messages: What is sent; the application returns at the first error.
-        out: The bytes that come, but for date.
+        messages: What the application sends; it stops at the first error.
+        out: The bytes that the client gets, without the date.
         end: ``kept`` or ``ended``: see `Client.outcome`.
-        fails: Which message raises an error; None if none does.
-        better: Other outcomes that fdpass may have: bytes, end, and the message that raises.
+        fails: The number of the message for which `send` raises; None if all are sent.
+        better: Other outcomes that fdpass may have, each as (out, end, fails).
     """
 
     messages: tuple
@@ -36,22 +36,22 @@ class Case:
 
 
 def _fails(*messages, out=b"", at=None, better=()):
-    """The last message is an error, and the connection ends."""
+    """`send` raises for the last message, and the connection ends."""
     at = len(messages) - 1 if at is None else at
     return Case(messages, out, "ended", at, better=better)
 
 
 def _refused(name=b"x-a", value=b"v"):
-    """A field that is none.
+    """A header field that the server refuses.
 
-    uvicorn says nothing to the client: for it the response has started before its fields are looked at. Better is an
-    error of the server, since nothing has been sent.
+    uvicorn then closes the connection without a response: it takes the response for started before it checks the
+    fields. A 500 is better, since nothing has been sent.
     """
     return _fails(start(200, (name, value)), better=((FAILED, "ended", 0),))
 
 
 def _field(name, value, out):
-    """A field that is passed on, in a response without a body."""
+    """A header field that the server sends on, in a response without a body."""
     messages = (start(200, length(0), (name, value)), part())
     return Case(messages, _OK + b"content-length: 0\r\n" + out + b"\r\n\r\n")
 
@@ -61,14 +61,14 @@ _AS_500 = {"better": ((FAILED, "ended", 0),)}
 
 ORDER = {
     "body before start": _fails(part(b"x"), out=FAILED),
-    "no message of ASGI first": _fails({"type": "http.nonsense"}, out=FAILED),
+    "unknown type first": _fails({"type": "http.nonsense"}, out=FAILED),
     "a message without a type": _fails({}, out=FAILED),
     "start twice": _fails(start(), start(), out=_IN_CHUNKS),
-    "no message of ASGI behind the start": _fails(start(), {"type": "http.nonsense"}, out=_IN_CHUNKS),
+    "unknown type after the start": _fails(start(), {"type": "http.nonsense"}, out=_IN_CHUNKS),
     "a message of WebSockets": _fails({"type": "websocket.accept"}, out=FAILED),
     "body after the end": _fails(start(200, length(1)), part(b"x"), part(b"y"), out=_ONE + b"x"),
     "start after the end": _fails(start(200, length(1)), part(b"x"), start(), out=_ONE + b"x"),
-    "no message of ASGI after the end": _fails(
+    "unknown type after the end": _fails(
         start(200, length(1)), part(b"x"), {"type": "http.nonsense"}, out=_ONE + b"x"
     ),
 }
@@ -85,7 +85,16 @@ STATUS = {
     "1000": _fails(start(1000), better=(_NO_START,)),
     "none": _fails({"type": "http.response.start"}, better=(_NO_START,)),
     "text": _fails(start("200"), better=(_NO_START,)),
-    "no number": _fails(start(None), better=(_NO_START,)),
+    "None": _fails(start(None), better=(_NO_START,)),
+    # uvicorn sends an interim response as a final one, with a body; its client waits for another.
+    **{
+        str(status): Case(
+            (start(status), part(b"x")),
+            b"HTTP/1.1 %d %b\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n" % (status, reason),
+            better=(_NO_START,),
+        )
+        for status, reason in {100: b"Continue", 101: b"Switching Protocols", 103: b"Early Hints"}.items()
+    },
     "204": Case((start(204), part()), b"HTTP/1.1 204 No Content\r\n\r\n"),
     "204 with a length of 0": Case(
         (start(204, length(0)), part()),
@@ -105,7 +114,7 @@ STATUS = {
         out=b"HTTP/1.1 304 Not Modified\r\n\r\n",
         better=((b"HTTP/1.1 304 Not Modified\r\n\r\n", "kept", None),),
     ),
-    # RFC 9110 8.6: a 304 may tell the length that a 200 would have. For uvicorn the body is too short.
+    # RFC 9110 8.6: a 304 may state the length that a 200 would have. uvicorn takes the body for too short.
     "304 with the length of a 200": _fails(
         start(304, length(5)),
         part(),
@@ -136,14 +145,14 @@ FIELDS = {
     "fields that are None": _fails(
         {"type": "http.response.start", "status": 200, "headers": None}, better=(_NO_START,)
     ),
-    "a field of three": _fails(
+    "a field with three items": _fails(
         {"type": "http.response.start", "status": 200, "headers": [(b"a", b"b", b"c")]}, better=(_NO_START,)
     ),
     "repeats, in order": Case(
         (start(200, (b"b", b"1"), (b"a", b"2"), (b"b", b"3"), length(0)), part()),
         _OK + b"b: 1\r\na: 2\r\nb: 3\r\ncontent-length: 0\r\n\r\n",
     ),
-    # ASGI: names are lower case; uvicorn makes them so.
+    # ASGI says that names are lower case; uvicorn lowers them.
     "an upper case name": _field(b"X-Upper", b"Value", b"x-upper: Value"),
     "an empty value": _field(b"x-a", b"", b"x-a: "),
     "a tab in a value": _field(b"x-a", b"a\tb", b"x-a: a\tb"),
@@ -164,7 +173,7 @@ FIELDS = {
             "tab": b"\t",
             "colon": b":",
             "DEL": b"\x7f",
-            "slash of quotes": b"\\",
+            "backslash": b"\\",
             "bracket": b"(",
         }.items()
     },
@@ -182,8 +191,8 @@ FIELDS = {
     "a name that is text": _refused(name="x-a"),
     "a value that is text": _refused(value="a"),
     "a value that is a number": _refused(value=5),
-    # uvicorn lets these names through; a client may read them otherwise.
-    "no name": Case(
+    # uvicorn sends these names on, although RFC 9110 5.1 does not allow them.
+    "empty name": Case(
         (start(200, length(0), (b"", b"v")), part()),
         _OK + b"content-length: 0\r\n: v\r\n\r\n",
         better=(_NO_START,),
@@ -201,24 +210,34 @@ FIELDS = {
 }
 
 LENGTH = {
-    "as long as told": Case((start(200, length(3)), part(b"xyz")), _OK + b"content-length: 3\r\n\r\nxyz"),
-    "as long as told, in parts": Case(
+    "exact": Case((start(200, length(3)), part(b"xyz")), _OK + b"content-length: 3\r\n\r\nxyz"),
+    "exact, in parts": Case(
         (start(200, length(3)), part(b"x", more=True), part(b"yz", more=True), part()),
         _OK + b"content-length: 3\r\n\r\nxyz",
     ),
-    # Nothing of the part goes out: it would pass for the next response.
-    "longer": _fails(start(200, length(1)), part(b"xyz"), out=_ONE),
-    "longer in the second part": _fails(start(200, length(1)), part(b"x", more=True), part(b"y"), out=_ONE + b"x"),
-    "shorter": _fails(start(200, length(5)), part(b"xyz"), out=_OK + b"content-length: 5\r\n\r\nxyz"),
-    "shorter in parts": _fails(
-        start(200, length(5)), part(b"x", more=True), part(b"y"), out=_OK + b"content-length: 5\r\n\r\nxy"
+    # The server sends nothing of that part: the client would take it for the next response.
+    "body too long": _fails(start(200, length(1)), part(b"xyz"), out=_ONE),
+    "second part too long": _fails(start(200, length(1)), part(b"x", more=True), part(b"y"), out=_ONE + b"x"),
+    # The server may send the last part or not: the response is cut either way.
+    "body too short": _fails(
+        start(200, length(5)),
+        part(b"xyz"),
+        out=_OK + b"content-length: 5\r\n\r\nxyz",
+        better=((_OK + b"content-length: 5\r\n\r\n", "ended", 1), (FAILED, "ended", 1)),
     ),
-    "no number": _fails(start(200, (b"content-length", b"abc")), **_AS_500),
-    "no length": _fails(start(200, (b"content-length", b"")), **_AS_500),
-    "less than 0": _fails(
+    "parts too short": _fails(
+        start(200, length(5)),
+        part(b"x", more=True),
+        part(b"y"),
+        out=_OK + b"content-length: 5\r\n\r\nxy",
+        better=((_OK + b"content-length: 5\r\n\r\nx", "ended", 2),),
+    ),
+    "letters": _fails(start(200, (b"content-length", b"abc")), **_AS_500),
+    "empty": _fails(start(200, (b"content-length", b"")), **_AS_500),
+    "negative": _fails(
         start(200, (b"content-length", b"-1")), part(), out=_OK + b"content-length: -1\r\n\r\n", **_AS_500
     ),
-    # What int() reads and no client does: uvicorn passes it on.
+    # int() reads these numbers and HTTP does not allow them; uvicorn sends them on.
     "with a plus": Case(
         (start(200, (b"content-length", b"+1")), part(b"x")), _OK + b"content-length: +1\r\n\r\nx", **_AS_500
     ),
@@ -232,8 +251,8 @@ LENGTH = {
         _OK + b"content-length: 1\r\ncontent-length: 1\r\n\r\nx",
         better=(_NO_START, (_ONE + b"x", "kept", None)),
     ),
-    # uvicorn counts by the first; RFC 9112 6.3: a client must take it for an error.
-    "twice, and not the same": Case(
+    # uvicorn counts by the first one; RFC 9112 6.3: a client must take two for an error.
+    "twice, different": Case(
         (start(200, length(1), length(2)), part(b"x")),
         _OK + b"content-length: 1\r\ncontent-length: 2\r\n\r\nx",
         **_AS_500,
@@ -248,7 +267,7 @@ CODING = {
         _OK + b"transfer-encoding: Chunked\r\n\r\n" + _DONE,
         better=((_IN_CHUNKS + _DONE, "kept", None),),
     ),
-    # Both fields go out. RFC 9112 6.1: a server must not; chunked is what counts.
+    # uvicorn sends both fields, which RFC 9112 6.1 forbids; the body is chunked.
     "chunked, then a length": Case(
         (start(200, CHUNKED, length(1)), part(b"x")),
         _OK + b"transfer-encoding: chunked\r\ncontent-length: 1\r\n\r\n" + _DONE,
@@ -259,7 +278,7 @@ CODING = {
         _OK + b"content-length: 1\r\ntransfer-encoding: chunked\r\n\r\n" + _DONE,
         better=((_IN_CHUNKS + _DONE, "kept", None), (_ONE + b"x", "kept", None), _NO_START),
     ),
-    # uvicorn adds chunked to a coding that it does not know.
+    # uvicorn adds a second field, chunked, to a coding that it does not know.
     "gzip, chunked": Case(
         (start(200, (b"transfer-encoding", b"gzip, chunked")), part(b"x")),
         _OK + b"transfer-encoding: gzip, chunked\r\ntransfer-encoding: chunked\r\n\r\n" + _DONE,
@@ -287,6 +306,17 @@ BODY = {
     ),
     "a bytearray": Case((start(200, length(1)), part(bytearray(b"x"))), _ONE + b"x"),
     "a memoryview": Case((start(200, length(1)), part(memoryview(b"x"))), _ONE + b"x"),
+    # len() of this view is 1; uvicorn compares that with the length, after it has sent all 8 bytes.
+    "a memoryview of words": _fails(
+        start(200, length(8)),
+        part(memoryview(b"12345678").cast("q")),
+        out=_OK + b"content-length: 8\r\n\r\n12345678",
+        better=(
+            (_OK + b"content-length: 8\r\n\r\n12345678", "kept", None),
+            (_OK + b"content-length: 8\r\n\r\n", "ended", 1),
+            (FAILED, "ended", 1),
+        ),
+    ),
     "a bytearray in chunks": Case((start(), part(bytearray(b"x"))), _IN_CHUNKS + _DONE),
     "text": _fails(start(200, length(1)), part("x"), out=_ONE),
     "text in chunks": _fails(start(), part("x"), out=_IN_CHUNKS),
@@ -294,12 +324,12 @@ BODY = {
     "a size in hexadecimal": Case(
         (start(), part(b"x" * 255, more=True), part()), _IN_CHUNKS + b"ff\r\n" + b"x" * 255 + b"\r\n0\r\n\r\n"
     ),
-    "the connection's end, told": Case(
+    "connection: close": Case(
         (start(200, length(1), CLOSE), part(b"x")),
         _OK + b"content-length: 1\r\nconnection: close\r\n\r\nx",
         "ended",
     ),
-    "the same, in capitals and a list": Case(
+    "connection: close in capitals and a list": Case(
         (start(200, length(1), (b"Connection", b"Close, x")), part(b"x")),
         _OK + b"content-length: 1\r\nconnection: Close, x\r\n\r\nx",
         "ended",

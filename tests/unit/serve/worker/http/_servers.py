@@ -1,6 +1,6 @@
-"""The servers under test: `Fdpass`, an engine that is given connections as in a worker; `Uvicorn`, for comparison.
+"""The servers under test: `Fdpass` runs a worker's engine; `Uvicorn`, the reference, runs uvicorn's own protocol.
 
-Nothing here knows how an engine speaks HTTP: it is started, takes connections, and is told to finish.
+This file uses only what every engine has (start, take, finish), and does not know how an engine speaks HTTP.
 """
 
 import asyncio
@@ -20,18 +20,20 @@ from fdpass.serve.worker.engines import Job, asgi
 from fdpass.serve.worker.passed_socket import PassedSocket
 from fdpass.serve.worker.request_count import RequestCount
 
-_MOST = 16  # connections at a time, and buffers
-
+_MOST = 16  # connections at a time; also the number of buffers
 KEEP_ALIVE = 5.0
 
 
 class Switch:
-    """The application that a server is made with: it calls that of the test, and knows which calls go on.
+    """The application that a server is made with. It calls the application of the present test.
 
     Attributes:
-        app: The test's.
+        app: The application of the present test.
         state: What the lifespan puts into its state.
-        lifespan: The lifespan's messages.
+        lifespan: The types of the lifespan's messages.
+        calls: The tasks of the calls in progress.
+        called: The test's application has been called.
+        quiet: No call is in progress.
     """
 
     def __init__(self, state):
@@ -67,13 +69,13 @@ class Switch:
 
 
 class Server:
-    """What both have in common.
+    """The part that both servers have in common.
 
     Attributes:
         switch: Its application.
-        open: The server's ends of the connections that it has.
-        settled: None is open.
-        told: It retires, and each connection has been told so.
+        open: The server's sockets of all open connections.
+        settled: No connection is open.
+        told: The server retires, and has told all its connections.
     """
 
     def __init__(self, state):
@@ -94,16 +96,17 @@ class Server:
 
 
 class Fdpass(Server):
-    """The engine of a worker, and the dispatcher's side of its connections.
+    """The engine of a worker, and the dispatcher's duplicates of its connections.
 
     Attributes:
-        returned: The connections that it gave back.
+        returned: The sockets of the connections that the engine gave back.
     """
 
-    def __init__(self, *, custody, files=None, state, keep_alive=KEEP_ALIVE):
+    def __init__(self, *, address, custody, files=None, state, keep_alive=KEEP_ALIVE):
         super().__init__(state)
         self.engine = self._custody = self._slots = self._buffers = None
         self._free = list(range(_MOST))
+        self._address = address
         self.returned = []
         tls = {"tls_cert": files[0], "tls_key": files[1]} if files else {}
         self._config = Config(lifespan="on", keep_alive=keep_alive, custody="on" if custody else "off", **tls)
@@ -116,8 +119,14 @@ class Fdpass(Server):
                 self._buffers = Buffers(mapped(memory))
 
     async def start(self):
-        """Until the application has started."""
-        setup = SimpleNamespace(config=self._config, slots=self._slots, address=None)
+        """Start the server, and wait until the application has started."""
+        setup = SimpleNamespace(
+            config=self._config,
+            slots=self._slots,
+            family=socket.AF_INET,
+            proto=socket.IPPROTO_TCP,
+            address=self._address,
+        )
         self.engine = asgi.Engine(Job(self.switch, RequestCount(), setup, buffers=self._buffers))
         await self.engine.start()
         return self
@@ -137,37 +146,37 @@ class Fdpass(Server):
 
     def _on_close(self, passed):
         self._closed(passed)
-        passed.on_returned()
         if passed.returned:
             self.returned.append(passed)
+            passed.on_returned()
         else:
             if self._custody is not None:
                 self._custody.end([passed.slot])
             self._free.append(passed.slot)
 
     def take_again(self, passed):
-        """Serve a connection that was given back."""
+        """Serve a connection that an engine gave back."""
         self._custody.take_back(passed.slot, passed.read)
         self._hand(os.dup(self._custody.number(passed.slot)), passed.slot, passed.read)
 
     async def restart(self):
-        """Another worker, with the slots of the one before."""
+        """Start another engine, with the same slots: it is the next worker."""
         self.engine.poller.close()
         self.switch.lifespan.clear()
         await self.start()
 
     async def retire(self, seconds=30.0):
-        """Give back what is idle, finish what is in progress, and end."""
+        """Give back idle connections, finish the requests in progress, and end."""
         asyncio.get_running_loop().call_soon(self.told.set)
         await self.engine.finish(seconds, retiring=True)
 
     async def end(self):
-        """End now."""
+        """End without waiting for requests in progress."""
         if "lifespan.shutdown" not in self.switch.lifespan:
             await self.engine.finish(0, retiring=False)
 
     async def close(self):
-        """End it, and let go of all that it has."""
+        """End, and close all descriptors."""
         await self.end()
         self.engine.poller.close()
         if self._custody is not None:
@@ -179,7 +188,7 @@ class Fdpass(Server):
 
 
 class _Served(socket.socket):
-    """The server's end of a connection; it says when it is closed."""
+    """The server's socket of a connection; it reports when it is closed."""
 
     on_close = None
 
@@ -190,7 +199,7 @@ class _Served(socket.socket):
 
 
 class _UvicornServer(uvicorn.Server):
-    """uvicorn's, but for signals; it says when it has started."""
+    """uvicorn's server without its signal handlers; it reports when it has started and when it retires."""
 
     def __init__(self, config, told):
         super().__init__(config)
@@ -206,12 +215,12 @@ class _UvicornServer(uvicorn.Server):
         self.up.set()
 
     async def shutdown(self, sockets=None):
-        self.told.set()  # before it waits for the first time
+        self.told.set()  # uvicorn tells all connections before it waits for the first time
         await super().shutdown(sockets=sockets)
 
 
 class Uvicorn(Server):
-    """uvicorn's own httptools protocol on the loop's own transport, with its own server."""
+    """uvicorn's own server and httptools protocol, on the event loop's own transport."""
 
     returned = ()
 
@@ -231,7 +240,7 @@ class Uvicorn(Server):
         )
 
     async def start(self):
-        """Until the application has started."""
+        """Start the server, and wait until the application has started."""
         self._server = _UvicornServer(self._config, self.told)
         self._serving = asyncio.create_task(self._server.serve(sockets=[]))
         await self._server.up.wait()
@@ -251,13 +260,13 @@ class Uvicorn(Server):
         )
 
     async def retire(self, seconds=30.0):
-        """Close what is idle, finish what is in progress, and end."""
+        """Close idle connections, finish the requests in progress, and end."""
         self._config.timeout_graceful_shutdown = seconds
         self._server.should_exit = True
         await self._serving
 
     async def end(self):
-        """End now."""
+        """End without waiting for requests in progress."""
         if not self._serving.done():
             await self.retire(0)
 

@@ -1,8 +1,10 @@
-"""`serve`: an application on each kind of server, and clients of it. Coroutine functions are tests here.
+"""`serve` and `fresh`: they run an application on each kind of server, and connect clients to it.
 
-The kinds are ``custody`` (as `fdpass serve` has it), ``plain`` (``--custody off``), ``tls``, and ``uvicorn``: uvicorn's
-own server, to compare with. Each has one server for all tests, on each event loop; a test that ends its server asks
-for ``fresh``, whose loop has a fast clock.
+The kinds are ``custody`` (the default of `fdpass serve`), ``plain`` (``--custody off``), ``tls``, and ``uvicorn``:
+uvicorn's own server, the reference. All tests share one server for each kind and event loop. A test that ends its
+server, or sets something, uses ``fresh``: its server is the test's own, and its loop has a fast clock.
+
+pytest runs the coroutine functions in this folder in the loop of their server.
 """
 
 import asyncio
@@ -23,14 +25,14 @@ import pytest
 pytest.importorskip("httptools")
 pytest.importorskip("uvicorn")
 
-from ._apps import part, sends, start  # noqa: E402 - after the check that they are installed
-from ._client import Client, TlsClient  # noqa: E402
-from ._servers import Fdpass, Uvicorn  # noqa: E402
+from ._apps import part, sends, start
+from ._client import Client, TlsClient
+from ._servers import Fdpass, Uvicorn
 
 KINDS = ("custody", "plain", "tls", "uvicorn")
-_HANG = 30  # s: a test that takes longer has failed
-_LEFT = 10  # s: until what the clients have left is over
-_FAST = 25  # times as fast as time goes is the clock of the fast loop
+_HANG = 30  # seconds after which a test fails
+_LEFT = 10  # seconds for the server to end the connections of a test that is over
+_FAST = 10  # how many seconds the fast loop counts in one
 _OWN = ("uvicorn.error", "fdpass")
 STATE = {"shared": ["from the lifespan"], "number": 1}
 
@@ -41,7 +43,7 @@ class _FastSelector(selectors.EpollSelector):
 
 
 class FastLoop(asyncio.SelectorEventLoop):
-    """Timers take a fraction of their time."""
+    """An event loop whose timers expire early, by the same factor."""
 
     def __init__(self):
         super().__init__(_FastSelector())
@@ -57,12 +59,12 @@ def _loop_factory(name):
 
 
 class Serve:
-    """See above.
+    """One kind of server on one event loop, and the clients of the present test.
 
     Attributes:
         kind: custody, plain, tls or uvicorn.
         loop: asyncio, uvloop or fast.
-        raised: What reached the loop's exception handler; if anything is left in it, the test has failed.
+        raised: The calls of the loop's exception handler. The test fails if it leaves one here.
     """
 
     def __init__(self, kind, loop, listener, files):
@@ -74,21 +76,19 @@ class Serve:
         self.raised = []
         self.log = None
 
-    # What differs
-
     @property
     def reference(self):
-        """It is uvicorn itself."""
+        """Whether the server is uvicorn itself."""
         return self.kind == "uvicorn"
 
     def agreed(self, found, uvicorn, *better):
-        """Assert that it is as uvicorn does it; with fdpass something better will do as well."""
+        """Assert that the server does what uvicorn does, or, if it is fdpass, one of the better things."""
         allowed = [uvicorn] if self.reference else [uvicorn, *better]
         assert found in allowed, f"{found} is none of {allowed}"
 
     @property
     def clients(self):
-        """All clients of the test."""
+        """All clients of the present test."""
         return self._clients
 
     @property
@@ -98,37 +98,40 @@ class Serve:
 
     @property
     def old(self):
-        """It has uvicorn's protocol inside fdpass, and so some faults that are known."""
+        """Whether fdpass serves with uvicorn's protocol class, which has known faults."""
         return not self.reference and importlib.util.find_spec("fdpass.serve.worker.http") is None
 
     async def over(self):
-        """Until the application has been called, and no call goes on."""
+        """Wait until the application has been called and all its calls have ended."""
         await self._server.switch.called.wait()
         await self._server.switch.quiet.wait()
 
     def task(self, coroutine):
-        """A task that is not left over: it is cancelled at the end of the test."""
+        """Run a coroutine in a task, which the end of the test cancels."""
         self._tasks.append(asyncio.create_task(coroutine))
         return self._tasks[-1]
 
     async def start(self, **options):
-        """Start a server, or another one; of `fresh` only."""
+        """Start the server. A test calls this on `fresh` only."""
         if self.kind == "uvicorn":
             self._server = Uvicorn(state=STATE, **options)
         else:
             files = self._files if self.kind == "tls" else None
-            self._server = Fdpass(custody=self.kind == "custody", files=files, state=STATE, **options)
+            address = self._listener.getsockname()
+            self._server = Fdpass(
+                address=address, custody=self.kind == "custody", files=files, state=STATE, **options
+            )
         await self._server.start()
         return self._server
 
     async def __call__(self, app, **options):
-        """A client, connected to a server that has this application."""
+        """Give the server this application, and connect a client."""
         self._server.switch.app = app
         self._server.switch.called.clear()
         return await self.connect(**options)
 
     async def connect(self, *, room=0):
-        """One more client; ``room``: how much its socket and the server's hold, for a slow one."""
+        """Connect a client. ``room``: bytes that each socket's buffer holds; 0 = the kernel's default."""
         client = self._paired(room)
         sock, _ = self._listener.accept()
         if room:
@@ -156,7 +159,7 @@ class Serve:
     # Around a test
 
     async def warm_up(self):
-        """A loop's first connection opens descriptors that it keeps."""
+        """Serve one connection: a loop opens some descriptors with its first one, and keeps them."""
         client = await self(sends(start(204), part()))
         await client.get()
         client.close()
@@ -165,7 +168,7 @@ class Serve:
 
     @contextlib.asynccontextmanager
     async def around(self, caplog):
-        """A test: afterwards nothing of it goes on in the server."""
+        """Run a test, close its clients, and check that the server has ended all that the test began."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, about: self.raised.append(about))
         self.log, self.raised = caplog, []
@@ -192,15 +195,17 @@ class Serve:
             left = [*server.open, *server.switch.calls]
             for call in server.switch.calls:
                 call.cancel()
-            if self.loop != "fast":  # the other tests have nothing to do with it
+            if self.loop != "fast":  # the next tests need a server without these leftovers
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(server.close(), _LEFT)
                 await self.start(keep_alive=60.0)
-            raise AssertionError(f"this goes on, although its client has gone: {left}") from None
+            raise AssertionError(
+                f"the server goes on with these, although their clients have gone: {left}"
+            ) from None
 
     @property
     def lines(self):
-        """The messages that the server has logged at warning or above, in this test; cleared by this."""
+        """The lines that the server has logged at warning or above since the last look."""
         found = [
             record.getMessage().rstrip()
             for record in self.log.records
@@ -208,6 +213,11 @@ class Serve:
         ]
         self.log.clear()
         return found
+
+    def said(self, words):
+        """Whether the server has logged one line. uvicorn's must consist of these words."""
+        lines = self.lines
+        return len(lines) == 1 and (not self.reference or lines == [words])
 
 
 @functools.cache
@@ -217,7 +227,7 @@ def _trusting(file):
 
 @pytest.fixture(scope="session")
 def _files(tmp_path_factory):
-    """A certificate that its own key has signed, and the key; None without openssl."""
+    """The paths of a self-signed certificate and its key; None without openssl."""
     tool = shutil.which("openssl")
     if tool is None:
         return None
@@ -247,7 +257,7 @@ EACH_KIND = ("custody-asyncio", "plain-uvloop", "tls-asyncio", "uvicorn-asyncio"
 
 
 def pytest_generate_tests(metafunc):
-    """A module that has ``EACH_KIND = True`` holds what no loop has a part in: each kind is tested on one."""
+    """Run each test on all kinds and loops; a module with ``EACH_KIND = True`` on one loop for each kind."""
     if "_shared" in metafunc.fixturenames:
         params = EACH_KIND if getattr(metafunc.module, "EACH_KIND", False) else ALL
         metafunc.parametrize("_shared", params, indirect=True, scope="session")
@@ -255,7 +265,7 @@ def pytest_generate_tests(metafunc):
 
 @pytest.fixture(scope="session")
 def _shared(request, _fdpass_process_wide, _listener, _files):
-    """A server of each kind, and its loop."""
+    """A running server, and its loop."""
     kind, loop = request.param.split("-")
     if kind == "tls" and _files is None:
         pytest.skip("openssl is not installed")
@@ -270,13 +280,13 @@ def _shared(request, _fdpass_process_wide, _listener, _files):
 
 @pytest.fixture
 def serve(_shared):
-    """``client = await serve(app)``: a server that has this application, and a client of it. See `Serve`."""
+    """``client = await serve(app)`` connects a client to a server with this application. See `Serve`."""
     return _shared
 
 
 @pytest.fixture(params=KINDS)
 def fresh(request, _fdpass_process_wide, _listener, _files):
-    """The same, but that the test starts the server, with ``await fresh.start()``, and may end it."""
+    """The same, but the test starts a server of its own with ``await fresh.start()``, and may end it."""
     if request.param == "tls" and _files is None:
         pytest.skip("openssl is not installed")
     return Serve(request.param, "fast", _listener, _files)
@@ -284,7 +294,7 @@ def fresh(request, _fdpass_process_wide, _listener, _files):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem):
-    """Run a test that is a coroutine function, in the loop of its server."""
+    """Run a coroutine function as a test, in the loop of its server."""
     test = pyfuncitem.obj
     if not inspect.iscoroutinefunction(test):
         return None
@@ -311,4 +321,4 @@ async def _bounded(serve, caplog, test, given):
 
 @pytest.fixture(autouse=True)
 def _log(caplog):
-    """What servers log is looked at in many tests."""
+    """Capture the log for `Serve.lines`."""

@@ -1,4 +1,4 @@
-"""Whether a connection is kept for another request, and how its end is told."""
+"""Persistence: when a connection stays open for another request, and when keep-alive ends it."""
 
 import asyncio
 import email.utils
@@ -6,7 +6,6 @@ import email.utils
 import pytest
 
 from ._apps import Echo, Steps, length, part, sends, start
-from ._client import turns
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n%b\r\n"
 OLD = b"GET / HTTP/1.0\r\nHost: x\r\n%b\r\n"
@@ -26,29 +25,29 @@ async def test_a_connection_serves_one_request_after_the_other(serve):
     "field",
     [b"Connection: close", b"connection: Close", b"Connection: x, close", b"Connection: close, keep-alive"],
 )
-async def test_a_client_that_wants_it_to_end_is_told_that_it_does(serve, field):
+async def test_connection_close_of_the_client_is_answered_with_connection_close(serve, field):
     client = await serve(Echo())
     answer = await client.get(b"/", field)
     assert (answer.body, answer[b"connection"]) == (b"ok", b"close")
     assert await client.ended()
 
 
-async def test_the_end_is_not_told_twice(serve):
+async def test_connection_close_is_sent_once(serve):
     client = await serve(sends(start(200, length(0), (b"connection", b"close")), part()))
     answer = await client.get(b"/", b"Connection: close")
     assert answer.all(b"connection") == [b"close"]
     assert await client.ended()
 
 
-async def test_an_application_that_wants_to_keep_it_does_not_prevail(serve):
-    """uvicorn sends both words. Better: close alone."""
+async def test_keep_alive_of_the_application_does_not_override_close_of_the_client(serve):
+    """uvicorn sends both fields. Better: close alone."""
     client = await serve(sends(start(200, length(0), (b"connection", b"keep-alive")), part()))
     answer = await client.get(b"/", b"Connection: close")
     serve.agreed(answer.all(b"connection"), [b"keep-alive", b"close"], [b"close"])
     assert await client.ended()
 
 
-async def test_nothing_is_served_behind_a_request_that_ends_the_connection(serve):
+async def test_no_request_is_served_after_one_with_connection_close(serve):
     app = Echo()
     client = await serve(app)
     await client.send(GET % b"Connection: close\r\n" + b"GET /second HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -66,7 +65,7 @@ async def test_a_client_of_http_1_0_gets_one_answer(serve):
 
 
 async def test_keep_alive_of_http_1_0(serve):
-    """uvicorn does not keep it. Better: keep it, and say so, as RFC 9112 C.2.2 has it."""
+    """uvicorn closes the connection. Better: it stays open, and the response says so (RFC 9112 C.2.2)."""
     client = await serve(Echo())
     await client.send(OLD % KEEP)
     answer = await client.answer()
@@ -81,7 +80,7 @@ async def test_keep_alive_of_http_1_0(serve):
 
 @pytest.mark.parametrize("field", [b"", KEEP])
 async def test_a_response_of_unknown_length_to_http_1_0(serve, field):
-    """uvicorn sends chunks, which HTTP/1.0 does not know. Better: no framing, and the end of the connection."""
+    """uvicorn sends chunks, which HTTP/1.0 does not know. Better: the end of the connection ends the body."""
     client = await serve(sends(start(), part(b"a", more=True), part(b"b")))
     await client.send(OLD % field)
     out, end = await client.out()
@@ -92,8 +91,8 @@ async def test_a_response_of_unknown_length_to_http_1_0(serve, field):
 
 @pytest.mark.parametrize("old", [False, True])
 @pytest.mark.parametrize("fields", [(), (length(9),)])
-async def test_a_response_that_fails_half_way_is_seen_to_be_cut(serve, old, fields):
-    """Chunks and a length tell it. HTTP/1.0 without either can be told by a reset alone: so it is in custody."""
+async def test_a_client_can_see_that_a_response_was_cut(serve, old, fields):
+    """Chunks and content-length show it. A response without either is cut by a reset."""
 
     async def app(scope, receive, send):
         await send(start(200, *fields))
@@ -110,8 +109,8 @@ async def test_a_response_that_fails_half_way_is_seen_to_be_cut(serve, old, fiel
     assert len(serve.lines) == 1
 
 
-async def test_the_date_is_now_and_first(serve):
-    """In the form of RFC 9110 5.6.7; not older than the server's clock ticks."""
+async def test_the_date_has_the_right_form_and_is_first(serve):
+    """The form is that of RFC 9110 5.6.7."""
     client = await serve(Echo())
     answer = await client.get()
     assert answer.fields[0][0] == b"date"
@@ -120,9 +119,9 @@ async def test_the_date_is_now_and_first(serve):
     assert email.utils.format_datetime(parsed, usegmt=True) == date
 
 
-async def test_the_date_goes_on(fresh):
+async def test_the_date_advances(fresh):
     if fresh.kind != "custody":
-        pytest.skip("takes a second, and is of the engine")
+        pytest.skip("takes a second; one kind is enough")
     await fresh.start()
     client = await fresh(Echo())
     dates = {(await client.get())[b"date"]}
@@ -132,15 +131,15 @@ async def test_the_date_goes_on(fresh):
     assert abs((second - first).total_seconds()) <= 2
 
 
-async def test_a_server_is_not_named(serve):
-    """uvicorn would name itself; fdpass has it switched off."""
+async def test_no_server_field_is_sent(serve):
+    """uvicorn would send its name; fdpass switches that off."""
     client = await serve(Echo())
     answer = await client.get()
     assert (answer[b"server"], answer.names) == (None, [b"content-length"])
 
 
 async def test_a_date_of_the_application(serve):
-    """uvicorn sends its own date too. Better: one of them, the application's."""
+    """uvicorn sends its own date as well. Better: the application's date alone."""
     client = await serve(sends(start(200, (b"date", b"then"), length(0)), part()))
     answer = await client.get()
     dates = answer.all(b"date")
@@ -154,7 +153,7 @@ async def test_a_server_of_the_application(serve):
 
 
 @pytest.mark.parametrize("first", [b"\r\n", b"\r\n\r\n", b"\n"])
-async def test_empty_lines_before_a_request_are_passed_over(serve, first):
+async def test_empty_lines_before_a_request_are_ignored(serve, first):
     app = Echo()
     client = await serve(app)
     await client.send(first + GET % b"")
@@ -167,66 +166,66 @@ async def test_empty_lines_before_a_request_are_passed_over(serve, first):
 # Time
 
 
-async def test_an_idle_connection_ends_after_its_time(fresh):
-    await fresh.start(keep_alive=5.0)
+async def test_an_idle_connection_ends_after_keep_alive(fresh):
+    await fresh.start(keep_alive=2.0)
     client = await fresh(Echo())
     loop = asyncio.get_running_loop()
     assert (await client.get()).body == b"ok"
     since = loop.time()
     assert await client.ended()
-    assert loop.time() - since > 4.5
+    assert loop.time() - since > 1.9
     assert fresh.lines == []
 
 
-async def test_the_time_begins_anew_with_each_response(fresh):
-    await fresh.start(keep_alive=5.0)
+async def test_keep_alive_starts_anew_with_each_response(fresh):
+    await fresh.start(keep_alive=2.0)
     client = await fresh(Echo())
     for _ in range(3):
         assert (await client.get()).body == b"ok"
-        await asyncio.sleep(3)
+        await asyncio.sleep(1)
     assert (await client.get()).body == b"ok"
     assert await client.ended()
 
 
-async def test_a_request_in_progress_has_its_own_time(fresh):
+async def test_keep_alive_does_not_end_a_request_in_progress(fresh):
     app = Steps()
     await fresh.start(keep_alive=1.0)
     client = await fresh(app)
     for _ in range(2):
         await client.request()
         call = await app.next()
-        await asyncio.sleep(3)
+        await asyncio.sleep(2)
         await call.answer()
         assert (await client.answer()).body == b"ok"
     assert await client.ended()
 
 
-async def test_a_client_that_says_nothing_at_all(fresh):
-    """uvicorn waits for ever: its time begins with the first response."""
+async def test_a_client_that_sends_nothing(fresh):
+    """uvicorn waits for ever: it starts keep-alive after a response only."""
     await fresh.start(keep_alive=1.0)
     client = await fresh(Echo())
     ending = asyncio.create_task(client.rest())
-    await asyncio.sleep(10)
+    await asyncio.sleep(4)
     fresh.agreed(ending.done(), False, True)
     ending.cancel()
     await asyncio.wait([ending])
 
 
-async def test_a_client_that_stops_in_a_head(fresh):
-    """uvicorn waits for ever: the first byte of a request ends the time."""
+async def test_a_client_that_stops_in_the_middle_of_a_head(fresh):
+    """uvicorn waits for ever: the first byte of a request stops keep-alive."""
     await fresh.start(keep_alive=1.0)
     client = await fresh(Echo())
     await client.get()
     await client.send(b"GET / HTT")
     ending = asyncio.create_task(client.rest())
-    await asyncio.sleep(10)
+    await asyncio.sleep(4)
     fresh.agreed(ending.done(), False, True)
     ending.cancel()
     await asyncio.wait([ending])
 
 
-async def test_an_early_answer_whose_request_ends_later(fresh):
-    """uvicorn waits for ever: the rest of the body ends the time, and nothing begins it again."""
+async def test_keep_alive_after_an_early_response_and_the_rest_of_its_request(fresh):
+    """uvicorn waits for ever: the rest of the body stops keep-alive, and nothing starts it again."""
     app = Steps()
     await fresh.start(keep_alive=1.0)
     client = await fresh(app)
@@ -235,14 +234,14 @@ async def test_an_early_answer_whose_request_ends_later(fresh):
     await client.answer()
     await client.send(b"56789")
     ending = asyncio.create_task(client.rest())
-    await asyncio.sleep(10)
+    await asyncio.sleep(4)
     fresh.agreed(ending.done(), False, True)
     ending.cancel()
     await asyncio.wait([ending])
 
 
-async def test_an_early_answer_whose_request_does_not_end(fresh):
-    """The time goes on."""
+async def test_keep_alive_after_an_early_response_whose_request_does_not_end(fresh):
+    """The connection ends, although a body is still incomplete."""
     app = Steps()
     await fresh.start(keep_alive=1.0)
     client = await fresh(app)
@@ -252,13 +251,18 @@ async def test_an_early_answer_whose_request_does_not_end(fresh):
     assert await client.ended()
 
 
-async def test_a_response_that_does_not_go_out_takes_its_time(fresh):
-    """The connection is not idle while its client has still to read: keep-alive ends no download."""
+async def test_keep_alive_does_not_cut_a_slow_download(fresh):
+    """The application is done, and its client has still to read the response out of the server's buffers.
+
+    Over TLS uvicorn cuts it: keep-alive closes the transport, and asyncio aborts it 30 seconds later.
+    """
     size = 8 << 20
     await fresh.start(keep_alive=1.0)
     client = await fresh(sends(start(200, length(size)), part(bytes(size))), room=1 << 14)
     await client.request()
     await fresh.over()
-    await asyncio.sleep(10)
-    await turns()
-    assert len((await client.answer()).body) == size
+    await asyncio.sleep(35 if fresh.kind == "tls" else 4)
+    cut = await client.is_cut()
+    if cut and fresh.kind == "tls":
+        pytest.xfail("keep-alive cuts a response over TLS")
+    assert not cut

@@ -1,4 +1,4 @@
-"""The client goes: what the application is told, and what becomes of what it sends then."""
+"""Clients that go away, or that read slowly: what `receive` returns, and what `send` does."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ SIZE = 16 << 20  # more than any buffer holds
 
 
 async def gone(serve, call, message):
-    """Send it to a client that has gone: nothing happens, as ASGI 2.3 has it, or OSError, as 2.4 does."""
+    """Send a message to a client that has gone: `send` returns (ASGI 2.3), or raises OSError (ASGI 2.4)."""
     try:
         assert await call.send(message) is None
     except OSError:
@@ -21,7 +21,7 @@ async def gone(serve, call, message):
 
 
 @pytest.mark.parametrize("end", ENDS)
-async def test_one_that_waits_is_told(serve, end):
+async def test_receive_that_waits_returns_disconnect(serve, end):
     app = Steps()
     client = await serve(app)
     await client.request()
@@ -37,7 +37,7 @@ async def test_one_that_waits_is_told(serve, end):
 
 
 @pytest.mark.parametrize("end", ENDS)
-async def test_all_that_wait_are_told(serve, end):
+async def test_all_receives_that_wait_return_disconnect(serve, end):
     app = Steps()
     client = await serve(app)
     await client.request()
@@ -54,7 +54,7 @@ async def test_all_that_wait_are_told(serve, end):
 
 
 @pytest.mark.parametrize("end", ENDS)
-async def test_one_that_asks_later_is_told(serve, end):
+async def test_receive_that_is_called_later_returns_disconnect(serve, end):
     app = Steps()
     client = await serve(app)
     await client.request()
@@ -68,7 +68,7 @@ async def test_one_that_asks_later_is_told(serve, end):
 
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("begun", [False, True])
-async def test_what_is_sent_then_does_no_harm(serve, end, begun):
+async def test_send_after_the_client_has_gone_does_no_harm(serve, end, begun):
     app = Steps()
     client = await serve(app)
     await client.request()
@@ -88,7 +88,7 @@ async def test_what_is_sent_then_does_no_harm(serve, end, begun):
 
 
 async def test_a_wrong_message_to_a_client_that_has_gone(serve):
-    """uvicorn does not look at it."""
+    """uvicorn does not check messages for such a client."""
     app = Steps()
     client = await serve(app)
     await client.request()
@@ -105,8 +105,8 @@ async def test_a_wrong_message_to_a_client_that_has_gone(serve):
     call.end()
 
 
-async def test_an_application_that_returns_then_is_not_blamed(serve):
-    """It has neither sent a response nor ended one; and nobody would have read it."""
+async def test_an_application_that_returns_without_a_response_to_a_client_that_has_gone_is_not_logged(serve):
+    """No client would have read the response."""
     app = Steps()
     client = await serve(app)
     for begun in (False, True):
@@ -122,7 +122,7 @@ async def test_an_application_that_returns_then_is_not_blamed(serve):
         client = await serve.connect()
 
 
-async def test_an_application_that_fails_then_is_logged(serve):
+async def test_an_application_that_fails_after_the_client_has_gone_is_logged(serve):
     app = Steps()
     client = await serve(app)
     await client.request()
@@ -136,7 +136,7 @@ async def test_an_application_that_fails_then_is_logged(serve):
 
 @pytest.mark.parametrize("data", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\n"])
 @pytest.mark.parametrize("end", [*ENDS, "half"])
-async def test_a_client_that_goes_before_its_request_is_whole_is_no_trouble(serve, data, end):
+async def test_a_client_that_goes_in_the_middle_of_a_head_is_not_logged(serve, data, end):
     client = await serve(sends())
     if data:
         await client.send(data)
@@ -151,7 +151,7 @@ async def test_a_client_that_goes_before_its_request_is_whole_is_no_trouble(serv
     assert serve.lines == []
 
 
-async def test_a_client_that_goes_between_two_requests_is_no_trouble(serve):
+async def test_a_client_that_goes_between_two_requests_is_not_logged(serve):
     client = await serve(sends(start(204), part()))
     await client.get()
     client.close()
@@ -159,18 +159,18 @@ async def test_a_client_that_goes_between_two_requests_is_no_trouble(serve):
     assert serve.lines == []
 
 
-# One side alone
+# Clients that end only their sending side
 
 
-async def test_a_client_that_sends_no_more_after_its_answer(serve):
+async def test_half_close_after_the_response(serve):
     client = await serve(sends(start(200, length(2)), part(b"ok")))
     assert (await client.get()).body == b"ok"
     await client.end()
     assert await client.ended()
 
 
-async def test_a_client_that_sends_no_more_and_waits_for_its_answer(serve):
-    """uvicorn ends the connection, and the application is told that the client has gone. Better: it is answered."""
+async def test_half_close_before_the_response(serve):
+    """uvicorn closes the connection and drops the response. Better: the client gets its response."""
     app = Steps()
     client = await serve(app)
     await client.request()
@@ -182,8 +182,8 @@ async def test_a_client_that_sends_no_more_and_waits_for_its_answer(serve):
     serve.agreed((out.count(b"200 OK"), end), (0, "closed"), (1, "closed"))
 
 
-async def test_a_request_and_the_end_in_one_go(serve):
-    """As ``printf ... | nc`` does it: here the application may have answered before the end is seen."""
+async def test_half_close_together_with_the_request(serve):
+    """``printf ... | nc`` does this. The application may have answered before the server sees the end."""
     client = await serve(sends(start(200, length(2)), part(b"ok")))
     await client.request()
     await client.end()
@@ -192,11 +192,11 @@ async def test_a_request_and_the_end_in_one_go(serve):
     assert end == "closed"
 
 
-# A slow client
+# Slow clients
 
 
 async def parts(call, done):
-    """Sends until it may not; notes each part that was taken."""
+    """Send a large response, and note each part that `send` has taken."""
     await call.send(start(200, length(SIZE)))
     for count in range(0, SIZE, 1 << 16):
         await call.send(part(bytes(1 << 16), more=count + (1 << 16) < SIZE))
@@ -204,7 +204,7 @@ async def parts(call, done):
 
 
 async def stalled(done):
-    """Until nothing more is taken."""
+    """Wait until `send` takes nothing more."""
     before = -1
     while len(done) != before:
         before = len(done)
@@ -212,7 +212,7 @@ async def stalled(done):
 
 
 async def test_send_waits_for_a_slow_client(serve):
-    """What waits in the server is bounded; and all of it arrives."""
+    """The server buffers a bounded number of bytes, and the client gets all of the response."""
     app, done = Steps(), []
     client = await serve(app, room=1 << 14)
     await client.request()
@@ -227,7 +227,7 @@ async def test_send_waits_for_a_slow_client(serve):
 
 
 @pytest.mark.parametrize("end", ENDS)
-async def test_send_does_not_wait_for_a_client_that_has_gone(serve, end):
+async def test_send_that_waits_ends_when_the_client_goes(serve, end):
     app, done = Steps(), []
     client = await serve(app, room=1 << 14)
     await client.request()
@@ -245,8 +245,8 @@ async def test_send_does_not_wait_for_a_client_that_has_gone(serve, end):
     assert serve.lines == []
 
 
-async def test_one_large_part_does_not_wait(serve):
-    """uvicorn takes a part whole, and lets the next one wait. Better may be to wait until it has gone out."""
+async def test_send_of_one_large_part(serve):
+    """uvicorn takes any part at once, and lets the next `send` wait. A server may wait with the first as well."""
     app = Steps()
     client = await serve(app, room=1 << 14)
     await client.request()
@@ -260,8 +260,8 @@ async def test_one_large_part_does_not_wait(serve):
     call.end()
 
 
-async def test_two_that_send_at_once_both_go_on(serve):
-    """A slow client lets both wait; each part arrives whole."""
+async def test_two_tasks_that_send_to_a_slow_client_both_finish(serve):
+    """Both tasks wait, and each part arrives whole."""
     app = Steps()
     client = await serve(app, room=1 << 14)
     await client.request()
@@ -291,8 +291,8 @@ async def test_many_small_parts_arrive_in_order(serve):
     assert len(answer.sizes) == 2000
 
 
-async def test_a_part_is_on_its_way_when_it_was_sent(serve):
-    """Nothing is kept back until more comes: an event stream is read as it is written."""
+async def test_each_part_is_sent_at_once(serve):
+    """The client of an event stream gets each event when the application sends it."""
     app = Steps()
     client = await serve(app)
     await client.request()

@@ -1,4 +1,4 @@
-"""``Expect: 100-continue``: a client that waits to be asked for its body."""
+"""``Expect: 100-continue``: a client that sends its body after ``100 Continue``."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def head(size=4, version=b"1.1", expect=b"100-continue"):
 
 
 @pytest.mark.parametrize("word", [b"100-continue", b"100-Continue"])
-async def test_a_client_is_asked_for_its_body_when_the_application_wants_it(serve, word):
+async def test_continue_is_sent_when_the_application_receives(serve, word):
     app = Steps()
     client = await serve(app)
     await client.send(head(expect=word))
@@ -27,7 +27,7 @@ async def test_a_client_is_asked_for_its_body_when_the_application_wants_it(serv
     assert (await client.answer()).body == b"ok"
 
 
-async def test_it_is_asked_once(serve):
+async def test_continue_is_sent_once_for_a_request(serve):
     app = Steps()
     client = await serve(app)
     await client.send(head())
@@ -42,7 +42,7 @@ async def test_it_is_asked_once(serve):
     assert (await client.answer()).status == 200
 
 
-async def test_each_request_is_asked_for(serve):
+async def test_continue_is_sent_for_each_request(serve):
     client = await serve(Echo())
     for _ in range(2):
         await client.send(head())
@@ -52,8 +52,8 @@ async def test_each_request_is_asked_for(serve):
     assert (await client.get()).status == 200
 
 
-async def test_an_early_answer_takes_the_place_of_asking(serve):
-    """The client then sends its body all the same, as it may; the next request is served."""
+async def test_no_continue_after_an_early_response(serve):
+    """The client may send its body all the same; the server then serves the next request."""
     app = Steps()
     client = await serve(app)
     await client.send(head())
@@ -67,7 +67,7 @@ async def test_an_early_answer_takes_the_place_of_asking(serve):
     assert (await client.answer()).body == b"ok"
 
 
-async def test_nobody_is_asked_once_the_response_has_started(serve):
+async def test_no_continue_after_the_start_of_the_response(serve):
     app = Steps()
     client = await serve(app)
     await client.send(head())
@@ -81,8 +81,8 @@ async def test_nobody_is_asked_once_the_response_has_started(serve):
     assert (await client.answer()).body == b"ok"
 
 
-async def test_a_body_that_is_here_already(serve):
-    """uvicorn asks for it nevertheless; RFC 9110 10.1.1: it may leave that out."""
+async def test_continue_for_a_body_that_has_arrived(serve):
+    """uvicorn sends it; RFC 9110 10.1.1: a server may leave it out."""
     client = await serve(Echo())
     await client.send(head() + b"body")
     answer = await client.answer()
@@ -92,8 +92,8 @@ async def test_a_body_that_is_here_already(serve):
     assert answer.body == b"body"
 
 
-async def test_a_request_without_a_body(serve):
-    """uvicorn asks for nothing."""
+async def test_continue_for_an_empty_body(serve):
+    """uvicorn sends it, although there is nothing to continue with."""
     client = await serve(Echo())
     await client.send(head(0))
     answer = await client.answer()
@@ -103,8 +103,8 @@ async def test_a_request_without_a_body(serve):
     assert answer.body == b"ok"
 
 
-async def test_http_1_0_is_not_asked(serve):
-    """uvicorn asks it; RFC 9110 10.1.1: it must not, for such a client does not know what 100 is."""
+async def test_continue_for_http_1_0(serve):
+    """uvicorn sends it; RFC 9110 10.1.1: a server must not, since HTTP/1.0 knows no 100."""
     client = await serve(Echo())
     await client.send(head(version=b"1.0") + b"body")
     answer = await client.answer()
@@ -114,7 +114,7 @@ async def test_http_1_0_is_not_asked(serve):
     assert answer.body == b"body"
 
 
-async def test_another_expectation_is_passed_on(serve):
+async def test_another_expectation_is_ignored(serve):
     app = Echo()
     client = await serve(app)
     await client.send(head(expect=b"the-worst") + b"body")
@@ -122,7 +122,7 @@ async def test_another_expectation_is_passed_on(serve):
     assert (b"expect", b"the-worst") in app.scope["headers"]
 
 
-async def test_a_failure_before_the_body_was_asked_for(serve):
+async def test_an_application_that_fails_before_it_receives(serve):
     async def app(scope, receive, send):
         raise LookupError
 

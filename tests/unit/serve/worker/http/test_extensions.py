@@ -1,4 +1,4 @@
-"""Extensions of ASGI's HTTP that a server may offer: those that are in the scope do what ASGI says of them."""
+"""ASGI's extensions of HTTP: what a server offers in ``scope["extensions"]`` works as ASGI says."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ SIZES = [0, 1, 5000, 3 << 20]
 
 
 async def offered(serve, name):
-    """Skips the test if it is not."""
+    """Skip the test if the server does not offer the extension."""
     app = Steps()
     client = await serve(app)
     await client.request()
@@ -26,8 +26,8 @@ async def offered(serve, name):
         pytest.skip(f"{serve.kind} does not offer {name}")
 
 
-async def test_what_is_not_offered_is_refused(serve):
-    """A message of an extension that is not in the scope is a wrong message."""
+async def test_messages_of_extensions_that_are_not_offered_are_refused(serve):
+    """`send` raises for them, as for any unknown message."""
     messages = {
         PATHSEND: {"type": PATHSEND, "path": os.devnull},
         TRAILERS: {"type": TRAILERS, "headers": [], "more_trailers": False},
@@ -56,7 +56,7 @@ async def test_what_is_not_offered_is_refused(serve):
     assert (await client.get()).body == b"ok"
 
 
-# A file
+# http.response.pathsend
 
 
 @pytest.fixture
@@ -79,8 +79,8 @@ def sends_file(path, *fields, status=200):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("told", [False, True])
-async def test_a_file_is_the_body(serve, file, size, told):
-    """With a length or in chunks, whole, and the connection is kept."""
+async def test_pathsend_sends_a_file_as_the_body(serve, file, size, told):
+    """The file goes out whole, with a content-length or in chunks, and the connection stays open."""
     await offered(serve, PATHSEND)
     path, content = file(size)
     client = await serve(sends_file(path, *([length(size)] if told else [])))
@@ -90,7 +90,7 @@ async def test_a_file_is_the_body(serve, file, size, told):
         assert told == (answer.sizes is None)
 
 
-async def test_a_file_is_no_body_of_head(serve, file):
+async def test_pathsend_sends_no_body_to_head(serve, file):
     await offered(serve, PATHSEND)
     path, _ = file(5000)
     client = await serve(sends_file(path, length(5000)))
@@ -98,7 +98,7 @@ async def test_a_file_is_no_body_of_head(serve, file):
     assert (await client.get(b"/last")).body == b"last"
 
 
-async def test_a_file_of_http_1_0(serve, file):
+async def test_pathsend_to_http_1_0(serve, file):
     await offered(serve, PATHSEND)
     path, content = file(5000)
     client = await serve(sends_file(path, length(5000)))
@@ -107,8 +107,8 @@ async def test_a_file_of_http_1_0(serve, file):
 
 
 @pytest.mark.parametrize("path", ["missing", "folder", "relative"])
-async def test_what_is_no_file(serve, tmp_path, path):
-    """`send` raises, and nothing of a body goes out: the response is cut, or an error if it had not begun."""
+async def test_pathsend_of_a_path_that_cannot_be_sent(serve, tmp_path, path):
+    """`send` raises; the client gets no body: a 500, or a cut response."""
     await offered(serve, PATHSEND)
     path = {"missing": str(tmp_path / "none"), "folder": str(tmp_path), "relative": "none"}[path]
     client = await serve(sends_file(path, length(5)))
@@ -120,8 +120,8 @@ async def test_what_is_no_file(serve, tmp_path, path):
 
 
 @pytest.mark.parametrize("told", [10, 10_000])
-async def test_a_file_that_is_not_as_long_as_told(serve, file, told):
-    """It has grown or shrunk since: the response ends as told, or is seen to be cut."""
+async def test_pathsend_of_a_file_of_another_length(serve, file, told):
+    """The file has grown or shrunk: the response has the stated length, or the client sees that it was cut."""
     await offered(serve, PATHSEND)
     path, content = file(5000)
     client = await serve(sends_file(path, length(told)))
@@ -133,8 +133,8 @@ async def test_a_file_that_is_not_as_long_as_told(serve, file, told):
     assert end == ("kept" if len(body) == told else "ended")
 
 
-async def test_a_file_for_a_slow_client(serve, file):
-    """`send` waits; what the server holds is bounded; other connections are served meanwhile."""
+async def test_pathsend_to_a_slow_client(serve, file):
+    """`send` waits, and the server serves other connections meanwhile."""
     await offered(serve, PATHSEND)
     size = 8 << 20
     path, content = file(size)
@@ -156,8 +156,7 @@ async def test_a_file_for_a_slow_client(serve, file):
 
 
 @pytest.mark.parametrize("end", ["close", "reset"])
-async def test_a_file_whose_client_goes(serve, file, end):
-    """The file is closed."""
+async def test_pathsend_closes_its_file_when_the_client_goes(serve, file, end):
     await offered(serve, PATHSEND)
     path, _ = file(8 << 20)
     app = Steps()
@@ -176,7 +175,7 @@ async def test_a_file_whose_client_goes(serve, file, end):
     assert serve.lines == []
 
 
-async def test_a_file_behind_the_end(serve, file):
+async def test_pathsend_ends_the_response(serve, file):
     await offered(serve, PATHSEND)
     path, content = file(100)
     refused = []
@@ -195,12 +194,12 @@ async def test_a_file_behind_the_end(serve, file):
     assert len(refused) == 2
 
 
-# Trailers
+# http.response.trailers
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-async def test_trailers_go_behind_the_last_chunk(serve, wanted):
-    """If the client has said that it takes them; else they are left out, and the response is complete all the same."""
+async def test_trailers_follow_the_last_chunk(serve, wanted):
+    """To a client that did not send ``TE: trailers`` the server may leave them out."""
     await offered(serve, TRAILERS)
 
     async def app(scope, receive, send):
@@ -217,7 +216,7 @@ async def test_trailers_go_behind_the_last_chunk(serve, wanted):
 
 
 @pytest.mark.parametrize("field", [(b"x-a", b"a\r\nb: c"), (b"x a", b"b"), ("x-a", b"b")])
-async def test_a_trailer_that_is_none(serve, field):
+async def test_an_invalid_trailer_is_refused(serve, field):
     await offered(serve, TRAILERS)
 
     async def app(scope, receive, send):
@@ -231,10 +230,10 @@ async def test_a_trailer_that_is_none(serve, field):
     assert len(serve.lines) == 1
 
 
-# Hints
+# http.response.early_hint
 
 
-async def test_a_hint_goes_before_the_response(serve):
+async def test_early_hints_precede_the_response(serve):
     await offered(serve, HINT)
     links = [b"</style.css>; rel=preload; as=style", b"</script.js>; rel=preload; as=script"]
 
@@ -249,5 +248,5 @@ async def test_a_hint_goes_before_the_response(serve):
     assert (hint.status, hint.all(b"link")) == (103, links)
     answer = await client.answer()
     assert (answer.status, answer.body) == (200, b"ok")
-    await client.request(version=b"1.0")  # which does not know it
+    await client.request(version=b"1.0")  # HTTP/1.0 knows no 103
     assert (await client.answer()).status == 200

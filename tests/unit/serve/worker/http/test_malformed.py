@@ -1,4 +1,4 @@
-"""Bytes that are no request: they get a 400 and one line of log, and the connection ends."""
+"""Malformed requests: the client gets 400, the server logs one line, and the connection ends."""
 
 import asyncio
 
@@ -54,7 +54,7 @@ CHUNKS = {
     "LF behind a size": b"1\na\r\n",
 }
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-LENIENT = {  # what llhttp has no objection to: the version in the scope
+LENIENT = {  # llhttp accepts these; the version in the scope
     "no host": (b"GET / HTTP/1.1\r\n\r\n", "1.1"),
     "two hosts": (b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", "1.1"),
     "no version": (b"GET /\r\n\r\n", "0.9"),
@@ -73,16 +73,16 @@ async def refused(serve, data):
     assert await client.out() == (BAD, "closed")
     await serve.server.settled.wait()
     assert app.scopes == []
-    assert serve.lines == [LINE]
+    assert serve.said(LINE)
 
 
 @pytest.mark.parametrize("name", HEADS)
-async def test_a_head_that_is_none(serve, name):
+async def test_a_malformed_head_is_refused(serve, name):
     await refused(serve, HEADS[name])
 
 
 @pytest.mark.parametrize("name", LENIENT)
-async def test_a_head_that_is_served_although_it_is_strange(serve, name):
+async def test_a_strange_head_that_uvicorn_accepts(serve, name):
     data, version = LENIENT[name]
     app = Echo()
     client = await serve(app)
@@ -92,39 +92,39 @@ async def test_a_head_that_is_served_although_it_is_strange(serve, name):
     assert [scope["http_version"] for scope in app.scopes] == ([version] if status == 200 else [])
 
 
-async def test_a_head_that_becomes_none_after_a_time(serve):
+async def test_a_head_whose_last_part_is_malformed_is_refused(serve):
     app = Echo()
     client = await serve(app)
     await client.send(b"GET / HTTP/1.1\r\nHost: x\r\n")
     await turns(5)
     await client.send(b"no colon\r\n")
     assert await client.out() == (BAD, "closed")
-    assert serve.lines == [LINE]
+    assert serve.said(LINE)
 
 
-async def test_bytes_behind_a_bad_request_are_not_looked_at(serve):
+async def test_a_request_after_a_malformed_one_is_not_served(serve):
     app = Echo()
     client = await serve(app)
     await client.send(b"hello\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n")
     assert await client.out() == (BAD, "closed")
     await serve.server.settled.wait()
     assert app.scopes == []
-    assert serve.lines == [LINE]
+    assert serve.said(LINE)
 
 
-async def test_a_bad_request_behind_a_good_one(serve):
+async def test_a_malformed_request_after_a_good_one_is_refused(serve):
     app = Echo()
     client = await serve(app)
     assert (await client.get()).body == b"ok"
     await client.send(b"hello\r\n\r\n")
     assert await client.out() == (BAD, "closed")
     assert len(app.scopes) == 1
-    assert serve.lines == [LINE]
+    assert serve.said(LINE)
 
 
 @pytest.mark.parametrize("name", CHUNKS)
-async def test_a_bad_chunk(serve, name):
-    """The application was called; it is told that the client has gone, and it is not blamed."""
+async def test_a_malformed_chunk_is_refused(serve, name):
+    """The application, which has been called, receives http.disconnect; its return is not logged."""
     app = Steps()
     client = await serve(app)
     await client.send(POST)
@@ -138,11 +138,11 @@ async def test_a_bad_chunk(serve, name):
         message = await call.receive()
     call.end()
     await serve.over()
-    assert serve.lines == [LINE]
+    assert serve.said(LINE)
 
 
-async def test_a_bad_chunk_behind_the_start_of_the_response(serve):
-    """uvicorn puts its 400 into the middle of the response. Better: the response is cut."""
+async def test_a_malformed_chunk_after_the_start_of_the_response(serve):
+    """uvicorn writes its 400 into the middle of the response. Better: the response is cut."""
     app = Steps()
     client = await serve(app)
     await client.send(POST)
@@ -159,8 +159,8 @@ async def test_a_bad_chunk_behind_the_start_of_the_response(serve):
     assert len(serve.lines) <= 1
 
 
-async def test_a_bad_chunk_behind_the_end_of_the_response(serve):
-    """Of a body that nobody has read. uvicorn answers a second time; there was one request."""
+async def test_a_malformed_chunk_after_the_response(serve):
+    """uvicorn sends a 400, a second response to one request. Better: the connection just ends."""
     app = Steps()
     client = await serve(app)
     await client.send(POST)
@@ -175,7 +175,7 @@ async def test_a_bad_chunk_behind_the_end_of_the_response(serve):
 @pytest.mark.parametrize("size", [10_000, 60_000, 300_000, 2_000_000])
 @pytest.mark.parametrize("where", ["value", "target", "fields"])
 async def test_a_large_head(serve, size, where):
-    """uvicorn has no limit with httptools. Better: one, and 431, 414 or 400."""
+    """uvicorn's httptools protocol has no limit. Better: a limit, and 431, 414 or 400 beyond it."""
     app = Echo()
     client = await serve(app)
     filler = b"x" * size
@@ -189,7 +189,7 @@ async def test_a_large_head(serve, size, where):
     answer = await client.answer()
     await asyncio.wait([sending])
     status = answer.status
-    if where == "target" and size > 65535:  # a URL of httptools ends there
+    if where == "target" and size > 65535:  # the longest URL that httptools parses
         serve.agreed(status, 400, 414, 431)
     elif size < 65000:
         assert status == 200

@@ -1,4 +1,4 @@
-"""Several requests at once: one after the other is served, and answered in its turn."""
+"""Pipelining: the server serves the requests of one connection one after the other, and answers in order."""
 
 import asyncio
 
@@ -21,7 +21,7 @@ def post(path, body):
 
 
 async def path_echo(scope, receive, send):
-    """Answers with path and body."""
+    """Answer with the path and the body of the request."""
     body = b""
     while (message := await receive())["type"] == "http.request":
         body += message["body"]
@@ -39,7 +39,7 @@ async def test_answers_come_in_the_order_of_the_requests(serve):
 
 
 @pytest.mark.parametrize("cut", range(0, 120, 9))
-async def test_where_the_bytes_are_cut_does_not_matter(serve, cut):
+async def test_requests_may_arrive_in_any_two_pieces(serve, cut):
     data = get(b"/1") + post(b"/2", b"body") + get(b"/3")
     client = await serve(path_echo)
     await client.send(data[:cut])
@@ -48,13 +48,13 @@ async def test_where_the_bytes_are_cut_does_not_matter(serve, cut):
     assert [(await client.answer()).body for _ in range(3)] == [b"/1 ", b"/2 body", b"/3 "]
 
 
-async def test_a_hundred(serve):
+async def test_a_hundred_requests_at_once(serve):
     client = await serve(path_echo)
     await client.send(b"".join(get(b"/%d" % number) for number in range(100)))
     assert [(await client.answer()).body for _ in range(100)] == [b"/%d " % number for number in range(100)]
 
 
-async def test_the_second_is_not_begun_before_the_first_is_answered(serve):
+async def test_the_second_request_starts_after_the_first_response(serve):
     app = Steps()
     client = await serve(app)
     await client.send(get(b"/1") + get(b"/2"))
@@ -72,8 +72,8 @@ async def test_the_second_is_not_begun_before_the_first_is_answered(serve):
     assert [(await client.answer()).body for _ in range(2)] == [b"ok", b"ok"]
 
 
-async def test_the_second_begins_with_the_end_of_the_first_response(serve):
-    """And not with that of the application, which may go on behind its response."""
+async def test_the_second_request_does_not_wait_for_the_first_call_to_return(serve):
+    """The end of the first response is enough; its application may work on."""
     app = Steps()
     client = await serve(app)
     await client.send(get(b"/1") + get(b"/2"))
@@ -86,7 +86,7 @@ async def test_the_second_begins_with_the_end_of_the_first_response(serve):
     first.end()
 
 
-async def test_a_request_that_comes_while_one_is_in_progress(serve):
+async def test_a_request_that_arrives_while_another_is_in_progress(serve):
     app = Steps()
     client = await serve(app)
     await client.send(get(b"/1"))
@@ -101,7 +101,7 @@ async def test_a_request_that_comes_while_one_is_in_progress(serve):
     assert [(await client.answer()).body for _ in range(2)] == [b"ok", b"ok"]
 
 
-async def test_the_first_does_not_get_the_body_of_the_second(serve):
+async def test_the_first_request_does_not_get_the_body_of_the_second(serve):
     app = Steps()
     client = await serve(app)
     await client.send(get(b"/1") + post(b"/2", b"body"))
@@ -118,7 +118,7 @@ async def test_the_first_does_not_get_the_body_of_the_second(serve):
 
 
 @pytest.mark.parametrize("by", ["client", "application", "failure", "value", "silence"])
-async def test_nothing_is_served_behind_one_that_ends_the_connection(serve, by):
+async def test_no_request_is_served_after_one_that_ends_the_connection(serve, by):
     seen = []
 
     async def app(scope, receive, send):
@@ -144,8 +144,8 @@ async def test_nothing_is_served_behind_one_that_ends_the_connection(serve, by):
     assert len(serve.lines) in ({0} if by in ("client", "application") else {1, 2})
 
 
-async def test_one_that_is_malformed_behind_one_in_progress(serve):
-    """uvicorn answers at once: its 400 passes for the answer to the first. Better: the first is answered first."""
+async def test_a_malformed_request_after_one_in_progress(serve):
+    """uvicorn sends 400 at once, which the client takes for the first response. Better: the first response first."""
     app = Steps()
     client = await serve(app)
     await client.send(get(b"/1") + b"nonsense\r\n\r\n")
@@ -155,11 +155,11 @@ async def test_one_that_is_malformed_behind_one_in_progress(serve):
     out = await client.rest()
     good, bad = out.find(b"HTTP/1.1 200"), out.find(b"HTTP/1.1 400")
     serve.agreed((good >= 0, bad >= 0, good < bad), (False, True, True), (True, True, True))
-    assert serve.lines == ["Invalid HTTP request received."]
+    assert serve.said("Invalid HTTP request received.")
 
 
-async def test_the_first_is_told_when_the_client_goes(serve):
-    """uvicorn tells the last that has come, which is not served yet: the first waits for ever."""
+async def test_the_request_in_progress_receives_disconnect_although_another_waits(serve):
+    """uvicorn tells only the last request that has arrived, which has not started: the first waits for ever."""
     app = Steps()
     client = await serve(app)
     await client.send(get(b"/1") + get(b"/2"))
@@ -180,10 +180,10 @@ async def test_the_first_is_told_when_the_client_goes(serve):
     assert not app.waiting
 
 
-async def test_requests_that_nobody_waits_for_any_more(serve):
-    """uvicorn stops reading while a second request waits, and so does not see that the client goes.
+async def test_a_request_that_waits_when_the_client_goes(serve):
+    """uvicorn does not read while a second request waits, and so does not see that the client goes.
 
-    A call that begins all the same is told at once.
+    The server may serve the second request; then that one receives http.disconnect at once.
     """
     app = Steps()
     client = await serve(app)
@@ -199,8 +199,7 @@ async def test_requests_that_nobody_waits_for_any_more(serve):
         second.end()
 
 
-async def test_many_requests_in_progress_are_not_all_read(serve):
-    """The server stops reading; what it holds is bounded."""
+async def test_the_server_reads_a_bounded_number_of_requests_ahead(serve):
     app = Steps()
     client = await serve(app, room=1 << 14)
     await client.send(get(b"/1"))
@@ -214,15 +213,14 @@ async def test_many_requests_in_progress_are_not_all_read(serve):
     await turns()
 
 
-async def test_a_response_without_a_body_is_not_mixed_with_the_next(serve):
+async def test_a_response_to_head_and_the_next_response(serve):
     client = await serve(sends(start(200, length(2)), part(b"ok")))
     await client.send(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n" + get(b"/"))
     assert (await client.answer(head=True))[b"content-length"] == b"2"
     assert (await client.answer()).body == b"ok"
 
 
-async def test_a_large_response_and_the_next_one(serve):
-    """The second waits until the first has gone out, or behind it in the same buffer; they do not mix."""
+async def test_a_large_response_and_the_next_response(serve):
     size = 4 << 20
     app = Echo()
     client = await serve(app, room=1 << 14)

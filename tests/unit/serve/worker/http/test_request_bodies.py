@@ -1,4 +1,4 @@
-"""What `receive` gives: the parts of a request's body, and then word of the client's end."""
+"""`receive`: it returns the parts of a request's body, and then http.disconnect."""
 
 import asyncio
 
@@ -27,14 +27,14 @@ async def test_a_request_without_a_body_has_one_empty_part(serve):
 
 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"POST", b"DELETE", b"TRACE"])
-async def test_a_body_comes_with_each_method(serve, method):
+async def test_a_request_with_any_method_may_have_a_body(serve, method):
     app = Echo()
     client = await serve(app)
     await client.get(method=method, body=b"hello")
     assert app.bodies == [b"hello"]
 
 
-async def test_a_body_that_came_with_the_head_is_one_part(serve):
+async def test_a_body_that_arrived_with_the_head_is_one_part(serve):
     app = Steps()
     client = await serve(app)
     await client.request(method=b"POST", body=b"hello")
@@ -46,8 +46,8 @@ async def test_a_body_that_came_with_the_head_is_one_part(serve):
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_a_body_that_comes_in_parts_is_told_in_parts(serve, chunked):
-    """A part is there as soon as it has come; more_body is False with the last byte, or with the last chunk."""
+async def test_each_part_is_received_when_it_arrives(serve, chunked):
+    """more_body is False with the last byte, or with the last chunk."""
     app = Steps()
     client = await serve(app)
     await client.send(CHUNKED if chunked else POST % 6)
@@ -64,7 +64,7 @@ async def test_a_body_that_comes_in_parts_is_told_in_parts(serve, chunked):
     assert (await client.answer()).body == b"ok"
 
 
-async def test_parts_that_nobody_has_asked_for_are_one(serve):
+async def test_parts_that_arrived_before_receive_are_joined(serve):
     app = Steps()
     client = await serve(app)
     await client.send(POST % 6)
@@ -89,7 +89,7 @@ BODIES = {
 
 @pytest.mark.parametrize("name", BODIES)
 @pytest.mark.parametrize("pieces", [False, True])
-async def test_a_chunked_body_is_told_without_its_framing(serve, name, pieces):
+async def test_a_chunked_body_is_received_without_its_framing(serve, name, pieces):
     sent, body = BODIES[name]
     app = Echo()
     client = await serve(app)
@@ -100,8 +100,8 @@ async def test_a_chunked_body_is_told_without_its_framing(serve, name, pieces):
     assert (await client.get()).body == b"ok"
 
 
-async def test_trailers_of_a_request_are_not_among_its_fields(serve):
-    """Nobody may add a field behind the body that a proxy would have looked at."""
+async def test_trailers_of_a_request_are_not_header_fields(serve):
+    """uvicorn adds them to the header fields, where a proxy before it has not seen them. Better: it drops them."""
     app = Echo()
     client = await serve(app)
     await client.send(CHUNKED + b"1\r\nx\r\n0\r\nX-Late: 1\r\nHost: other\r\n\r\n")
@@ -118,8 +118,8 @@ async def test_trailers_of_a_request_are_not_among_its_fields(serve):
     )
 
 
-async def test_fields_are_whole_when_the_application_is_called(serve):
-    """uvicorn puts trailers into the list that the application has already: it grows behind its back."""
+async def test_the_header_fields_do_not_change_after_the_call(serve):
+    """uvicorn appends trailers to the list that the application has already."""
     app = Steps()
     client = await serve(app)
     await client.send(CHUNKED)
@@ -132,7 +132,7 @@ async def test_fields_are_whole_when_the_application_is_called(serve):
     await client.answer()
 
 
-async def test_a_large_body_comes_whole(serve):
+async def test_a_large_body_arrives_whole(serve):
     app = Echo()
     client = await serve(app)
     body = bytes(range(256)) * 4096 * 3
@@ -141,7 +141,7 @@ async def test_a_large_body_comes_whole(serve):
     await sending
 
 
-async def test_after_the_body_it_waits_for_the_end_of_the_client(serve):
+async def test_receive_after_the_body_waits_until_the_client_goes(serve):
     app = Steps()
     client = await serve(app)
     await client.request(method=b"POST", body=b"x")
@@ -157,8 +157,8 @@ async def test_after_the_body_it_waits_for_the_end_of_the_client(serve):
     assert serve.lines == []
 
 
-async def test_after_the_body_it_waits_for_the_end_of_the_response(serve):
-    """A task that waits for the client's end need not be cancelled: it is told when the response is complete."""
+async def test_receive_after_the_body_returns_disconnect_when_the_response_is_complete(serve):
+    """So an application need not cancel a task that waits for the client to go."""
     app = Steps()
     client = await serve(app)
     await client.request(method=b"POST", body=b"x")
@@ -181,8 +181,8 @@ async def complete(app):
     await (await app.next()).answer()
 
 
-async def test_two_that_wait_at_once_get_each_byte_once(serve):
-    """uvicorn wakes both, and the second gets an empty part that was never sent. Better: it waits on."""
+async def test_two_receives_at_once_return_each_byte_once(serve):
+    """uvicorn wakes both, and the second returns an empty part that the client never sent. Better: it waits on."""
     app = Steps()
     client = await serve(app)
     await client.send(POST % 2)
@@ -199,7 +199,7 @@ async def test_two_that_wait_at_once_get_each_byte_once(serve):
     await client.answer()
 
 
-async def test_one_that_was_cancelled_has_taken_nothing(serve):
+async def test_a_cancelled_receive_loses_nothing(serve):
     app = Steps()
     client = await serve(app)
     await client.send(POST % 2)
@@ -217,8 +217,8 @@ async def test_one_that_was_cancelled_has_taken_nothing(serve):
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_a_body_that_nobody_reads_is_not_the_next_request(serve, chunked):
-    """It is whole when the response goes out."""
+async def test_a_body_that_is_not_received_is_not_the_next_request(serve, chunked):
+    """All of the body has arrived before the response."""
     app = Steps()
     client = await serve(app)
     smuggled = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -234,8 +234,8 @@ async def test_a_body_that_nobody_reads_is_not_the_next_request(serve, chunked):
 
 
 @pytest.mark.parametrize("size", [100, 1 << 20])
-async def test_the_rest_of_a_body_that_comes_behind_the_response_is_passed_over(serve, size):
-    """The client sends its request to the end although it has the answer; the next request is its own."""
+async def test_the_rest_of_a_body_that_arrives_after_the_response_is_dropped(serve, size):
+    """The client has its response and sends the rest of its request; the server then serves the next request."""
     app = Steps()
     client = await serve(app)
     await client.send(POST % size, b"x" * 50)
@@ -250,7 +250,7 @@ async def test_the_rest_of_a_body_that_comes_behind_the_response_is_passed_over(
     assert (await client.answer()).body == b"ok"
 
 
-async def test_a_next_request_in_one_piece_with_the_rest_of_a_body(serve):
+async def test_the_rest_of_a_body_and_the_next_request_in_one_piece(serve):
     app = Steps()
     client = await serve(app)
     await client.send(POST % 10, b"01234")
@@ -263,8 +263,8 @@ async def test_a_next_request_in_one_piece_with_the_rest_of_a_body(serve):
     assert (await client.answer()).body == b"ok"
 
 
-async def test_an_application_that_does_not_read_lets_the_client_wait(serve):
-    """The server reads no more; what it holds is bounded. Once the application reads, all of the body comes."""
+async def test_the_server_stops_reading_when_the_application_does_not_receive(serve):
+    """The server buffers a bounded number of bytes. When the application receives, all of the body arrives."""
     size = 16 << 20
     app = Steps()
     client = await serve(app, room=1 << 14)
@@ -287,8 +287,8 @@ async def test_an_application_that_does_not_read_lets_the_client_wait(serve):
     assert (await client.answer()).body == b"ok"
 
 
-async def test_an_answer_to_a_body_that_nobody_reads_frees_the_connection(serve):
-    """Reading was paused; it goes on behind the response, and the next request is served."""
+async def test_the_server_reads_on_after_an_early_response(serve):
+    """It had stopped reading. It drops the rest of the body, and serves the next request."""
     size = 1 << 20
     app = Steps()
     client = await serve(app, room=1 << 14)
@@ -303,7 +303,7 @@ async def test_an_answer_to_a_body_that_nobody_reads_frees_the_connection(serve)
     assert (await asyncio.gather(client.answer(), complete(app)))[0].body == b"ok"
 
 
-async def test_a_body_is_cut_by_the_end_of_the_client(serve):
+async def test_a_client_that_goes_in_the_middle_of_a_body(serve):
     app = Steps()
     client = await serve(app)
     await client.send(POST % 10, b"01234")
@@ -318,8 +318,8 @@ async def test_a_body_is_cut_by_the_end_of_the_client(serve):
     assert serve.lines == []
 
 
-async def test_what_came_before_the_end_of_the_client(serve):
-    """uvicorn forgets a body that nobody has read when the connection ends. Better: it is given first."""
+async def test_a_body_that_arrived_before_the_client_went(serve):
+    """uvicorn drops a body that was not received when the connection ends. Better: `receive` returns it first."""
     app = Steps()
     client = await serve(app)
     await client.request(method=b"POST", body=b"whole")
@@ -331,9 +331,7 @@ async def test_what_came_before_the_end_of_the_client(serve):
     call.end()
 
 
-async def test_the_body_may_be_read_after_the_response_has_started(serve):
-    """Both directions at once."""
-
+async def test_an_application_may_receive_after_the_start_of_its_response(serve):
     async def app(scope, receive, send):
         await send(start())
         body = await whole(receive)

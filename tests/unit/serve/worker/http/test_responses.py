@@ -1,4 +1,4 @@
-"""Responses: each message that an application can send, right or wrong, and the bytes that come of it."""
+"""Responses: the messages that an application sends, right or wrong, and the bytes that the client gets."""
 
 import pytest
 
@@ -13,7 +13,7 @@ _FAULTS = {("custody", "body", "text")}
 
 
 def application(messages, seen):
-    """Sends the messages; what `send` raises is noted with the number of its message."""
+    """An application that sends the messages; ``seen`` gets the number of the message for which `send` raises."""
 
     async def app(scope, receive, send):
         for number, message in enumerate(messages):
@@ -43,7 +43,7 @@ def check(serve, case, found):
 
 
 @pytest.mark.parametrize(("table", "name"), ROWS, ids=[f"{table}: {name}" for table, name in ROWS])
-async def test_a_response_as_the_table_has_it(serve, table, name):
+async def test_a_response(serve, table, name):
     if (serve.kind, table, name) in _FAULTS and serve.old:
         pytest.xfail("a part that cannot be joined stays in the transport, and the connection does not end")
     case = TABLES[table][name]
@@ -52,6 +52,6 @@ async def test_a_response_as_the_table_has_it(serve, table, name):
 
 @pytest.mark.parametrize("name", HEAD)
 async def test_a_response_to_head(serve, name):
-    """It has the fields of GET, and no body, whatever the application sends."""
+    """It has the fields of a response to GET, and no body, whatever the application sends."""
     case = HEAD[name]
     check(serve, case, await outcome(serve, case, b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n"))

@@ -1,6 +1,6 @@
-"""A server that retires or ends: what becomes of connections that are idle, busy, or between two requests.
+"""Servers that retire or end: what they do with idle connections, and with requests in progress.
 
-Without custody an idle connection is closed; in custody it is given back, and another worker goes on with it.
+Without custody a retiring server closes idle connections; in custody it returns them, and another worker goes on.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ GET = b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 async def moved(fresh, client):
-    """It is over here: closed, or it goes on in another worker."""
+    """Check that the connection is closed, or in custody returned and served by another engine."""
     if fresh.kind == "custody":
         (passed,) = fresh.server.returned
         fresh.server.returned.clear()
@@ -49,7 +49,7 @@ async def test_an_idle_connection(fresh, requests):
 
 @pytest.mark.parametrize("begun", [False, True])
 async def test_a_request_in_progress_is_finished(fresh, begun):
-    """Without custody the client is told that the connection ends, if its response has not begun."""
+    """Without custody a response that has not started says ``connection: close``."""
     app = Steps()
     await fresh.start()
     client = await fresh(app)
@@ -75,7 +75,7 @@ async def test_a_request_in_progress_is_finished(fresh, begun):
     assert fresh.lines == []
 
 
-async def test_all_requests_that_have_come_are_finished(fresh):
+async def test_all_requests_that_have_arrived_are_finished(fresh):
     app = Steps()
     await fresh.start()
     client = await fresh(app)
@@ -100,16 +100,16 @@ async def test_all_requests_that_have_come_are_finished(fresh):
 
 
 async def test_a_request_that_waits_in_the_kernel_is_served(fresh):
-    """It came in time. fdpass looks before it closes, or gives the connection back; uvicorn closes it."""
+    """fdpass serves it or returns the connection; uvicorn would close the connection."""
     if fresh.reference:
-        pytest.skip("uvicorn hears of its end at a tick, and has read the request by then")
+        pytest.skip("uvicorn retires at its next tick, and has read the request by then")
     app = Echo()
     await fresh.start()
     client = await fresh(app)
     await client.get()
     await turns()
     retiring = fresh.task(fresh.server.retire())
-    await client.send(GET % b"/2")  # the server's loop has not turned since
+    await client.send(GET % b"/2")  # before the next turn of the server's loop
     if fresh.kind == "custody":
         await retiring
         if fresh.server.returned:
@@ -124,7 +124,7 @@ async def test_a_request_that_waits_in_the_kernel_is_served(fresh):
 
 
 async def test_half_a_head(fresh):
-    """uvicorn closes the connection as if it were idle. Better: the request is awaited; in custody it is."""
+    """uvicorn closes the connection as an idle one. Better: the server waits for the request, as in custody."""
     app = Echo()
     await fresh.start()
     client = await fresh(app)
@@ -160,8 +160,8 @@ async def test_half_a_body(fresh):
     await moved(fresh, client)
 
 
-async def test_the_application_is_told_last(fresh):
-    """Its lifespan ends when no request is in progress any more: not even one that goes on behind its response."""
+async def test_the_lifespan_ends_after_all_calls(fresh):
+    """The lifespan ends after all calls, also those that work on after their response."""
     app = Steps()
     await fresh.start()
     client = await fresh(app)
@@ -173,7 +173,7 @@ async def test_the_application_is_told_last(fresh):
     assert (await client.answer()).body == b"ok"
     if fresh.kind != "custody":
         assert await client.ended()
-    await asyncio.sleep(2)
+    await asyncio.sleep(1)
     assert fresh.server.switch.lifespan == ["lifespan.startup"]
     call.end()
     await retiring
@@ -183,7 +183,7 @@ async def test_the_application_is_told_last(fresh):
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("end", [False, True])
 async def test_a_request_that_takes_too_long_is_cut(fresh, begun, end):
-    """The application is cancelled; the client gets an error, or sees that its response was cut."""
+    """The application is cancelled. The client gets 500, or sees that its response was cut."""
     seen, going = [], asyncio.Event()
 
     async def app(scope, receive, send):
@@ -212,7 +212,7 @@ async def test_a_request_that_takes_too_long_is_cut(fresh, begun, end):
     assert fresh.server.switch.lifespan[-1] == "lifespan.shutdown"
 
 
-async def test_a_stream_without_end_is_cut_when_its_time_is_over(fresh):
+async def test_an_endless_stream_is_cut_after_the_graceful_time(fresh):
     going = asyncio.Event()
 
     async def app(scope, receive, send):
@@ -234,16 +234,16 @@ async def test_a_stream_without_end_is_cut_when_its_time_is_over(fresh):
 
 
 async def test_a_websocket_is_closed_with_1012(fresh):
-    """uvicorn closes it at once; fdpass lets it stay for the time that there is."""
+    """uvicorn closes it at once; fdpass after the graceful time."""
     pytest.importorskip("websockets")
     app = Socket()
     await fresh.start()
     client = await fresh(app)
     await client.send(HANDSHAKE)
     await opened(client)
-    retiring = fresh.task(fresh.server.retire(5.0))
+    retiring = fresh.task(fresh.server.retire(3.0))
     if not fresh.reference:
-        await asyncio.sleep(2)
+        await asyncio.sleep(1)
         await client.send(frame(b"here"))
         assert await client.exactly(6) == reply(b"here")
     close = await client.exactly(4)
@@ -253,8 +253,21 @@ async def test_a_websocket_is_closed_with_1012(fresh):
     assert (app.messages[-1]["type"], app.messages[-1]["code"]) == ("websocket.disconnect", 1012)
 
 
-async def test_many_at_once(fresh):
-    """One of each: idle, new, busy, waiting for a body."""
+async def test_a_tls_client_that_does_not_answer_close_notify(fresh):
+    """Such a client does not keep the server from ending."""
+    if fresh.kind != "tls":
+        pytest.skip("of TLS only")
+    await fresh.start(keep_alive=1.0)
+    client = await fresh(Echo())
+    await client.get()
+    await fresh.server.retire(2.0)
+    if fresh.raised and fresh.old:
+        fresh.raised.clear()
+        pytest.xfail("keep-alive asks for the socket of a transport that was closed twice, and fails")
+
+
+async def test_connections_in_all_states_at_once(fresh):
+    """One connection is idle, one is new, one is busy, and one waits for a body."""
     app = Steps()
     await fresh.start()
     idle = await fresh(app)

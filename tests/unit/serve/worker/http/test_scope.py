@@ -1,4 +1,4 @@
-"""The scope of a request: all of its keys, from every form that a request can have."""
+"""The scope: its keys, for every form of a request line and of header fields."""
 
 import pytest
 
@@ -44,8 +44,8 @@ METHODS = [
 ]
 
 
-async def test_a_scope_has_all_that_asgi_says(serve):
-    """The types count: an application may look at the keys of a dict and at the length of a tuple."""
+async def test_the_scope_has_all_keys_of_asgi(serve):
+    """The types are those that ASGI names."""
     app = Echo()
     client = await serve(app)
     await client.get(b"/path?query", b"User-Agent: test")
@@ -71,7 +71,7 @@ async def test_a_scope_has_all_that_asgi_says(serve):
     assert type(scope["headers"]) is list
 
 
-async def test_the_version_of_the_specification_is_one_that_asgi_has(serve):
+async def test_spec_version_is_one_of_asgi(serve):
     app = Echo()
     client = await serve(app)
     await client.get()
@@ -79,7 +79,7 @@ async def test_the_version_of_the_specification_is_one_that_asgi_has(serve):
 
 
 async def test_each_scope_is_a_new_dict(serve):
-    """What an application puts into one is not in the next one's; nor in its lists."""
+    """An application may change its scope, and the next request does not see it."""
     app = Echo()
     client = await serve(app)
     await client.get()
@@ -95,7 +95,7 @@ async def test_each_scope_is_a_new_dict(serve):
 
 
 async def test_the_state_of_the_lifespan_is_copied_for_each_request(serve):
-    """As ASGI says: a shallow copy. What is in it is the same object for all."""
+    """ASGI asks for a shallow copy: the objects in it are the same for all requests."""
     app = Echo()
     client = await serve(app)
     await client.get()
@@ -118,7 +118,7 @@ async def test_a_target_becomes_path_raw_path_and_query(serve, name):
     assert (app.scope["path"], app.scope["raw_path"], app.scope["query_string"]) == (path, raw, query)
 
 
-async def test_the_target_of_the_whole_server_is_a_star(serve):
+async def test_the_target_of_options_may_be_a_star(serve):
     app = Echo()
     client = await serve(app)
     await client.get(b"*", method=b"OPTIONS")
@@ -126,19 +126,19 @@ async def test_the_target_of_the_whole_server_is_a_star(serve):
 
 
 @pytest.mark.parametrize("name", NONE)
-async def test_what_is_no_target_is_refused(serve, name):
-    """CONNECT as well: uvicorn has nothing to do with an authority alone."""
+async def test_an_invalid_target_is_refused(serve, name):
+    """uvicorn refuses the target of CONNECT, too."""
     app = Echo()
     client = await serve(app)
     answer = await client.get(NONE[name], method=b"CONNECT" if name == "authority" else b"GET")
     assert (answer.status, answer.body) == (400, REFUSED)
     assert app.scopes == []
-    assert serve.lines == ["Invalid HTTP request received."]
+    assert serve.said("Invalid HTTP request received.")
 
 
 @pytest.mark.parametrize(("target", "query"), [(b"http://x", b""), (b"http://u:p@x:80?q", b"q")])
 async def test_an_absolute_target_without_a_path(serve, target, query):
-    """uvicorn refuses it: it stumbles over the path that is None. RFC 9110 4.2.3: it is ``/``."""
+    """uvicorn refuses it, since its path is None. RFC 9110 4.2.3: the path is ``/``."""
     app = Echo()
     client = await serve(app)
     answer = await client.get(target)
@@ -155,7 +155,7 @@ async def test_bytes_that_are_not_ascii_are_refused_in_a_target(serve, target):
 
 
 @pytest.mark.parametrize("method", METHODS)
-async def test_each_method_comes_as_it_is(serve, method):
+async def test_the_scope_has_the_method(serve, method):
     app = Echo()
     client = await serve(app)
     await client.get(method=method)
@@ -163,8 +163,8 @@ async def test_each_method_comes_as_it_is(serve, method):
 
 
 @pytest.mark.parametrize("method", [b"get", b"FOO", b"BREW", b"PRI", b"G@T"])
-async def test_what_is_no_method_is_refused(serve, method):
-    """llhttp has a list of methods: its own, whatever the protocol."""
+async def test_an_unknown_method_is_refused(serve, method):
+    """llhttp accepts the methods of its own list only."""
     app = Echo()
     client = await serve(app)
     answer = await client.get(method=method)
@@ -172,14 +172,14 @@ async def test_what_is_no_method_is_refused(serve, method):
 
 
 @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
-async def test_the_version_of_the_request_is_told(serve, version):
+async def test_the_scope_has_the_version(serve, version):
     app = Echo()
     client = await serve(app)
     await client.get(version=version)
     assert app.scope["http_version"] == version.decode()
 
 
-async def test_names_are_lower_and_fields_in_their_order_with_repeats(serve):
+async def test_header_names_are_lower_case_and_fields_are_in_order_with_repeats(serve):
     app = Echo()
     client = await serve(app)
     await client.get(b"/", b"X-B: 1", b"x-a:  2", b"X-b: 3", b"X-C:", b"Cookie: a=1", b"Cookie: b=2")
@@ -194,15 +194,15 @@ async def test_names_are_lower_and_fields_in_their_order_with_repeats(serve):
     ]
 
 
-async def test_space_before_a_value_is_left_out_and_behind_it_stays(serve):
-    """llhttp leaves it there; RFC 9110 5.5: a value has none at either end."""
+async def test_space_around_a_value(serve):
+    """uvicorn strips the space before a value and not the space after it; RFC 9110 5.5 asks for both."""
     app = Echo()
     client = await serve(app)
     await client.get(b"/", b"X-Space: \t a b \t")
     serve.agreed(app.scope["headers"][1], (b"x-space", b"a b \t"), (b"x-space", b"a b"))
 
 
-async def test_a_value_may_have_any_byte_but_controls(serve):
+async def test_a_value_may_have_any_byte_except_controls(serve):
     app = Echo()
     client = await serve(app)
     value = bytes(each for each in range(0x21, 256) if each != 0x7F) + b"\t ."
@@ -210,8 +210,7 @@ async def test_a_value_may_have_any_byte_but_controls(serve):
     assert app.scope["headers"][1:] == [(b"x-all", value)]
 
 
-async def test_a_head_in_single_bytes_is_the_same(serve):
-    """Names, values and the target come to the parser in parts."""
+async def test_a_head_may_arrive_byte_by_byte(serve):
     app = Echo()
     client = await serve(app)
     for byte in b"POST /pa%20th?query HTTP/1.1\r\nHost: host\r\nX-Long: value\r\nContent-Length: 2\r\n\r\nab":
@@ -221,8 +220,8 @@ async def test_a_head_in_single_bytes_is_the_same(serve):
     assert app.scope["headers"] == [(b"host", b"host"), (b"x-long", b"value"), (b"content-length", b"2")]
 
 
-async def test_fields_of_the_connection_are_told_too(serve):
-    """Nothing is taken out: not even what is between client and server alone."""
+async def test_the_scope_has_the_fields_of_the_connection_too(serve):
+    """The server drops no field, not even those that concern only this connection."""
     app = Echo()
     client = await serve(app)
     await client.send(
@@ -244,7 +243,7 @@ async def test_requests_of_one_connection_have_its_addresses(serve):
 
 
 async def test_the_extensions_are_dicts(serve):
-    """fdpass tells of itself in custody; an extension of a response is named as ASGI has it."""
+    """In custody fdpass adds its own; all others are ASGI's."""
     app = Echo()
     client = await serve(app)
     await client.get()
@@ -256,7 +255,7 @@ async def test_the_extensions_are_dicts(serve):
 
 
 async def test_a_root_path_is_put_before_the_path(fresh):
-    """uvicorn's setting; fdpass has none, and its root_path is empty."""
+    """uvicorn has a setting for it; fdpass has none, and its root_path is empty."""
     app = Echo()
     await fresh.start(**({"root_path": "/mounted"} if fresh.reference else {}))
     client = await fresh(app)
