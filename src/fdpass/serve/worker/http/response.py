@@ -134,7 +134,7 @@ def _learn(pair: Any) -> tuple[bytes, int]:
         effect = _CLOSES
     elif name == b"date":
         effect = _DATE
-    if type(pair) is tuple and len(value) <= _KNOWN_VALUE_MAX:
+    if type(pair) is tuple and type(name) is type(value) is bytes and len(value) <= _KNOWN_VALUE_MAX:
         if len(_known) >= _KNOWN_MAX:
             _known.clear()
         _known[pair] = line, effect
