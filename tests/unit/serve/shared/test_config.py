@@ -102,7 +102,7 @@ def test_bounds(name, least, most):
     for value in (least, most):
         assert getattr(Config(**{name: value}), name) == value
     for value in (least - 1, most + 1):
-        with pytest.raises(ConfigError, match=f"^{flag(name)} {value}: it is from {least:,} to {most:,}$"):
+        with pytest.raises(ConfigError, match=f"^{flag(name)} {value}: must be from {least:,} to {most:,}$"):
             Config(**{name: value})
 
 
@@ -117,7 +117,7 @@ def test_choices(name):
     for value in ("", "nonsense", CHOICES[name][0].upper()):
         with pytest.raises(ConfigError) as caught:
             Config(**{name: value})
-        assert str(caught.value) == f"{flag(name)} {value!r}: it is one of {', '.join(CHOICES[name])}"
+        assert str(caught.value) == f"{flag(name)} {value!r}: must be one of {', '.join(CHOICES[name])}"
 
 
 @pytest.mark.parametrize("name", PATHS)
@@ -156,7 +156,7 @@ def test_the_name_of_an_application(app):
 
 @pytest.mark.parametrize("app", ["", "a", "a:", ":b", "a/b.py:c", "a..b:c", ".a:b", "a b:c", "1a:b"])
 def test_what_names_no_application(app):
-    with pytest.raises(ConfigError, match=r"write MODULE:NAME, such as shop\.main:app"):
+    with pytest.raises(ConfigError, match=r"give MODULE:NAME, such as shop\.main:app"):
         Config(app=app)
 
 
@@ -169,7 +169,7 @@ def test_a_key_or_authority_without_a_certificate_is_refused(name):
 def test_the_folder_of_the_application_must_exist(tmp_path):
     (tmp_path / "file").touch()
     for path in (tmp_path / "none", tmp_path / "file"):
-        with pytest.raises(ConfigError, match=f"--app-dir '{path}' is no folder"):
+        with pytest.raises(ConfigError, match=f"--app-dir '{path}' is not a folder"):
             Config(app_dir=str(path))
 
 
@@ -216,11 +216,11 @@ def test_sizes(text, expected):
 
 @pytest.mark.parametrize("text", ["", "M", "-1", "1.5G", "1T", "1 2", "1e3", "1MM", "٣", "1" * 13])
 def test_what_is_no_size(text):
-    with pytest.raises(ConfigError, match="is no size: write a number of bytes"):
+    with pytest.raises(ConfigError, match="is not a size: give a number of bytes"):
         size(text)
 
 
 def test_a_size_may_be_text_or_a_number():
     assert Config(max_rss="1M").max_rss == Config(max_rss=2**20).max_rss == 2**20
-    with pytest.raises(ConfigError, match="is no size"):
+    with pytest.raises(ConfigError, match="is not a size"):
         Config(max_rss="much")

@@ -1,10 +1,8 @@
-"""The layout of the ledger, and the words between dispatcher and worker."""
+"""The layout of the ledger, and its rings of ended connections."""
 
 import pytest
 
 from fdpass._memory import common, mapped
-from fdpass.errors import ProtocolError
-from fdpass.serve.shared import messages
 from fdpass.serve.shared.ledger import MOST_WORKERS, RING, SIZE, Column, Ledger
 
 COLUMNS = {column.name.lower(): column for column in Column}
@@ -109,26 +107,3 @@ def test_the_memory_can_be_unmapped_once_released():
         map.close()
     ledger.release()
     map.close()
-
-
-# The words
-
-
-@pytest.mark.parametrize("slots", [[], [0], [1, 2, 3], [2**32 - 1], list(range(messages.MOST_SLOTS))])
-def test_slots_come_out_as_they_went_in(slots):
-    data = messages.with_slots(messages.FINISHED, slots)
-    assert data[:1] == messages.FINISHED
-    assert list(messages.slots_of(data)) == slots
-    assert len(data) < 65536
-
-
-@pytest.mark.parametrize("length", [1, 2, 3, 5, 7])
-def test_a_message_that_ends_within_a_number_is_refused(length):
-    with pytest.raises(ProtocolError, match="ends within a number"):
-        messages.slots_of(messages.HANDOFF + bytes(length))
-
-
-def test_no_two_words_are_alike():
-    words = [value for name, value in vars(messages).items() if name.isupper() and isinstance(value, bytes)]
-    assert len(set(words)) == len(words)
-    assert all(len(word) == 1 for word in words)
