@@ -18,26 +18,11 @@ from fdpass.serve.operator.outcomes import OK, STOPPING, Outcomes, answer, refus
 from fdpass.serve.operator.status import status
 from fdpass.serve.operator.systemd import Notifier
 from fdpass.serve.shared import tls
-from fdpass.serve.shared.config import Config, flag
+from fdpass.serve.shared.config import FIXED, Config, flag
 from fdpass.serve.shared.ledger import MOST_WORKERS
 from fdpass.serve.shared.logs import configure
 
 log = logging.getLogger("fdpass.serve")
-
-FIXED = (
-    "bind",
-    "accept",
-    "custody",
-    "replay",
-    "balance",
-    "backlog",
-    "max_connections",
-    "user",
-    "group",
-    "pidfile",
-    "control",
-)
-"""Settings that a reload cannot change."""
 
 
 def _quiet(_: Mapping[str, Any]) -> None:
