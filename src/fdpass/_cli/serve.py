@@ -11,7 +11,8 @@ import click
 
 from fdpass._cli.common import Failure, sentence
 from fdpass.errors import ConfigError, StartFailed
-from fdpass.serve.shared.config import SETTINGS, Config, check_name, flag, size, typed
+from fdpass.serve.shared.config import SETTINGS, Config, check_name, flag, typed
+from fdpass.serve.shared.setting import size
 
 if TYPE_CHECKING:
     _OfInt = click.ParamType[int]

@@ -46,7 +46,7 @@ def test_scale_waits_for_more_or_fewer_and_refuses_what_cannot_be(serve):
     assert len(server.workers()) == 1
     wrong = server.cli("scale", "1000000", check=False)
     assert (wrong.returncode, wrong.stdout) == (1, "")
-    assert wrong.stderr.startswith("fdpass scale: the number of workers is from 1 to ")
+    assert wrong.stderr.startswith("fdpass scale: the number of workers must be from 1 to ")
     assert server.cli("scale", "0", check=False).returncode == 2
 
 
@@ -63,7 +63,7 @@ def test_retire_replaces_one_worker_new_before_old(serve):
     wrong = server.cli("workers", "retire", str(first), check=False)
     assert (wrong.returncode, wrong.stderr) == (
         1,
-        f"fdpass workers: no worker has the number {first}: see fdpass status\n",
+        f"fdpass workers: no worker has the process ID {first}: fdpass status lists the workers\n",
     )
 
 
@@ -101,7 +101,8 @@ def test_without_a_server_a_verb_fails_with_one_sentence(tmp_path, verb):
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr == (
-            f"fdpass {verb[0]}: no server answers at {path}: start one, or say which with --control\n"
+            f"fdpass {verb[0]}: no server answers at {path}: "
+            "start one, or give its control socket with --control\n"
         )
 
 

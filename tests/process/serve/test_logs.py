@@ -42,7 +42,7 @@ def test_the_access_log_goes_to_standard_output_and_nothing_else_is_logged_per_c
     server.wait_connections(finished=3)
     assert server.stop() == 0
     assert len(entries(server.log())) == 3
-    assert len(server.log().splitlines()) == 3 + 5  # serves, ready, stopping, has retired, stopped
+    assert len(server.log().splitlines()) == 3 + 5  # listens, is ready, stopping, has retired, has stopped
 
 
 def test_without_an_access_log_requests_leave_no_line(serve):

@@ -59,7 +59,7 @@ class Settings:
     def scaled(self):
         """The line that the server logs when it is scaled; "" if it logs none."""
         self.server.cli("scale", "3")
-        return next((line for line in self.server.log().splitlines() if "scale: " in line), "")
+        return next((line for line in self.server.log().splitlines() if "scaling from " in line), "")
 
     def get(self, path, count):
         """A request, after which so many connections have ended and are logged."""
@@ -81,7 +81,7 @@ def settings(serve):
 def test_a_refused_log_level_is_not_taken(settings):
     one = settings("log-level = 'info'\n")
     one.refused("log-level = 'error'\n")
-    assert "scale: 3 workers" in one.scaled()
+    assert "to 3 workers" in one.scaled()
 
 
 def test_an_accepted_log_level_is_taken_by_dispatcher_and_workers(settings):
@@ -101,7 +101,7 @@ def test_a_refused_log_format_is_not_taken(settings):
 def test_an_accepted_log_format_is_taken_by_dispatcher_and_workers(settings):
     one = settings()
     one.accepted("log-json = true\n")
-    assert json.loads(one.scaled())["message"] == "scale: 3 workers instead of 1"
+    assert json.loads(one.scaled())["message"] == "scaling from 1 to 3 workers"
     lines = [line for line in one.server.log().splitlines() if "imported by" in line]
     assert [line.startswith("{") for line in lines] == [False, True, True, True]
 
@@ -149,14 +149,14 @@ def test_an_accepted_application_is_named(settings):
 def test_a_refused_number_of_workers_is_not_taken(settings):
     one = settings()
     one.refused("workers = 2\n")
-    assert "scale: 3 workers instead of 1" in one.scaled()
+    assert "scaling from 1 to 3 workers" in one.scaled()
 
 
 def test_an_accepted_number_of_workers_is_taken(settings):
     one = settings()
     one.accepted("workers = 2\n")
     assert len(one.server.workers()) == 2
-    assert "scale: 3 workers instead of 2" in one.scaled()
+    assert "scaling from 2 to 3 workers" in one.scaled()
 
 
 @pytest.mark.parametrize("ends", ["accepted", "refused", "stopped"])
@@ -170,7 +170,7 @@ def test_until_the_next_generation_serves_nothing_changes(settings, tools, ends)
         status = server.wait_status(lambda status: [w for w in status["workers"] if w["state"] == "starting"])
         assert status["server"]["app"] == "app:app"
         server.kill(signal.SIGUSR1)
-        server.wait_log("logs opened again")  # at the level from before
+        server.wait_log("access log opened again")  # at the level from before
         one.get("/early", 1)
         assert one.logged("/early") == ["first"]
         if ends == "stopped":

@@ -39,7 +39,7 @@ def test_usr1_opens_a_moved_access_log_again_in_every_worker(serve, tmp_path):
     server.get("/between")
     server.wait_connections(finished=3)
     server.kill(signal.SIGUSR1)
-    server.wait_log("logs opened again")
+    server.wait_log("access log opened again")
     assert path.exists()
     for _ in range(4):
         server.get("/after")
@@ -56,7 +56,7 @@ def test_usr1_keeps_the_log_that_it_has_if_the_new_one_cannot_be_opened(serve, t
     server = serve("app:app", "--workers", "1", "--access-log", str(folder / "access"))
     os.rename(folder, tmp_path / "moved")
     server.kill(signal.SIGUSR1)
-    server.wait_log("the one before is used on")
+    server.wait_log("workers keep writing to the old file")
     server.get("/after")
     server.wait_connections(finished=1)
     assert "/after" in (tmp_path / "moved" / "access").read_text()

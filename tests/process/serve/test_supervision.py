@@ -182,7 +182,7 @@ def test_scaling_during_a_reload_counts_for_the_generation_that_comes(serve):
     server.kill(signal.SIGHUP)
     server.wait_status(lambda status: len(status["workers"]) == 4)
     server.kill(signal.SIGTTIN)
-    server.wait_log("scale: 3 workers instead of 2")
+    server.wait_log("scaling from 2 to 3 workers")
     assert server.get()[0] == 200
     (server.folder / "open").touch()
     server.wait_status(ready(3, generation=2))

@@ -11,7 +11,6 @@ import difflib
 import inspect
 import math
 import os
-import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,52 +18,18 @@ from typing import Any, Self
 
 from fdpass.errors import ConfigError
 from fdpass.serve.shared.ledger import MOST_WORKERS
+from fdpass.serve.shared.setting import Setting, field, size
 
 WELCOME = "fdpass.serve.worker.welcome:app"
 MOST_WANTED = MOST_WORKERS // 4
 """The greatest number of workers to ask for: a reload has two generations of them, and others may still retire."""
 
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
-_KINDS = {str: "text", int: "whole", float: "seconds", bool: "switch", tuple: "addresses"}
 _TAKES: dict[str, tuple[Any, str]] = {
     "whole": (int, "a whole number"),
     "size": (int, "a whole number"),
     "seconds": (float | int, "a number of seconds"),
     "switch": (bool, "true or false"),
 }
-_BOUNDS = {"whole": (0, 2**62), "size": (0, 2**62), "seconds": (0, 1_000_000)}  # of settings without their own
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """A setting's properties besides its name, type and default.
-
-    Attributes:
-        help: The help text, for the command line and the reference; `...` marks code.
-        kind: Kind of value: text, path, account, whole (number), seconds, size, switch or addresses.
-        choices: The allowed values; empty if the kind is the only limit.
-        bounds: The least and the greatest number; None if the value is not a number.
-        metavar: Placeholder for the value in a usage line; empty if the kind gives one.
-        shown: The default in words, if its value does not explain itself.
-        fixed: Whether a reload cannot change it: only a restart does.
-    """
-
-    help: str
-    kind: str
-    choices: tuple[str, ...] = ()
-    bounds: tuple[float, float] | None = None
-    metavar: str = ""
-    shown: str = ""
-    fixed: bool = False
-
-
-def _setting(default: Any, text: str, *, kind: str = "", **more: Any) -> Any:
-    """Make a field of `Config`; a default that is a function is called for each record."""
-    kind = kind or _KINDS[type(default() if callable(default) else default)]
-    metadata = {"setting": Setting(help=text, kind=kind, **{"bounds": _BOUNDS.get(kind), **more})}
-    if callable(default):
-        return dataclasses.field(default_factory=default, metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
 
 
 def _default_workers() -> int:
@@ -80,123 +45,123 @@ class Config:
         ConfigError: A value is not allowed.
     """
 
-    app: str = _setting(WELCOME, "Application to serve, as `MODULE:NAME`.", metavar="MODULE:NAME")
-    bind: tuple[str, ...] = _setting(
+    app: str = field(WELCOME, "Application to serve, as `MODULE:NAME`.", metavar="MODULE:NAME")
+    bind: tuple[str, ...] = field(
         ("127.0.0.1:8000",),
         "Address to listen at: `HOST:PORT`, `[::1]:PORT`, `unix:PATH` or `fd://N`; repeatable. "
         "Sockets from socket activation come first, and replace the default address.",
         fixed=True,
     )
-    workers: int = _setting(
+    workers: int = field(
         _default_workers, "Number of workers.", bounds=(1, MOST_WANTED), shown="one per processor, at least 2"
     )
-    spare: int = _setting(
+    spare: int = field(
         0,
         "Extra workers that are ready, and get no connections until another worker dies.",
         bounds=(0, MOST_WANTED),
     )
-    accept: str = _setting(
+    accept: str = field(
         "dispatcher",
         "Which process accepts connections: the `dispatcher`, which passes them to workers, or the `worker` whose "
         "turn it is (no custody).",
         choices=("dispatcher", "worker"),
         fixed=True,
     )
-    custody: str = _setting(
+    custody: str = field(
         "on",
         "Keep connections open when their worker dies: another worker continues them. Always off with "
         "`--accept worker`.",
         choices=("on", "off"),
         fixed=True,
     )
-    replay: str = _setting(
+    replay: str = field(
         "safe",
         "Retry after a worker's death: `none` = only requests that the application never saw; `safe` = also GET, "
         "HEAD, OPTIONS, TRACE; `idempotent` = also PUT and DELETE. No request is retried once its response began.",
         choices=("none", "safe", "idempotent"),
         fixed=True,
     )
-    balance: str = _setting(
+    balance: str = field(
         "least",
         "Which worker gets the next connection: `least` = the worker with the fewest connections; `round-robin` = "
         "each worker in turn; `hash` = the same worker for the same client address.",
         choices=("least", "round-robin", "hash"),
         fixed=True,
     )
-    interface: str = _setting(
+    interface: str = field(
         "auto",
         "How to call the application; `auto` = decided by its parameters.",
         choices=("auto", "asgi", "wsgi", "stream", "blocking", "listener"),
     )
-    factory: bool = _setting(False, "Call NAME, and serve the application that the call returns.")
-    loop: str = _setting(
+    factory: bool = field(False, "Call NAME, and serve the application that the call returns.")
+    loop: str = field(
         "auto",
         "Event loop of the workers; `auto` = uvloop if it is installed. Interface `listener` always uses asyncio.",
         choices=("auto", "uvloop", "asyncio"),
     )
-    backlog: int = _setting(
+    backlog: int = field(
         2048,
         "Greatest number of connections that wait to be accepted, per listener; the kernel caps it at "
         "`net.core.somaxconn`.",
         bounds=(1, 2**31 - 1),
         fixed=True,
     )
-    max_connections: int = _setting(
+    max_connections: int = field(
         0,
         "Greatest number of open connections; 0 = as many as the limit on open files allows.",
         bounds=(0, 2**24),
         fixed=True,
     )
-    tls_cert: str = _setting("", "PEM file of the certificate chain. Turns TLS on.", kind="path")
-    tls_key: str = _setting("", "PEM file of the private key.", kind="path", shown="the file of `--tls-cert`")
-    tls_ca: str = _setting(
+    tls_cert: str = field("", "PEM file of the certificate chain. Turns TLS on.", kind="path")
+    tls_key: str = field("", "PEM file of the private key.", kind="path", shown="the file of `--tls-cert`")
+    tls_ca: str = field(
         "",
         "PEM file of certificate authorities; each client must present a certificate from one of them.",
         kind="path",
     )
-    proxy_protocol: bool = _setting(
+    proxy_protocol: bool = field(
         False, "Require a PROXY header (version 1 or 2) on each connection, and take the client's address from it."
     )
-    user: str = _setting(
+    user: str = field(
         "", "User to switch to after binding, by name or number; only root can.", kind="account", fixed=True
     )
-    group: str = _setting(
+    group: str = field(
         "",
         "Group to switch to after binding, by name or number.",
         kind="account",
         shown="the user's own",
         fixed=True,
     )
-    graceful_timeout: float = _setting(
+    graceful_timeout: float = field(
         30.0,
         "Seconds that a stopping or retiring worker has to finish its requests; unfinished ones are then cut.",
     )
-    start_timeout: float = _setting(
+    start_timeout: float = field(
         60.0, "Seconds that a worker has to become ready; a slower worker is killed.", bounds=(0.1, 1_000_000)
     )
-    hang_timeout: float = _setting(
+    hang_timeout: float = field(
         30.0, "Seconds that a worker's event loop may be blocked before the worker is killed; 0 = no limit."
     )
-    keep_alive: float = _setting(5.0, "Seconds that an idle HTTP connection stays open.")
-    max_requests: int = _setting(
+    keep_alive: float = field(5.0, "Seconds that an idle HTTP connection stays open.")
+    max_requests: int = field(
         0, "Replace a worker after this many requests (connections, if it serves no HTTP); 0 = never."
     )
-    max_rss: int = _setting(
+    max_rss: int = field(
         0,
         "Replace a worker whose resident memory exceeds this (bytes, or such as `500M`); 0 = never.",
         kind="size",
     )
-    access_log: str = _setting(
+    access_log: str = field(
         "", "File that gets a line per HTTP request or WebSocket; `-` = standard output.", kind="path"
     )
-    log_level: str = _setting(
+    log_level: str = field(
         "info", "Least severe level to log.", choices=("debug", "info", "warning", "error", "critical")
     )
-    log_json: bool = _setting(False, "Write the log and the access log as JSON, one object a line.")
-    pidfile: str = _setting(
+    log_json: bool = field(False, "Write the log and the access log as JSON, one object a line.")
+    pidfile: str = field(
         "", "File that holds the dispatcher's process ID; removed at the end.", kind="path", fixed=True
     )
-    control: str = _setting(
+    control: str = field(
         "",
         "Control socket, to which `fdpass status`, `reload`, `scale`, `stop` and `workers` connect.",
         kind="path",
@@ -204,16 +169,16 @@ class Config:
         fixed=True,
         shown="fdpass.sock in $XDG_RUNTIME_DIR, else in /run for root, else in /tmp/fdpass-UID",
     )
-    app_dir: str = _setting(".", "Folder to import the application from.", kind="path", metavar="FOLDER")
-    lifespan: str = _setting(
+    app_dir: str = field(".", "Folder to import the application from.", kind="path", metavar="FOLDER")
+    lifespan: str = field(
         "auto",
         "ASGI lifespan: `on` = the application must support it; `off` = not run; `auto` = run if supported.",
         choices=("auto", "on", "off"),
     )
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, typed(field.name, getattr(self, field.name)))
+        for each in dataclasses.fields(self):
+            object.__setattr__(self, each.name, typed(each.name, getattr(self, each.name)))
         _check_app(self.app)
         for name, setting in SETTINGS.items():
             _check_range(name, setting, getattr(self, name))
@@ -307,20 +272,6 @@ def _check_range(name: str, setting: Setting, value: Any) -> None:
         least, most = setting.bounds
         if not least <= value <= most:
             raise ConfigError(f"{flag(name)} {value!r}: must be from {least:,} to {most:,}")
-
-
-def size(text: str) -> int:
-    """Convert text such as ``500M`` to bytes; K, M and G are powers of 1024.
-
-    Raises:
-        ConfigError: The text is not a size.
-    """
-    match = re.fullmatch(r"(\d{1,12})\s?([KMG]?)(?:i?B)?", text.strip(), re.IGNORECASE | re.ASCII)
-    if match is None:
-        raise ConfigError(
-            f"{text!r} is not a size: give a number of bytes, or a number with K, M or G, such as 500M"
-        )
-    return int(match[1]) * _UNITS[match[2].upper()]
 
 
 def _check_app(app: str) -> None:

@@ -38,7 +38,7 @@ def reset(number: int) -> None:
 
 
 def has_ended(number: int) -> bool:
-    """Whether both directions of a connection have ended: reset, shut down, or closed by its peer with data unread.
+    """Whether both directions of a connection have ended: by a reset, a shutdown, or a close with data unread.
 
     Args:
         number: The descriptor of a connected stream socket. Lent.

@@ -70,7 +70,7 @@ def answer(server, client, request):
     return json.loads(client.recv().data)
 
 
-REFUSED = {"ok": False, "error": "this is no request that a server of this version knows"}
+REFUSED = {"ok": False, "error": "a server of this version does not know this request"}
 
 
 def test_it_is_for_the_user_alone_and_removed_at_the_end(path):
@@ -227,7 +227,7 @@ def test_a_full_table_of_descriptors_neither_ends_it_nor_lets_it_spin(server, pa
 
 def test_another_servers_socket_is_left_alone(server, client, path):
     loop = Loop()
-    with pytest.raises(AddressInUse, match=f"the control socket {path} is another server's.*--control PATH"):
+    with pytest.raises(AddressInUse, match=f"another server has the control socket {path}: .*--control PATH"):
         ControlServer(loop, path, {})
     loop.close()
     assert answer(server, client, {"do": "echo", "text": 1})["said"] == 1
@@ -257,7 +257,7 @@ def test_ask(serving, path):
 def test_ask_for_what_cannot_be_done(serving, path):
     with pytest.raises(RequestFailed, match="it cannot be done"):
         ask(path, "refuse")
-    with pytest.raises(RequestFailed, match="no request that a server of this version knows"):
+    with pytest.raises(RequestFailed, match="a server of this version does not know this request"):
         ask(path, "nonsense")
 
 
@@ -267,7 +267,9 @@ def test_ask_a_server_that_ends_meanwhile(serving, path):
 
 
 def test_ask_where_no_server_is(path):
-    with pytest.raises(NotFound, match=f"no server answers at {path}: start one, or say which with --control"):
+    with pytest.raises(
+        NotFound, match=f"no server answers at {path}: start one, or give its control socket with --control"
+    ):
         ask(path, "status")
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
         sock.bind(path)

@@ -26,7 +26,7 @@ def test_a_runtime_folder_that_is_not_there_is_made(tmp_path, monkeypatch):
 def test_a_folder_in_which_others_may_write_is_not_safe(tmp_path, monkeypatch, mode):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     tmp_path.chmod(mode)
-    with pytest.raises(ConfigError, match=r"is not your own alone.*give --control"):
+    with pytest.raises(ConfigError, match=r"does not belong to you alone.*give a path with --control"):
         default_path()
 
 
@@ -34,7 +34,7 @@ def test_a_folder_of_another_user_is_not_safe(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     uid = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: uid + 1)
-    with pytest.raises(ConfigError, match="is not your own alone"):
+    with pytest.raises(ConfigError, match="does not belong to you alone"):
         default_path()
 
 
@@ -42,11 +42,11 @@ def test_a_link_in_the_folders_place_is_not_followed(tmp_path, monkeypatch):
     (tmp_path / "real").mkdir(mode=0o700)
     (tmp_path / "link").symlink_to(tmp_path / "real")
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "link"))
-    with pytest.raises(ConfigError, match="give --control"):
+    with pytest.raises(ConfigError, match="give a path with --control"):
         default_path()
 
 
 def test_no_folder_at_all(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "none" / "at" / "all"))
-    with pytest.raises(ConfigError, match=r"no folder for the control socket.*give --control"):
+    with pytest.raises(ConfigError, match=r"no folder for the control socket.*give a path with --control"):
         default_path()

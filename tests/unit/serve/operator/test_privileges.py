@@ -37,7 +37,7 @@ def test_oneself_by_number():
 def test_only_root_can_become_another(monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     for settings in ({"user": 54321, "group": 54321}, {"user": 12345, "group": 54321}):
-        with pytest.raises(ConfigError, match="only root can become another user"):
+        with pytest.raises(ConfigError, match="only root can switch to another user or group"):
             privileges.identity(Config(**settings))
 
 
@@ -77,10 +77,12 @@ def test_roots_rights_are_given_up_for_good(tmp_path, user, group):
         [sys.executable, "-c", BECOME, path, user, group], capture_output=True, text=True, check=False
     )
     assert code.returncode == 0, code.stderr
-    assert "cannot become user 0, group 0" in code.stdout
+    assert "cannot switch to user 0, group 0" in code.stdout
 
 
 def test_a_number_without_an_entry_has_no_group_and_does_not_get_ours():
     """Ours would be root's."""
-    with pytest.raises(ConfigError, match="--user 54321: the system knows no group of this user: give --group"):
+    with pytest.raises(
+        ConfigError, match="--user 54321: the system has no group for this user: give one with --group"
+    ):
         privileges.identity(Config(user="54321"))

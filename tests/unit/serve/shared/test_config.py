@@ -8,8 +8,9 @@ import re
 import pytest
 
 from fdpass.errors import ConfigError
-from fdpass.serve.shared.config import NAMES, SETTINGS, Config, check_name, flag, size
+from fdpass.serve.shared.config import NAMES, SETTINGS, Config, check_name, flag
 from fdpass.serve.shared.ledger import MOST_WORKERS
+from fdpass.serve.shared.setting import size
 
 CHOICES = {name: setting.choices for name, setting in SETTINGS.items() if setting.choices}
 BOUNDS = {
