@@ -136,7 +136,7 @@ def test_several(path, file, tmp_path):
         assert run("send", path, file, tmp_path / "other").returncode == 0
         code, out, err = finished(recv)
         assert (code, out) == (0, "some text\n")
-        assert err.startswith("2 descriptors came")
+        assert err.startswith("received 2 descriptors")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -180,7 +180,7 @@ def test_nobody_listens(path, file, there, mode):
             pass
     done = run("send", path, file, "--mode", mode)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"fdpass send: {path}: nobody listens there")
+    assert done.stderr.startswith(f"fdpass send: {path}: no process listens there")
     assert "--wait" in done.stderr
     assert file.read_text() == "some text\n"
 
@@ -189,7 +189,7 @@ def test_wait_runs_out(path, file):
     """The waiting is bounded."""
     done = run("send", path, file, "--wait", 0.05)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "nobody listens there" in done.stderr
+    assert "no process listens there" in done.stderr
 
 
 def test_full_backlog(path, file):
@@ -248,7 +248,7 @@ def test_timeout(path):
     """Nobody comes: the waiting ends, and the socket file is gone."""
     done = run("recv", path, "--timeout", 0.05)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"fdpass recv: {path}: nobody sent a message in time\n"
+    assert done.stderr == f"fdpass recv: {path}: no message has arrived in time\n"
     assert not path.exists()
 
 
@@ -269,8 +269,8 @@ def test_timeout_of_a_silent_peer(path):
                     return None
                 return 0.01
 
-        with pytest.raises(Timeout, match="nobody sent a message"):
-            recv._received(str(path), ConnectsFirst())
+        with pytest.raises(Timeout, match="no message has arrived"):
+            recv._first_message(str(path), ConnectsFirst())
     assert not path.exists()
 
 

@@ -42,7 +42,7 @@ def test_scale_waits_for_more_or_fewer_and_refuses_what_cannot_be(serve):
     assert server.cli("scale", "3").stdout == "3 workers\n"
     assert len(server.workers()) == 3
     assert first in server.workers()
-    assert server.cli("scale", "1").stdout == "1 workers\n"
+    assert server.cli("scale", "1").stdout == "1 worker\n"
     assert len(server.workers()) == 1
     wrong = server.cli("scale", "1000000", check=False)
     assert (wrong.returncode, wrong.stdout) == (1, "")

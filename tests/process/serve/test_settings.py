@@ -58,7 +58,7 @@ def test_flags_go_before_the_environment_and_this_before_the_file(check):
     files = {"pyproject.toml": PYPROJECT}
     env = {"FDPASS_BIND": "127.0.0.1:4 [::1]:4", "FDPASS_WORKERS": "4"}
     done = check(files=files)
-    assert "3 workers at 127.0.0.1:3: the settings are right" in done.stdout
+    assert "3 workers at 127.0.0.1:3: settings and application are valid" in done.stdout
     done = check(env=env)
     assert "4 workers at 127.0.0.1:4, [::1]:4:" in done.stdout
     done = check("--bind", "127.0.0.1:5", "--bind", "unix:s", env=env)
@@ -79,12 +79,12 @@ def test_a_named_file_stands_in_the_place_of_pyproject_toml(check):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[tool]\nfdpass = 3", "tool.fdpass is no table"),
+        ("[tool]\nfdpass = 3", "tool.fdpass is not a table"),
         ("[tool.fdpass]\nworkrs = 3", "there is no setting 'workrs': did you mean 'workers'?"),
         ("[tool.fdpass]\nworkers = '3'", "--workers takes a whole number, not '3'"),
         ("[tool.fdpass]\nbind = [3]", "--bind takes one or more addresses, not [3]"),
         ("[tool.fdpass]\nfactory = 'si'", "--factory takes true or false, not 'si'"),
-        ("[tool.fdpass]\nworkers = ", "pyproject.toml is no TOML"),
+        ("[tool.fdpass]\nworkers = ", "pyproject.toml is not TOML"),
     ],
 )
 def test_a_file_with_a_wrong_setting_is_refused(check, text, said):

@@ -28,13 +28,13 @@ def test_a_life_is_told_in_its_steps(serve):
     server = serve(ready=False)
     assert "STATUS=generation 1, 2 workers" in server.wait_heard("READY=1").split("\n")
     server.cli("scale", "1")
-    server.wait_heard("STATUS=generation 1, 1 workers")
+    server.wait_heard("STATUS=generation 1, 1 worker")
     server.cli("reload")
     (stamp,) = [
         line for line in server.wait_heard("RELOADING=1").split("\n") if line.startswith("MONOTONIC_USEC=")
     ]
     assert int(stamp.split("=")[1]) > 0
-    assert "STATUS=generation 2, 1 workers" in server.wait_heard("READY=1").split("\n")
+    assert "STATUS=generation 2, 1 worker" in server.wait_heard("READY=1").split("\n")
     assert server.stop() == 0
     server.wait_heard("STOPPING=1")
 
@@ -44,7 +44,7 @@ def test_a_refused_reload_ends_with_ready_again(serve):
     (server.folder / "app.py").write_text("import missing_module")
     assert server.cli("reload", check=False).returncode == 1
     server.wait_heard("RELOADING=1")
-    assert "STATUS=generation 1, 1 workers" in server.wait_heard("READY=1").split("\n")
+    assert "STATUS=generation 1, 1 worker" in server.wait_heard("READY=1").split("\n")
 
 
 def test_signs_of_life_come_as_often_as_they_are_wanted_and_from_the_dispatcher_alone(serve):

@@ -85,4 +85,4 @@ def _failed(why: str) -> dict[str, Any]:
 
 
 def _summary(pool: Pool) -> str:
-    return f"generation {pool.current.number}, {pool.target} workers"
+    return f"generation {pool.current.number}, {pool.target} worker{'' if pool.target == 1 else 's'}"
