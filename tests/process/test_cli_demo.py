@@ -21,7 +21,7 @@ def facts(output):
 
 
 @pytest.mark.parametrize("kind", ["stream", "dgram", "seqpacket"])
-def test_its_own_file(kind, tmp_path):
+def test_demo_without_a_file_prints_its_own_file(kind, tmp_path):
     """The text arrives, from one file under two numbers; the folder made for it is gone."""
     done = demo("--type", kind, env={**os.environ, "TMPDIR": str(tmp_path)})
     assert (done.returncode, done.stderr) == (0, "")
@@ -35,7 +35,7 @@ def test_its_own_file(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["stream", "dgram", "seqpacket"])
-def test_shared_offset(kind, tmp_path):
+def test_shared_offset_lets_the_parent_continue_from_the_childs_position(kind, tmp_path):
     """What the child has read, the parent does not get: there is one offset."""
     file = tmp_path / "story.txt"
     file.write_text("12345 and the rest\n")
@@ -50,7 +50,7 @@ def test_shared_offset(kind, tmp_path):
     }
 
 
-def test_an_empty_file(tmp_path):
+def test_demo_prints_an_empty_file(tmp_path):
     """Nothing to read is no error."""
     (tmp_path / "empty").touch()
     done = demo(str(tmp_path / "empty"), "--shared-offset")
@@ -58,7 +58,7 @@ def test_an_empty_file(tmp_path):
     assert facts(done.stdout)["offset"] == (0, 0)
 
 
-def test_a_file_without_an_offset(tmp_path):
+def test_demo_reads_a_pipe_that_has_no_offset(tmp_path):
     """A FIFO has none: the table leaves it out."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
@@ -71,14 +71,14 @@ def test_a_file_without_an_offset(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["stream", "dgram", "seqpacket"])
-def test_a_file_that_is_not_there(kind, tmp_path):
+def test_demo_of_a_missing_file_fails_with_a_sentence(kind, tmp_path):
     """One sentence that names it; the child has ended too (else the output would not end)."""
     done = demo(str(tmp_path / "none\n"), "--type", kind)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"fdpass demo: cannot open {tmp_path}/none\\n: No such file or directory\n"
 
 
-def test_a_directory(tmp_path):
+def test_demo_of_a_directory_fails_with_a_sentence(tmp_path):
     """It can be opened and passed, but there is no text in it."""
     done = demo(str(tmp_path))
     assert done.returncode == 1
@@ -86,7 +86,7 @@ def test_a_directory(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_in_colour_on_a_terminal():
+def test_demo_uses_colour_on_a_terminal():
     """Escape sequences where somebody looks, and not if NO_COLOR is set."""
     assert b"\x1b[" in on_a_terminal({})
     assert b"\x1b[" not in on_a_terminal({"NO_COLOR": "1"})

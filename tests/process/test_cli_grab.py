@@ -44,7 +44,7 @@ def holder(tmp_path):
             yield pid, file
 
 
-def test_a_deleted_file(holder):
+def test_grab_prints_a_deleted_file(holder):
     """All of it, from its start, and without moving the offset that the other process uses."""
     pid, file = holder
     done = grab(pid, file.fileno())
@@ -52,7 +52,7 @@ def test_a_deleted_file(holder):
     assert file.tell() == 5
 
 
-def test_for_a_command(holder):
+def test_grab_runs_a_command_with_the_descriptor(holder):
     """As descriptor 3, by the convention of socket activation, at the offset where it stands."""
     pid, file = holder
     script = "echo $LISTEN_FDS $LISTEN_FDNAMES $1; [ $$ = $LISTEN_PID ] && cat <&3"
@@ -60,14 +60,14 @@ def test_for_a_command(holder):
     assert (done.returncode, done.stdout, done.stderr) == (0, "1 file /dev/fd/3\ntext\n", "")
 
 
-def test_on_standard_input(holder):
+def test_grab_makes_the_descriptor_standard_input(holder):
     """--stdin puts it there."""
     pid, file = holder
     done = grab(pid, file.fileno(), "--stdin", "--", "cat")
     assert (done.returncode, done.stdout, done.stderr) == (0, "text\n", "")
 
 
-def test_a_pipe():
+def test_grab_reads_a_pipe_from_its_present_position():
     """A pipe is read from where it stands, to its end."""
     reading, writing = os.pipe()
     with holding(reading) as pid:
@@ -78,7 +78,7 @@ def test_a_pipe():
     assert (done.returncode, done.stdout) == (0, "in the pipe")
 
 
-def test_what_does_not_block():
+def test_grab_waits_for_a_nonblocking_descriptor():
     """O_NONBLOCK belongs to every holder: it is respected, and left as it is."""
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
@@ -93,7 +93,7 @@ def test_what_does_not_block():
         assert not os.get_blocking(theirs.fileno())
 
 
-def test_a_number_that_is_not_open(holder):
+def test_grab_of_a_number_that_is_not_open_fails(holder):
     """It says whose descriptor is missing."""
     pid, _ = holder
     done = grab(pid, 999)
@@ -104,7 +104,7 @@ def test_a_number_that_is_not_open(holder):
     assert done.stderr.count("\n") == 1
 
 
-def test_a_process_that_has_ended():
+def test_grab_from_an_ended_process_fails():
     """It says which."""
     child = subprocess.Popen(["true"])
     child.wait()
@@ -116,7 +116,7 @@ def test_a_process_that_has_ended():
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
 @pytest.mark.parametrize("verb", ["grab", "inspect"])
-def test_another_users_process(verb):
+def test_grab_from_another_users_process_fails(verb):
     """Missing rights are explained in one sentence."""
     reading, writing = os.pipe()
     target = os.getpid()
@@ -146,7 +146,7 @@ def test_another_users_process(verb):
     assert text.count("\n") == 1
 
 
-def test_dies_of_a_signal_as_the_command(holder):
+def test_grab_ends_by_the_signal_that_ends_its_command(holder):
     """The process is the command: its end is the command's."""
     pid, file = holder
     assert grab(pid, file.fileno(), "--", "sh", "-c", "kill -TERM $$").returncode == -signal.SIGTERM

@@ -46,7 +46,7 @@ def rows(output):
     return kinds, found
 
 
-def test_table(held, tmp_path):
+def test_inspect_prints_a_table_of_descriptors(held, tmp_path):
     """By kind, sockets with addresses, what is in flight, and nothing that a terminal would obey."""
     done = inspect(os.getpid())
     assert (done.returncode, done.stderr) == (0, "")
@@ -67,7 +67,7 @@ def test_table(held, tmp_path):
     }
 
 
-def test_columns_are_aligned(held):
+def test_inspect_aligns_its_columns(held):
     """What a descriptor is starts in one column, below its heading."""
     lines = inspect(os.getpid()).stdout.splitlines()[1:]
     column = lines[0].index("WHAT")
@@ -75,7 +75,7 @@ def test_columns_are_aligned(held):
     assert " " not in {line[column] for line in lines}
 
 
-def test_json(held, tmp_path):
+def test_inspect_prints_json(held, tmp_path):
     """The same for programs."""
     done = inspect(os.getpid(), "--json")
     assert (done.returncode, done.stderr) == (0, "")
@@ -103,7 +103,7 @@ def test_json(held, tmp_path):
     }
 
 
-def test_a_connection(held):
+def test_inspect_shows_the_addresses_of_a_connection(held):
     """Both addresses of a TCP connection."""
     with (
         socket.create_connection(held["listener"].getsockname()) as client,
@@ -115,7 +115,7 @@ def test_a_connection(held):
         assert found[server.fileno()][3] == f"tcp {theirs} -> {ours} established"
 
 
-def test_a_process_that_has_ended():
+def test_inspect_of_an_ended_process_fails():
     """One sentence that names it."""
     child = subprocess.Popen(["true"])
     child.wait()

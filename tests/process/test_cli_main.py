@@ -18,7 +18,7 @@ def run(*arguments, **options):
     )
 
 
-def test_help_loads_no_verb():
+def test_help_imports_no_verb():
     """Help is there at once: neither a verb's file nor anyio is imported for it."""
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "fdpass", "--help"], capture_output=True, text=True, timeout=60
@@ -40,7 +40,7 @@ def test_every_verb_has_examples(verb):
     assert f"  fdpass {verb}" in done.stdout.partition("Examples:")[2]
 
 
-def test_version():
+def test_version_is_printed():
     """The version is the package's."""
     done = run("--version")
     assert (done.returncode, done.stdout) == (0, f"fdpass {fdpass.__version__}\n")
@@ -68,7 +68,7 @@ def test_version():
     ],
     ids=lambda arguments: " ".join(arguments)[:30],
 )
-def test_usage(arguments):
+def test_a_wrong_usage_ends_with_exit_code_2(arguments):
     """What cannot be meant is exit code 2, with the usage, and nothing done."""
     done = run(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
@@ -76,7 +76,7 @@ def test_usage(arguments):
     assert "Error: " in done.stderr
 
 
-def test_nobody_reads_on():
+def test_a_closed_standard_output_ends_with_exit_code_1():
     """A reader that leaves early (`| head`) is no reason for a complaint."""
     reading, writing = os.pipe()
     os.close(reading)
@@ -88,7 +88,7 @@ def test_nobody_reads_on():
     assert (done.returncode, done.stderr) == (1, b"")
 
 
-def test_interrupted(tmp_path):
+def test_an_interrupt_ends_with_exit_code_130(tmp_path):
     """Ctrl-C: exit code 130, not a word, and no child process is left over."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
@@ -101,6 +101,6 @@ def test_interrupted(tmp_path):
         assert command.stderr.read() == b""
 
 
-def test_no_color(tmp_path):
+def test_without_a_terminal_the_output_has_no_colour(tmp_path):
     """Where the output is no terminal there are no escape sequences."""
     assert "\x1b" not in run("demo").stdout

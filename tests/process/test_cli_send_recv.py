@@ -68,7 +68,7 @@ def finished(command):
     return command.returncode, out, err
 
 
-def test_round_trip(path, file):
+def test_recv_prints_the_file_that_send_sends(path, file):
     """The content comes out at the other end, and the socket file is gone."""
     with receiving(path) as recv:
         assert (path.stat().st_mode & 0o777) == 0o600
@@ -78,14 +78,14 @@ def test_round_trip(path, file):
     assert not path.exists()
 
 
-def test_sender_first(path, file):
+def test_send_waits_for_a_receiver_that_starts_later(path, file):
     """With --wait the order of the two does not matter."""
     with subprocess.Popen([*COMMAND, "send", str(path), str(file), "--wait", "60"]) as send:
         assert run("recv", path).stdout == "some text\n"
         assert send.wait(60) == 0
 
 
-def test_wait_tries_again(path, monkeypatch):
+def test_send_with_wait_tries_again(path, monkeypatch):
     """Nobody there, then a file without a listener behind it, then a listener: connected at once."""
     from fdpass._cli import send
     from fdpass._cli.common import Deadline
@@ -99,14 +99,14 @@ def test_wait_tries_again(path, monkeypatch):
     server.close()
 
 
-def test_standard_input(path):
+def test_send_passes_standard_input(path):
     """A FILE of - is the sender's standard input: here a pipe, read to its end by the receiver."""
     with receiving(path) as recv:
         assert run("send", path, "-", input="from a pipe\n").returncode == 0
         assert finished(recv) == (0, "from a pipe\n", "")
 
 
-def test_abstract_address(file):
+def test_send_and_recv_use_an_abstract_address(file):
     """A name with @ needs no file."""
     name = f"@fdpass-test-{os.getpid()}"
     with receiving(name) as recv:
@@ -114,7 +114,7 @@ def test_abstract_address(file):
         assert finished(recv)[:2] == (0, "some text\n")
 
 
-def test_message(path, file):
+def test_recv_shows_the_text_of_the_message(path, file):
     """The text is shown on standard error, with everything escaped that a terminal would obey."""
     with receiving(path) as recv:
         assert run("send", path, file, "--message", "grüße \x1b[31m\n").returncode == 0
@@ -122,14 +122,14 @@ def test_message(path, file):
 
 
 @pytest.mark.parametrize("size", [1, 32768])
-def test_message_is_whole(path, file, size):
+def test_the_longest_text_arrives_whole(path, file, size):
     """The longest text that is admitted comes in the one message."""
     with receiving(path) as recv:
         assert run("send", path, file, "--message", "m" * size).returncode == 0
         assert finished(recv) == (0, "some text\n", f"message: {'m' * size}\n")
 
 
-def test_several(path, file, tmp_path):
+def test_recv_says_how_many_descriptors_it_received(path, file, tmp_path):
     """Without a command only the first is printed, and that is said."""
     (tmp_path / "other").write_text("other")
     with receiving(path) as recv:
@@ -140,7 +140,7 @@ def test_several(path, file, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_send_to_a_stranger(path, file, kind):
+def test_send_works_with_another_receiver(path, file, kind):
     """Any type of listener; without a text there is one byte, since descriptors need one on a stream."""
     with listening(path, kind) as sock:
         assert run("send", path, file, file).returncode == 0
@@ -159,7 +159,7 @@ def test_send_to_a_stranger(path, file, kind):
         ("a", os.O_WRONLY, "some text\nnew"),
     ],
 )
-def test_modes(path, file, mode, access, content):
+def test_send_opens_files_in_the_given_mode(path, file, mode, access, content):
     """The receiver may do what the sender opened the file for, and no more."""
     with listening(path) as sock:
         assert run("send", path, file, "--mode", mode).returncode == 0
@@ -173,7 +173,7 @@ def test_modes(path, file, mode, access, content):
 
 @pytest.mark.parametrize("there", [False, True], ids=["no socket file", "a stale one"])
 @pytest.mark.parametrize("mode", ["r", "w"])
-def test_nobody_listens(path, file, there, mode):
+def test_send_without_a_listener_fails(path, file, there, mode):
     """The sentence names the place and the remedy; a file to be written to has not been emptied."""
     if there:
         with listening(path):
@@ -185,14 +185,14 @@ def test_nobody_listens(path, file, there, mode):
     assert file.read_text() == "some text\n"
 
 
-def test_wait_runs_out(path, file):
+def test_send_fails_when_its_wait_is_over(path, file):
     """The waiting is bounded."""
     done = run("send", path, file, "--wait", 0.05)
     assert (done.returncode, done.stdout) == (1, "")
     assert "no process listens there" in done.stderr
 
 
-def test_full_backlog(path, file):
+def test_send_to_a_full_backlog_fails(path, file):
     """A listener that does not accept is not waited for unasked."""
     with listening(path) as sock, contextlib.ExitStack() as held:
         sock.listen(0)
@@ -202,7 +202,7 @@ def test_full_backlog(path, file):
         assert "no room for another connection" in done.stderr
 
 
-def test_send_what_is_not_there(path):
+def test_send_of_a_missing_file_fails(path):
     """A FILE that cannot be read is told before anybody is bothered."""
     with listening(path) as sock:
         done = run("send", path, path.parent / "none")
@@ -214,7 +214,7 @@ def test_send_what_is_not_there(path):
 
 
 @pytest.mark.parametrize("verb", [["send"], ["recv"]])
-def test_a_path_too_long_for_a_socket(verb, file):
+def test_a_socket_path_that_is_too_long_is_refused(verb, file):
     """The kernel's bound on socket addresses is explained, not shown as a traceback."""
     done = run(*verb, "/tmp/" + "x" * 120, *([file] if verb == ["send"] else []))
     assert done.returncode == 1
@@ -223,7 +223,7 @@ def test_a_path_too_long_for_a_socket(verb, file):
     assert "Traceback" not in done.stderr
 
 
-def test_a_stranger_sends(path, file):
+def test_recv_works_with_another_sender(path, file):
     """Python's own send_fds, and a text that is not UTF-8."""
     with receiving(path) as recv, socket.socket(socket.AF_UNIX) as sock, open(file) as opened:
         sock.connect(str(path))
@@ -231,7 +231,7 @@ def test_a_stranger_sends(path, file):
         assert finished(recv) == (0, "some text\n", "message: x\\udcff\n")
 
 
-def test_text_without_a_descriptor(path):
+def test_recv_refuses_text_without_a_descriptor(path):
     """A peer that sends something else is told apart."""
     with receiving(path) as recv, socket.socket(socket.AF_UNIX) as sock:
         sock.connect(str(path))
@@ -244,7 +244,7 @@ def test_text_without_a_descriptor(path):
     assert not path.exists()
 
 
-def test_timeout(path):
+def test_recv_fails_after_its_timeout(path):
     """Nobody comes: the waiting ends, and the socket file is gone."""
     done = run("recv", path, "--timeout", 0.05)
     assert (done.returncode, done.stdout) == (1, "")
@@ -252,7 +252,7 @@ def test_timeout(path):
     assert not path.exists()
 
 
-def test_timeout_of_a_silent_peer(path):
+def test_the_timeout_of_recv_includes_a_silent_peer(path):
     """The time limit covers the waiting for the message, too."""
     from fdpass._cli import recv
     from fdpass.errors import Timeout
@@ -274,7 +274,7 @@ def test_timeout_of_a_silent_peer(path):
     assert not path.exists()
 
 
-def test_two_receivers(path, file):
+def test_a_second_receiver_at_the_same_socket_fails(path, file):
     """The second is refused, and the first goes on."""
     with receiving(path) as recv:
         second = run("recv", path)
@@ -286,7 +286,7 @@ def test_two_receivers(path, file):
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
-def test_another_users_peer(file):
+def test_recv_refuses_a_peer_of_another_user(file):
     """No file mode guards an abstract address: others are refused, and the next peer is served."""
     name = f"@fdpass-test-{os.getpid()}"
     with receiving(name) as recv:
@@ -308,7 +308,7 @@ def test_another_users_peer(file):
         assert "65534" in err
 
 
-def test_no_room_for_what_comes(path, file):
+def test_recv_says_that_its_descriptor_table_is_full(path, file):
     """A receiver whose table is full says so, and what to do."""
     shell = ["sh", "-c", 'ulimit -n 6; exec "$@"', "sh", *COMMAND, "recv", str(path)]
     with subprocess.Popen(shell, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as recv:
@@ -321,7 +321,7 @@ def test_no_room_for_what_comes(path, file):
         assert err.count("\n") == 1
 
 
-def test_not_somebody_elses_file(path, file):
+def test_recv_does_not_remove_a_file_that_has_replaced_its_socket(path, file):
     """A file that has taken the socket's place stays."""
     with receiving(path) as recv, socket.socket(socket.AF_UNIX) as sock, open(file) as opened:
         sock.connect(str(path))
@@ -333,7 +333,7 @@ def test_not_somebody_elses_file(path, file):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_stopped_by_a_signal(path, number, code):
+def test_recv_removes_its_socket_when_a_signal_ends_it(path, number, code):
     """Quietly, and the socket file goes."""
     with receiving(path) as recv:
         recv.send_signal(number)
@@ -341,7 +341,7 @@ def test_stopped_by_a_signal(path, number, code):
     assert not path.exists()
 
 
-def test_a_directory_comes(path, tmp_path):
+def test_recv_cannot_print_a_directory(path, tmp_path):
     """What cannot be printed is told, with what can be done instead."""
     with receiving(path) as recv:
         assert run("send", path, tmp_path).returncode == 0
@@ -350,7 +350,7 @@ def test_a_directory_comes(path, tmp_path):
         assert "(dir): Is a directory" in err
 
 
-def test_output_closed(path, file):
+def test_recv_fails_if_its_standard_output_is_closed(path, file):
     """A closed standard output is an error; its number is not filled with what was received."""
     shell = ["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, "recv", str(path)]
     with subprocess.Popen(shell, stderr=subprocess.PIPE, text=True) as recv:
@@ -366,7 +366,7 @@ def command_gets(path, files, *arguments):
         return finished(recv)
 
 
-def test_activation(path, tmp_path, file):
+def test_recv_runs_a_command_by_the_convention_of_socket_activation(path, tmp_path, file):
     """A command finds its descriptors by the convention, in the order in which they were sent."""
     (tmp_path / "other").write_text("other")
     code = (
@@ -381,14 +381,14 @@ def test_activation(path, tmp_path, file):
     assert "IsADirectoryError" in done[2]
 
 
-def test_nothing_else_is_inherited(path, file):
+def test_a_command_inherits_no_other_descriptor(path, file):
     """The command holds the standard streams and what was sent: no socket of ours."""
     code = "import os; there = '/proc/self/fd'; "
     code += "print([n for n in os.listdir(there) if os.path.lexists(f'{there}/{n}')])"
     assert command_gets(path, [file] * 3, "--", sys.executable, "-c", code)[:2] == (0, f"{[*'012345']}\n")
 
 
-def test_braces(path, file):
+def test_braces_become_the_path_of_the_descriptor(path, file):
     """{} stands for the first, also within an argument."""
     assert command_gets(path, [file], "--", "sh", "-c", 'cat "$1"; echo "$2"', "sh", "{}", "--in={}") == (
         0,
@@ -397,19 +397,19 @@ def test_braces(path, file):
     )
 
 
-def test_on_standard_input(path, file):
+def test_recv_makes_the_descriptor_standard_input(path, file):
     """--stdin puts the first there; options before -- are ours, after it the command's."""
     assert command_gets(path, [file], "--stdin", "--", "wc", "-l")[:2] == (0, "1\n")
 
 
-def test_the_commands_exit_code(path, file):
+def test_recv_exits_with_the_code_of_its_command(path, file):
     """The process becomes the command: its exit code is seen, and it may die of SIGPIPE as others do."""
     code, out, _ = command_gets(path, [file], "--", "sh", "-c", "grep SigIgn /proc/self/status; exit 7")
     assert code == 7
     assert int(out.split()[1], 16) & (1 << (signal.SIGPIPE - 1)) == 0
 
 
-def test_a_command_that_is_not_there(path, file):
+def test_a_missing_command_fails_with_a_sentence(path, file):
     """One sentence that names it."""
     assert command_gets(path, [file], "--", "no-such-command") == (
         1,
@@ -440,13 +440,13 @@ for count in (1, 2, 3, 4):
 """
 
 
-def test_placing():
+def test_descriptors_are_moved_to_3_and_following_numbers():
     """Every way in which sources and targets can overlap: the right files, in order, and no other left."""
     done = subprocess.run([sys.executable, "-c", PLACE], capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_socket_type_is_told(path):
+def test_listen_fdnames_has_the_kind_of_each_descriptor(path):
     """A listening socket goes through as one: its kind is its name for the command."""
     with receiving(path, "--", "sh", "-c", "echo $LISTEN_FDS $LISTEN_FDNAMES") as recv:
         with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket(socket.AF_UNIX) as sock:

@@ -36,7 +36,7 @@ def test_status_is_a_table_or_json_with_the_documented_keys(serve):
     assert table.count("ready") == 2
 
 
-def test_scale_waits_for_more_or_fewer_and_refuses_what_cannot_be(serve):
+def test_scale_waits_for_the_workers_and_refuses_an_impossible_number(serve):
     server = serve("app:app", "--workers", "1")
     (first,) = server.workers()
     assert server.cli("scale", "3").stdout == "3 workers\n"
@@ -50,7 +50,7 @@ def test_scale_waits_for_more_or_fewer_and_refuses_what_cannot_be(serve):
     assert server.cli("scale", "0", check=False).returncode == 2
 
 
-def test_retire_replaces_one_worker_new_before_old(serve):
+def test_retire_starts_a_worker_before_it_ends_the_old_one(serve):
     server = serve()
     first, second = server.workers()
     assert server.cli("workers", "retire", str(first)).stdout == f"worker {first} has retired\n"
@@ -74,7 +74,7 @@ def test_stop_waits_until_the_server_has_ended(serve):
     assert not os.path.exists(server.control)
 
 
-def test_stop_gives_up_in_time_and_now_cuts_what_is_in_progress(serve):
+def test_stop_fails_after_its_timeout_and_stop_now_cuts_requests(serve):
     server = serve("app:app", "--workers", "1")
     with server.connect() as sock:
         sock.sendall(b"GET /sse HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -106,14 +106,14 @@ def test_without_a_server_a_verb_fails_with_one_sentence(tmp_path, verb):
         )
 
 
-def test_two_servers_are_told_apart_by_their_control_sockets(serve):
+def test_each_of_two_servers_answers_at_its_own_control_socket(serve):
     first, second = serve("app:app", "--workers", "1"), serve("app:app", "--workers", "1")
     assert json.loads(first.cli("status", "--json").stdout)["server"]["pid"] == first.pid
     assert json.loads(second.cli("status", "--json").stdout)["server"]["pid"] == second.pid
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_another_user_is_refused(serve):
+def test_the_control_socket_refuses_another_user(serve):
     server = serve("app:app", "--workers", "1")
     os.chmod(server.folder, 0o755)
     assert os.stat(server.control).st_mode & 0o777 == 0o600
@@ -138,7 +138,7 @@ def test_another_user_is_refused(serve):
     assert server.get()[0] == 200
 
 
-def test_nonsense_over_the_control_socket_is_answered_and_survived(serve):
+def test_the_server_survives_nonsense_at_the_control_socket(serve):
     server = serve("app:app", "--workers", "1")
     for nonsense in (
         b"{}",
@@ -160,7 +160,7 @@ def test_nonsense_over_the_control_socket_is_answered_and_survived(serve):
     assert "Traceback" not in server.log()
 
 
-def test_a_verb_that_waits_learns_that_the_server_ended(serve):
+def test_a_waiting_command_fails_when_the_server_ends(serve):
     server = serve("app:app", "--workers", "1")
     os.kill(server.workers()[0], signal.SIGSTOP)
     waiting = subprocess.Popen(

@@ -55,7 +55,7 @@ def launch(monkeypatch):
 
 
 @root
-def test_dispatcher_and_workers_become_the_user_after_binding(serve, tmp_path, launch):
+def test_dispatcher_and_workers_switch_to_the_user_after_binding(serve, tmp_path, launch):
     path, log, pidfile = tmp_path / "s", tmp_path / "access", tmp_path / "pid"
     flags = ("--workers", "1", "--user", "nobody", "--access-log", str(log), "--pidfile", str(pidfile))
     # A port below 1024, which only root can bind; and a socket file in a folder that is root's.

@@ -10,7 +10,7 @@ async def app(scope, receive, send):
 """
 
 
-def test_code_and_settings_are_read_again(serve):
+def test_a_reload_reads_code_and_settings_again(serve):
     files = {"app.py": APP % "one", "serve.toml": "access-log = 'first'\nworkers = 1\n"}
     server = serve("app:app", "--config", "serve.toml", files=files, env={"FDPASS_WORKERS": "1"})
     assert server.get() == (200, "one")
@@ -95,7 +95,7 @@ def test_two_reloads_at_once_both_print_their_outcome(serve):
     assert server.get()[0] == 200
 
 
-def test_requests_in_progress_are_finished_by_the_old_generation(serve):
+def test_the_old_generation_finishes_its_requests_in_progress(serve):
     text = """
         import asyncio, os
         async def app(scope, receive, send):

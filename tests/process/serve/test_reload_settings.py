@@ -78,13 +78,13 @@ def settings(serve):
     return lambda text="": Settings(serve, text)
 
 
-def test_a_refused_log_level_is_not_taken(settings):
+def test_a_refused_reload_keeps_the_log_level(settings):
     one = settings("log-level = 'info'\n")
     one.refused("log-level = 'error'\n")
     assert "to 3 workers" in one.scaled()
 
 
-def test_an_accepted_log_level_is_taken_by_dispatcher_and_workers(settings):
+def test_an_accepted_reload_changes_the_log_level_of_dispatcher_and_workers(settings):
     one = settings("log-level = 'info'\n")
     one.accepted("log-level = 'error'\n")
     assert one.scaled() == ""
@@ -92,13 +92,13 @@ def test_an_accepted_log_level_is_taken_by_dispatcher_and_workers(settings):
     assert "imported by generation 2" not in one.server.log()
 
 
-def test_a_refused_log_format_is_not_taken(settings):
+def test_a_refused_reload_keeps_the_log_format(settings):
     one = settings()
     one.refused("log-json = true\n")
     assert not one.scaled().startswith("{")
 
 
-def test_an_accepted_log_format_is_taken_by_dispatcher_and_workers(settings):
+def test_an_accepted_reload_changes_the_log_format_of_dispatcher_and_workers(settings):
     one = settings()
     one.accepted("log-json = true\n")
     assert json.loads(one.scaled())["message"] == "scaling from 1 to 3 workers"
@@ -111,7 +111,7 @@ MOVES = {"changed": (FIRST, SECOND), "on": (OFF, SECOND), "off": (FIRST, OFF)}
 
 
 @pytest.mark.parametrize(("before", "after"), MOVES.values(), ids=MOVES)
-def test_a_refused_access_log_is_not_taken_and_is_given_back(settings, tools, before, after):
+def test_a_refused_reload_keeps_the_access_log_and_closes_the_new_one(settings, tools, before, after):
     one = settings(before)
     one.get("/early", 1)
     held = len(open_files(one.server.pid))
@@ -123,7 +123,7 @@ def test_a_refused_access_log_is_not_taken_and_is_given_back(settings, tools, be
 
 
 @pytest.mark.parametrize(("before", "after"), MOVES.values(), ids=MOVES)
-def test_an_accepted_access_log_is_taken_and_the_one_before_is_closed(settings, before, after):
+def test_an_accepted_reload_changes_the_access_log_and_closes_the_old_one(settings, before, after):
     one = settings(before)
     one.get("/early", 1)
     one.accepted(after)
@@ -133,26 +133,26 @@ def test_an_accepted_access_log_is_taken_and_the_one_before_is_closed(settings, 
     assert not [path for path in open_files(one.server.pid) if path.endswith("/first")]
 
 
-def test_a_refused_application_is_not_named(settings):
+def test_a_refused_reload_keeps_the_application_in_the_status(settings):
     one = settings()
     one.refused("")
     assert one.server.status()["server"]["app"] == "app:app"
     assert "app:app at " in one.server.cli("status").stdout
 
 
-def test_an_accepted_application_is_named(settings):
+def test_an_accepted_reload_changes_the_application_in_the_status(settings):
     one = settings()
     one.accepted("app = 'app:other'\n")
     assert one.server.status()["server"]["app"] == "app:other"
 
 
-def test_a_refused_number_of_workers_is_not_taken(settings):
+def test_a_refused_reload_keeps_the_number_of_workers(settings):
     one = settings()
     one.refused("workers = 2\n")
     assert "scaling from 1 to 3 workers" in one.scaled()
 
 
-def test_an_accepted_number_of_workers_is_taken(settings):
+def test_an_accepted_reload_changes_the_number_of_workers(settings):
     one = settings()
     one.accepted("workers = 2\n")
     assert len(one.server.workers()) == 2
@@ -160,7 +160,7 @@ def test_an_accepted_number_of_workers_is_taken(settings):
 
 
 @pytest.mark.parametrize("ends", ["accepted", "refused", "stopped"])
-def test_until_the_next_generation_serves_nothing_changes(settings, tools, ends):
+def test_settings_change_only_when_the_next_generation_serves(settings, tools, ends):
     one = settings(FIRST)
     server = one.server
     (one.folder / "go").unlink()

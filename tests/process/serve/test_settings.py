@@ -54,7 +54,7 @@ factory = false
 """
 
 
-def test_flags_go_before_the_environment_and_this_before_the_file(check):
+def test_a_flag_overrides_the_environment_which_overrides_a_file(check):
     files = {"pyproject.toml": PYPROJECT}
     env = {"FDPASS_BIND": "127.0.0.1:4 [::1]:4", "FDPASS_WORKERS": "4"}
     done = check(files=files)
@@ -65,7 +65,7 @@ def test_flags_go_before_the_environment_and_this_before_the_file(check):
     assert "4 workers at 127.0.0.1:5, unix:s:" in done.stdout
 
 
-def test_a_named_file_stands_in_the_place_of_pyproject_toml(check):
+def test_a_file_of_config_is_read_instead_of_pyproject_toml(check):
     files = {
         "pyproject.toml": PYPROJECT,
         "bare.toml": "workers = 6\n",
@@ -126,7 +126,7 @@ def test_a_wrong_setting_is_refused_with_a_sentence_and_exit_code_2(check, flags
         ("app:app", "def app(a, b, c, d): pass", "say which with --interface"),
     ],
 )
-def test_check_says_what_is_wrong_with_the_application(check, name, text, said):
+def test_check_reports_why_the_application_cannot_be_served(check, name, text, said):
     done = check(name, files={"app.py": text})
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("fdpass serve: ")
@@ -134,7 +134,7 @@ def test_check_says_what_is_wrong_with_the_application(check, name, text, said):
     assert "fdpass/serve" not in done.stderr  # a traceback, if any, is the application's alone
 
 
-def test_check_names_the_interface_that_it_found(check):
+def test_check_prints_the_interface_of_the_application(check):
     files = {"app.py": "async def handle(reader, writer): pass\ndef main(listener): pass\n"}
     assert "app:handle (stream): 2 workers" in check("app:handle", "--workers", "2", files=files).stdout
     assert "app:main (listener)" in check("app:main").stdout
@@ -162,7 +162,7 @@ def test_run_serves_from_python(serve, tmp_path):
     assert server.log().endswith("returned\n")
 
 
-def test_run_raises_what_is_wrong(tmp_path):
+def test_run_raises_a_wrong_setting(tmp_path):
     script = """if True:
         import fdpass.serve
         try:

@@ -52,12 +52,12 @@ def nothing_else_is_set(monkeypatch, tmp_path):
         monkeypatch.delenv(name)
 
 
-def test_there_is_one_for_each_setting_in_the_order_of_the_fields():
+def test_each_setting_has_an_option_in_the_order_of_the_fields():
     assert list(PARAMETERS) == [*NAMES, "config", "check"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_has_the_name_the_variable_and_the_sentence_of_its_setting(name):
+def test_an_option_has_the_name_the_variable_and_the_help_of_its_setting(name):
     parameter = PARAMETERS[name]
     assert parameter.envvar == f"FDPASS_{name.upper()}"
     if name != "app":
@@ -67,25 +67,25 @@ def test_it_has_the_name_the_variable_and_the_sentence_of_its_setting(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_command_line_accepts_it(name):
+def test_a_value_on_the_command_line_reaches_the_config(name):
     given = arguments(name) if name == "tls_cert" else [*NEEDED, *arguments(name)]
     _, expected = example(name)
     assert getattr(made(given), name) == expected != Config.__dataclass_fields__[name].default or name == "app_dir"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_environment_is_accepted_like_the_command_line(name):
+def test_a_value_in_the_environment_reaches_the_config(name):
     text, _ = example(name)
     needed = [] if name == "tls_cert" else NEEDED
     assert made(needed, {f"FDPASS_{name.upper()}": text}) == made([*needed, *arguments(name)])
 
 
-def test_without_options_the_record_has_its_defaults():
+def test_without_options_the_config_has_its_defaults():
     assert made([]) == Config()
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if SETTINGS[name].choices])
-def test_choices_are_those_of_the_setting(name):
+def test_an_option_has_the_choices_of_its_setting(name):
     assert tuple(PARAMETERS[name].type.choices) == SETTINGS[name].choices
     with pytest.raises(click.BadParameter):
         made([flag(name), "nonsense"])
@@ -104,10 +104,10 @@ def test_choices_are_those_of_the_setting(name):
         ("app_dir", "."),
     ],
 )
-def test_the_default_is_shown_as_one_would_write_it_or_in_words(name, shown):
+def test_help_shows_the_default_as_a_user_types_it_or_in_words(name, shown):
     assert PARAMETERS[name].help.endswith(f"  [default: {shown}]")
 
 
 @pytest.mark.parametrize("name", ["tls_cert", "factory", "access_log"])
-def test_no_default_is_shown_where_it_is_nothing(name):
+def test_help_shows_no_default_that_is_empty(name):
     assert "[default" not in PARAMETERS[name].help

@@ -34,20 +34,20 @@ def test_an_access_log_that_was_moved_is_opened_again_under_the_same_number(tmp_
     assert (path.read_text(), moved.read_text()) == ("after", "")
 
 
-def test_a_dash_is_standard_output(capfd):
+def test_a_dash_as_path_means_standard_output(capfd):
     with contextlib.closing(AccessLog("-")) as log:
         os.write(log.fd.fileno(), b"hello")
     assert capfd.readouterr().out == "hello"
 
 
-def test_no_access_log():
+def test_without_a_path_there_is_no_access_log():
     log = AccessLog("")
     log.reopen()
     assert log.fd is None
     log.close()
 
 
-def test_an_access_log_that_cannot_be_opened_is_named(tmp_path):
+def test_an_access_log_that_cannot_be_opened_is_refused_with_its_path(tmp_path):
     with pytest.raises(CallFailed, match=f"cannot open the access log {tmp_path}: Is a directory"):
         AccessLog(str(tmp_path))
     for path in ("-", str(tmp_path / "log")):

@@ -43,17 +43,17 @@ def test_a_process_keeps_some_descriptors_for_itself(limit, expected):
     assert with_limit(limit) == expected
 
 
-def test_without_a_wish_it_is_as_many_as_fit():
+def test_without_max_connections_as_many_as_fit_are_allowed():
     assert limits.most_connections(Config(workers=3, custody="off"), 1000) == 3000
     assert limits.most_connections(Config(workers=3), 1000) == 1000
 
 
-def test_what_fits_is_granted():
+def test_a_max_connections_that_fits_is_used():
     assert limits.most_connections(Config(workers=3, max_connections=3000, custody="off"), 1000) == 3000
     assert limits.most_connections(Config(workers=3, max_connections=7), 1000) == 7
 
 
-def test_what_cannot_fit_is_refused_with_the_numbers():
+def test_a_max_connections_that_cannot_fit_is_refused_with_the_numbers():
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     with pytest.raises(ConfigError) as caught:
         limits.most_connections(Config(workers=3, max_connections=3001, custody="off"), 1000)

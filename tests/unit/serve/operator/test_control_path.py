@@ -9,28 +9,28 @@ from fdpass.errors import ConfigError, NotFound
 from fdpass.serve.operator.client import ask, default_path
 
 
-def test_the_default_is_in_the_runtime_folder(tmp_path, monkeypatch):
+def test_the_default_path_is_in_the_runtime_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     assert default_path() == str(tmp_path / "fdpass.sock")
     with pytest.raises(NotFound, match=f"no server answers at {tmp_path}/fdpass.sock"):
         ask("", "status")
 
 
-def test_a_runtime_folder_that_is_not_there_is_made(tmp_path, monkeypatch):
+def test_a_missing_runtime_folder_is_made_for_the_user_alone(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "new"))
     default_path()
     assert stat.S_IMODE(os.stat(tmp_path / "new").st_mode) == 0o700
 
 
 @pytest.mark.parametrize("mode", [0o720, 0o702, 0o777, 0o1777])
-def test_a_folder_in_which_others_may_write_is_not_safe(tmp_path, monkeypatch, mode):
+def test_a_folder_that_others_can_write_is_refused(tmp_path, monkeypatch, mode):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     tmp_path.chmod(mode)
     with pytest.raises(ConfigError, match=r"does not belong to you alone.*give a path with --control"):
         default_path()
 
 
-def test_a_folder_of_another_user_is_not_safe(tmp_path, monkeypatch):
+def test_a_folder_of_another_user_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     uid = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: uid + 1)
@@ -38,7 +38,7 @@ def test_a_folder_of_another_user_is_not_safe(tmp_path, monkeypatch):
         default_path()
 
 
-def test_a_link_in_the_folders_place_is_not_followed(tmp_path, monkeypatch):
+def test_a_symbolic_link_in_place_of_the_folder_is_refused(tmp_path, monkeypatch):
     (tmp_path / "real").mkdir(mode=0o700)
     (tmp_path / "link").symlink_to(tmp_path / "real")
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "link"))
@@ -46,7 +46,7 @@ def test_a_link_in_the_folders_place_is_not_followed(tmp_path, monkeypatch):
         default_path()
 
 
-def test_no_folder_at_all(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "none" / "at" / "all"))
     with pytest.raises(ConfigError, match=r"no folder for the control socket.*give a path with --control"):
         default_path()

@@ -11,7 +11,7 @@ from fdpass.serve.operator import privileges
 from fdpass.serve.shared.config import Config
 
 
-def test_nobody_in_particular():
+def test_without_user_and_group_there_is_no_identity():
     assert privileges.identity(Config()) is None
 
 
@@ -23,18 +23,18 @@ def test_nobody_in_particular():
         ({"user": "0", "group": "no such group"}, "--group 'no such group': there is no such group"),
     ],
 )
-def test_who_does_not_exist_is_named(settings, words):
+def test_an_unknown_user_or_group_is_refused_with_its_name(settings, words):
     with pytest.raises(ConfigError) as caught:
         privileges.identity(Config(**settings))
     assert str(caught.value) == words
 
 
-def test_oneself_by_number():
+def test_the_own_user_and_group_need_no_switch():
     assert privileges.identity(Config(user=os.geteuid(), group=os.getegid())) == (os.geteuid(), os.getegid())
     privileges.become(os.geteuid(), os.getegid(), ["/no/such/file"])  # nothing is done
 
 
-def test_only_root_can_become_another(monkeypatch):
+def test_only_root_can_switch_to_another_user(monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     for settings in ({"user": 54321, "group": 54321}, {"user": 12345, "group": 54321}):
         with pytest.raises(ConfigError, match="only root can switch to another user or group"):
@@ -70,7 +70,7 @@ except FdpassError as error:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize(("user", "group"), [("nobody", ""), ("54321", "65432"), ("nobody", "54321")])
-def test_roots_rights_are_given_up_for_good(tmp_path, user, group):
+def test_the_rights_of_root_cannot_be_taken_back(tmp_path, user, group):
     path = tmp_path / "own"
     path.touch()
     code = subprocess.run(
@@ -80,7 +80,7 @@ def test_roots_rights_are_given_up_for_good(tmp_path, user, group):
     assert "cannot switch to user 0, group 0" in code.stdout
 
 
-def test_a_number_without_an_entry_has_no_group_and_does_not_get_ours():
+def test_a_user_number_without_an_entry_does_not_get_roots_group():
     """Ours would be root's."""
     with pytest.raises(
         ConfigError, match="--user 54321: the system has no group for this user: give one with --group"

@@ -32,7 +32,7 @@ PATHS = ("tls_cert", "tls_key", "tls_ca", "access_log", "pidfile", "control", "a
 TEXTS = ("app", "user", "group", *PATHS, *CHOICES)
 
 
-def test_each_setting_is_tried_below():
+def test_each_setting_is_in_a_list_of_these_tests():
     assert {*WHOLE, *SECONDS, *SWITCHES, *TEXTS, "bind"} == set(NAMES)
     assert set(BOUNDS) == {*WHOLE, *SECONDS} == {name for name, setting in SETTINGS.items() if setting.bounds}
 
@@ -63,14 +63,14 @@ def test_the_defaults_are_valid_and_there_are_two_workers_at_least():
     assert config == Config.of({})
 
 
-def test_it_cannot_be_changed():
+def test_a_config_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Config().workers = 3
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("value", [None, object(), {}, b"x", [1]], ids=["None", "object", "dict", "bytes", "list"])
-def test_what_no_setting_can_be_is_refused_and_named(name, value):
+def test_a_value_of_a_wrong_type_is_refused_with_the_name_of_the_setting(name, value):
     with pytest.raises(ConfigError, match=f"^{flag(name)} takes"):
         Config(**{name: value})
 
@@ -92,14 +92,14 @@ def test_what_no_setting_can_be_is_refused_and_named(name, value):
         (set(TEXTS) - set(PATHS), pathlib.Path("x"), "text"),
     ],
 )
-def test_types(names, value, words):
+def test_each_kind_of_setting_refuses_other_types_and_says_what_it_takes(names, value, words):
     for name in names:
         with pytest.raises(ConfigError, match=f"^{flag(name)} takes {words}, not "):
             Config(**{name: value})
 
 
 @pytest.mark.parametrize(("name", "least", "most"), [(name, *bounds) for name, bounds in BOUNDS.items()])
-def test_bounds(name, least, most):
+def test_a_number_outside_its_bounds_is_refused_with_the_bounds(name, least, most):
     for value in (least, most):
         assert getattr(Config(**{name: value}), name) == value
     for value in (least - 1, most + 1):
@@ -112,7 +112,7 @@ def test_a_number_of_seconds_may_be_whole():
 
 
 @pytest.mark.parametrize("name", CHOICES)
-def test_choices(name):
+def test_a_value_that_is_not_a_choice_is_refused_with_the_choices(name):
     for value in CHOICES[name]:
         assert getattr(Config(**{name: value}), name) == value
     for value in ("", "nonsense", CHOICES[name][0].upper()):
@@ -151,12 +151,12 @@ def test_no_address_is_refused(value):
 
 
 @pytest.mark.parametrize("app", ["a:b", "a.b:c", "a.b:c.d", "_a1.b2:c"])
-def test_the_name_of_an_application(app):
+def test_an_application_is_named_by_module_and_name(app):
     assert Config(app=app).app == app
 
 
 @pytest.mark.parametrize("app", ["", "a", "a:", ":b", "a/b.py:c", "a..b:c", ".a:b", "a b:c", "1a:b"])
-def test_what_names_no_application(app):
+def test_text_that_names_no_application_is_refused(app):
     with pytest.raises(ConfigError, match=r"give MODULE:NAME, such as shop\.main:app"):
         Config(app=app)
 
@@ -183,7 +183,7 @@ def test_the_folder_of_the_application_must_exist(tmp_path):
         ("", ""),
     ],
 )
-def test_a_setting_that_does_not_exist_is_named_with_the_nearest(name, hint):
+def test_an_unknown_setting_is_refused_with_the_nearest_name(name, hint):
     expected = f"there is no setting {name!r}{hint}"
     with pytest.raises(ConfigError) as caught:
         Config.of({"workers": 2, name: 1})
@@ -211,12 +211,12 @@ def test_a_setting_that_does_not_exist_is_named_with_the_nearest(name, hint):
         ("999999999999G", 999_999_999_999 * 2**30),
     ],
 )
-def test_sizes(text, expected):
+def test_text_is_converted_to_bytes(text, expected):
     assert size(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "M", "-1", "1.5G", "1T", "1 2", "1e3", "1MM", "٣", "1" * 13])
-def test_what_is_no_size(text):
+def test_text_that_is_not_a_size_is_refused(text):
     with pytest.raises(ConfigError, match="is not a size: give a number of bytes"):
         size(text)
 

@@ -9,7 +9,7 @@ from fdpass.serve.shared import tls
 from fdpass.serve.shared.config import Config
 
 
-def test_no_tls():
+def test_without_a_certificate_there_is_no_context():
     assert tls.context(Config()) is None
 
 
@@ -40,7 +40,7 @@ def settings(folder, **files):
 @pytest.mark.parametrize(
     "files", [{"cert": "cert.pem", "key": "key.pem"}, {"cert": "both.pem"}, {"cert": "both.pem", "ca": "cert.pem"}]
 )
-def test_a_context_is_made(certificates, files):
+def test_certificate_key_and_authorities_make_a_context(certificates, files):
     context = tls.context(settings(certificates, **files))
     assert (context.verify_mode != 0) == ("ca" in files)
 
@@ -58,6 +58,6 @@ def test_a_context_is_made(certificates, files):
         ({"cert": "both.pem", "ca": "text"}, r"^--tls-ca \S*/text: "),
     ],
 )
-def test_what_is_wrong_with_the_files_is_told_with_their_names(certificates, files, words):
+def test_a_wrong_file_is_refused_with_its_name(certificates, files, words):
     with pytest.raises(ConfigError, match=f"(?i){words}"):
         tls.context(settings(certificates, **files))
