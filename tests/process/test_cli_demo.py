@@ -1,4 +1,4 @@
-"""``fdpass demo``: the classic, in three types of socket."""
+"""``fdpass demo``: a file passed over three types of socket, and files that cannot be read."""
 
 import os
 import pty

@@ -1,4 +1,4 @@
-"""``fdpass grab``: out of a living process, printed or for a command."""
+"""``fdpass grab``: copies a descriptor out of another process, and prints its content or runs a command."""
 
 import contextlib
 import os

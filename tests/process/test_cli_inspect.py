@@ -1,4 +1,4 @@
-"""``fdpass inspect``: this test process looked at from outside, as a table and as JSON."""
+"""``fdpass inspect``: lists the descriptors of this test process, as a table and as JSON."""
 
 import json
 import os

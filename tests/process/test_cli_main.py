@@ -1,4 +1,4 @@
-"""The command as a whole: help, version, usage, and how it ends when it is cut short."""
+"""The command as a whole: help, version, usage, closed output and interrupts."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""``fdpass send`` and ``fdpass recv``: with each other, and with strangers that speak SCM_RIGHTS."""
+"""``fdpass send`` and ``fdpass recv``: with each other, and with other programs that use SCM_RIGHTS."""
 
 import contextlib
 import fcntl

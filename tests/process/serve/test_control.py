@@ -1,4 +1,4 @@
-"""The control socket and the verbs that use it: each waits for the outcome, and exits by it."""
+"""The control socket, and the verbs that use it: each waits for the outcome, and its exit code says which."""
 
 import json
 import os

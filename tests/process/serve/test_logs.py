@@ -1,4 +1,4 @@
-"""The logs: one line a request if asked for, the server's own as text or JSON; a full disk hinders nobody."""
+"""The access log and the server's own log, as text or JSON; a full disk stops neither server nor requests."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What a server gives up: root's rights after binding, and descriptors that are none of its workers' business."""
+"""A server gives up the rights of root after binding, and workers inherit no other descriptors."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ APP = """
 
 
 def identities(pid):
-    """All user and group numbers of a process."""
+    """The user and group numbers of a process: real, effective, saved and of files."""
     text = Path(f"/proc/{pid}/status").read_text()
     return {
         name: set(map(int, re.search(rf"^{name}:(.*)$", text, re.MULTILINE)[1].split())) for name in ("Uid", "Gid")

@@ -1,4 +1,4 @@
-"""A reload that is refused changes no setting of the running server; one that is accepted changes it."""
+"""A refused reload changes no setting of the running server; an accepted reload changes them."""
 
 import json
 import os
@@ -45,29 +45,29 @@ class Settings:
         (self.folder / "serve.toml").write_text("\n".join([*lines, text]))
 
     def accepted(self, text):
-        """A reload with this instead."""
+        """Reload with these settings, with success."""
         self.write(text)
         assert self.server.cli("reload").stdout == "generation 2 serves\n"
 
     def refused(self, text):
-        """A reload with this, and an application that there is not."""
+        """Reload with these settings and an application that does not exist, without success."""
         self.write(NOTHING_SUCH + text)
         done = self.server.cli("reload", check=False)
         assert done.returncode == 1
         assert done.stderr.startswith("fdpass reload: cannot import 'nosuch:app': ")
 
     def scaled(self):
-        """The line that the server logs when it is scaled; "" if it logs none."""
+        """Scale, and return the line that the server logs about it; "" if it logs none."""
         self.server.cli("scale", "3")
         return next((line for line in self.server.log().splitlines() if "scaling from " in line), "")
 
     def get(self, path, count):
-        """A request, after which so many connections have ended and are logged."""
+        """Send a request, and wait until ``count`` connections have ended, and so are logged."""
         assert self.server.get(path)[0] == 200
         self.server.wait_connections(finished=count, live=0)
 
     def logged(self, path):
-        """In which of its files a request was logged."""
+        """Return the names of the access logs that have a line of this request."""
         files = [self.folder / name for name in ("first", "second")]
         return [file.name for file in files if file.exists() and path in file.read_text()]
 
@@ -192,5 +192,5 @@ def test_settings_change_only_when_the_next_generation_serves(settings, tools, e
 
 
 def open_files(pid):
-    """The paths of what a process has open."""
+    """Return the paths of the open files of a process."""
     return [os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")]

@@ -1,4 +1,4 @@
-"""Settings: from flags, the environment and TOML files, in this order; and what of them is refused, and how."""
+"""Settings from flags, environment and TOML files, in this order of precedence; wrong ones are refused."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ def check(tmp_path):
 
 
 def refused(done):
-    """What was said, in its last line, by a command that was called wrongly."""
+    """Return the last line of standard error of a command that refused its settings."""
     assert (done.returncode, done.stdout) == (2, "")
     assert "Traceback" not in done.stderr
     return done.stderr.splitlines()[-1]

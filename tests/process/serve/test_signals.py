@@ -1,4 +1,4 @@
-"""What signals do: one worker more, one less, a reload, logs opened again, the end."""
+"""Signals to the dispatcher: they scale, reload, open the access log again, and stop."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The end: what is in progress is finished, in time; WebSockets are told; the second signal is meant."""
+"""A stop finishes requests in progress within graceful-timeout, and closes WebSockets; a second one cuts all."""
 
 import signal
 import time
@@ -37,7 +37,7 @@ GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 def url(server):
-    """Where its WebSockets are."""
+    """The address of the server's WebSockets."""
     return f"ws://127.0.0.1:{server.address[1]}/"
 
 
@@ -123,7 +123,7 @@ def test_an_endless_stream_is_cut_after_graceful_timeout(serve):
 
 @pytest.mark.parametrize(("kind", "said"), [("stream", "cancelled"), ("blocking", "ended by a reset")])
 def test_raw_handlers_are_cut_after_graceful_timeout(serve, kind, said):
-    """By a reset: what they have sent must not pass for the whole."""
+    """By a reset: a client must not take what they have sent for a whole reply."""
     flags = ("--workers", "1", "--graceful-timeout", "0.3")
     server = serve(f"app:{kind}", *flags, files={"app.py": SLOW})
     with server.connect() as sock:

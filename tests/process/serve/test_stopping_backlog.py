@@ -1,4 +1,4 @@
-"""A graceful stop answers whoever was there before it, in whatever state it finds dispatcher and workers."""
+"""A graceful stop answers the clients that connected before it, whatever state dispatcher and workers are in."""
 
 import contextlib
 import signal

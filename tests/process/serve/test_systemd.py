@@ -1,4 +1,4 @@
-"""The service manager is told what happens, and the unit files in examples/deploy fit what the server does."""
+"""The server notifies the service manager, and the unit files in examples/deploy fit the server."""
 
 import configparser
 import os

@@ -1,4 +1,4 @@
-"""The options of ``fdpass serve``: one for each setting, made from its field; what is given reaches `Config`."""
+"""The options of ``fdpass serve``: made from the fields of `Config`, and their values reach a `Config`."""
 
 import os
 
@@ -9,7 +9,7 @@ from fdpass._cli.serve import _config, serve
 from fdpass.serve.shared.config import NAMES, SETTINGS, Config, flag
 
 PARAMETERS = {parameter.name: parameter for parameter in serve.params}
-EXAMPLES = {  # as text, and what it is; settings with choices are given their last one
+EXAMPLES = {  # the text of a value, and the value; a setting with choices gets its last choice
     "text": ("shop.main:app", "shop.main:app"),
     "path": (os.curdir, os.curdir),
     "account": ("www-data", "www-data"),
@@ -28,7 +28,7 @@ def example(name):
 
 
 def arguments(name):
-    """How the command line gives a setting."""
+    """The arguments that give a setting its example value."""
     text, _ = example(name)
     if name == "app":
         return [text]
@@ -36,7 +36,7 @@ def arguments(name):
 
 
 def made(given, env=None):
-    """The record that the command would serve by."""
+    """The `Config` that the command makes from these arguments."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (env or {}).items():
             patch.setenv(name, value)
@@ -46,7 +46,7 @@ def made(given, env=None):
 
 @pytest.fixture(autouse=True)
 def nothing_else_is_set(monkeypatch, tmp_path):
-    """No pyproject.toml is read, and no variable of ours is set."""
+    """There is no pyproject.toml, and no variable FDPASS_... is set."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("FDPASS_")]:
         monkeypatch.delenv(name)

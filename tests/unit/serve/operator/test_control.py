@@ -1,4 +1,4 @@
-"""The control socket: whatever a client sends or fails to read, the server answers or drops it, and goes on."""
+"""The control socket: whatever a client sends or does not read, the server replies, or disconnects that client."""
 
 import contextlib
 import json
@@ -25,11 +25,11 @@ def path(tmp_path):
 
 
 class Server:
-    """A `ControlServer`, and how to let its loop go a little."""
+    """A `ControlServer` with its loop, and commands for the tests."""
 
     def __init__(self, path):
         self.loop = Loop()
-        self.later = []  # replies that are owed
+        self.later = []  # replies to send later
         self.calls = 0
         acts = {
             "echo": lambda request, reply: reply({"ok": True, "said": request["text"]}),
@@ -41,7 +41,7 @@ class Server:
         self.control = ControlServer(self.loop, path, acts)
 
     def go(self):
-        """Handle everything that has happened so far."""
+        """Run the loop until everything that has happened so far is handled."""
         for _ in range(6):  # a client is accepted, then each of its messages has a turn of its own
             self.loop.call_later(0, self.loop.stop)
             self.loop.run()
@@ -135,7 +135,7 @@ def test_a_request_that_is_too_long_is_refused(server, client):
 
 
 def test_a_client_that_sends_descriptors_does_no_harm(server, client):
-    """Where the kernel cannot refuse them for us, they are closed, and their sender with them."""
+    """If the kernel does not refuse them (SO_PASSRIGHTS), they are closed, and their sender is disconnected."""
     with contextlib.suppress(OSError):
         client.send(b'{"do": "echo", "text": 1}', [0])
     server.go()
@@ -164,7 +164,7 @@ def test_a_client_that_disconnects_before_its_reply_does_no_harm(server, path):
 
 
 def test_a_client_above_the_limit_is_disconnected_until_another_leaves(server, path):
-    """The one above the limit sees the end; when another goes there is room again."""
+    """The client above the limit sees the end; once another client leaves, there is room again."""
     clients = [connect(path)]
     for _ in range(MOST):
         server.go()
@@ -205,7 +205,7 @@ def test_a_client_that_does_not_read_its_replies_is_disconnected(server, client)
 
 
 def test_a_full_descriptor_table_pauses_accepting_without_a_busy_loop(server, path, monkeypatch):
-    """The client waits in the backlog. Nothing tells when there is room: it is looked for some times a second."""
+    """The client waits in the backlog; the server tries ten times a second, because no event reports room."""
     with connect(path) as client:
         accepts = []
         real = server.control._on_client

@@ -1,4 +1,4 @@
-"""Where the control socket is, if nobody says: in a folder that is the user's alone, or nowhere."""
+"""The default path of the control socket: in a folder that belongs to the user alone, or refused."""
 
 import os
 import stat

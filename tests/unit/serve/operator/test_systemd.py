@@ -1,4 +1,4 @@
-"""What the service manager hears: the words of sd_notify(3); nothing that it does can hinder the server."""
+"""Notifications as sd_notify(3) describes them; no service manager can block the server."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""`Config`: each setting's type, bounds and choices, and messages that name the setting and the remedy."""
+"""`Config`: each setting's type, bounds and choices, and errors that name the setting and the remedy."""
 
 import dataclasses
 import pathlib

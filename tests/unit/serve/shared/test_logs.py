@@ -1,4 +1,4 @@
-"""The server's own log lines: for people or as JSON, and never a reason to fail."""
+"""The server's own log lines, as text or JSON; a line that cannot be written is no failure."""
 
 import io
 import json
@@ -27,7 +27,7 @@ class Stderr:
 
 @pytest.fixture
 def stderr(capsys):
-    """What is logged there; the loggers are as before afterwards."""
+    """What is logged to standard error; the loggers are restored after the test."""
     names = ("fdpass", "fdpass.serve", "uvicorn", "uvicorn.error")
     before = [(logging.getLogger(name), vars(logging.getLogger(name)).copy()) for name in names]
     for logger, state in before:

@@ -1,4 +1,4 @@
-"""Resets, and ends of clients, at bad moments: a socket that is closed, detached, or another's by now."""
+"""Resets at bad moments: of a socket that is closed or detached, or whose number another socket has got."""
 
 import asyncio
 import mmap

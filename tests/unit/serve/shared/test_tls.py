@@ -1,4 +1,4 @@
-"""The TLS context of a worker: made from the files of the settings, or refused with their names."""
+"""The TLS context of a worker: made from the files in the settings, or refused with their names."""
 
 import subprocess
 
