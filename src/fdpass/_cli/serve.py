@@ -32,7 +32,7 @@ class _Size(_IntType):
 
 _METAVARS = {"addresses": "ADDRESS", "path": "FILE", "account": "NAME", "seconds": "SECONDS"}
 _TYPES: dict[str, Any] = {"whole": int, "seconds": float, "size": _Size()}
-_WRITTEN: dict[type, Callable[[Any], str]] = {tuple: " ".join, float: "{:g}".format, bool: lambda _: ""}
+_AS_TEXT: dict[type, Callable[[Any], str]] = {tuple: " ".join, float: "{:g}".format, bool: lambda _: ""}
 
 
 def _parameter(name: str) -> click.Parameter:
@@ -55,7 +55,7 @@ def _parameter(name: str) -> click.Parameter:
 def _help(name: str) -> str:
     """Write the help text of a setting, with its default in words or as a user would type it."""
     default = Config.__dataclass_fields__[name].default
-    shown = SETTINGS[name].shown or _WRITTEN.get(type(default), str)(default)
+    shown = SETTINGS[name].shown or _AS_TEXT.get(type(default), str)(default)
     return (SETTINGS[name].help + (f"  [default: {shown}]" if shown else "")).replace("`", "")
 
 
@@ -141,14 +141,14 @@ def serve(ctx: click.Context, /, check: bool, **options: Any) -> None:
     try:
         from fdpass.serve import server  # noqa: PLC0415 - --help needs none of it
     except ImportError as error:
-        raise Failure(_missing(error)) from error
+        raise Failure(_import_failure(error)) from error
     try:
         if check:
             server.check(config)
             _try_application(config)
             return
         args = ctx.meta["fdpass.args"]
-        server.serve(config, lambda: _again(args))
+        server.serve(config, lambda: _reread(args))
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
 
@@ -161,7 +161,7 @@ def _config(options: Mapping[str, Any]) -> Config:
         raise click.UsageError(str(error)) from error
 
 
-def _again(args: list[str]) -> Config:
+def _reread(args: list[str]) -> Config:
     try:
         with serve.make_context("serve", list(args)) as ctx:
             return _config({name: value for name, value in ctx.params.items() if name != "check"})
@@ -176,9 +176,9 @@ def _try_application(config: Config) -> None:
         app = application.load(config.app, config.app_dir, factory=config.factory)
         interface = application.interface_of(app) if config.interface == "auto" else config.interface
     except BaseException as error:
-        told = application.explained(error)
+        failure = application.explained(error)
         raise StartFailed(
-            told["sentence"] + ("\n" + told["details"].rstrip() if told["details"] else "")
+            failure["sentence"] + ("\n" + failure["details"].rstrip() if failure["details"] else "")
         ) from error
     where = ", ".join(config.bind)
     click.echo(
@@ -186,5 +186,5 @@ def _try_application(config: Config) -> None:
     )
 
 
-def _missing(error: ImportError) -> str:
+def _import_failure(error: ImportError) -> str:
     return f"{sentence(error)}: install it with pip install 'fdpass[serve]'"

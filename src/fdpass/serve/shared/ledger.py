@@ -51,7 +51,7 @@ class Column(IntEnum):
     HANDLED = 5, "worker", "requests finished by the last beat, ever"
     STARVED = 6, "dispatcher", "1 while the dispatcher waits for this worker to take something, else 0"
     ENDED = 7, "worker", "ended connections that the worker has noted in its ring, ever"
-    SEEN = 8, "dispatcher", "of these, the ones that the dispatcher has read, ever"
+    SEEN = 8, "dispatcher", "ended connections of the ring that the dispatcher has read, ever"
 
 
 RING = 1024

@@ -62,7 +62,7 @@ class Setup:
         config: The settings.
         row: The worker's row in the ledger.
         family: The address family of every connection to come; -1 if listeners have different ones.
-        proto: The protocol number of every connection to come; -1 likewise.
+        proto: The protocol number of every connection to come; -1 if listeners have different ones.
         address: The address of the dispatcher's first listener.
         ledger: The ledger, shared with all processes of the server.
         access_log: The file for a line per request; None without an access log. Owned.
