@@ -12,8 +12,8 @@ from _serve_processes import Server, ended
 
 RELOADS = 3
 LONGEST = 40.0  # seconds for one reload, or to replace a worker that died
-SETTLE = 0.5  # seconds of load before and after each thing that happens
-CLIENTS = 32  # half of them ask without a pause, half with one
+SETTLE = 0.5  # seconds of load before and after each reload or kill
+CLIENTS = 32  # half of them send requests without a pause, half with one
 
 
 def _reload(server: Server) -> None:
@@ -45,7 +45,7 @@ def _told(found: Found, outcome: str, took: float) -> dict[str, Any]:
 
 
 def under_load(server: Server, kind: str) -> dict[str, Any]:
-    """`reload` or `kill`: what the clients met, how it went, and how long it took."""
+    """`reload` or `kill`: what the clients saw, whether it succeeded, and how long it took."""
     outcome, act, times = ("", _reload, RELOADS) if kind == "reload" else ("", _kill, 1)
     load = Load(server.port, LONGEST * 2 * RELOADS, busy=CLIENTS // 2, calm=CLIENTS // 2, pause=0.01)
     with clients(load) as running:

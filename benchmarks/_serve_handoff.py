@@ -1,4 +1,4 @@
-"""What the dispatcher of `fdpass serve` pays for a connection: few or many held, few or many workers."""
+"""Processor time of the dispatcher of `fdpass serve` for a connection: few or many held, few or many workers."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from _serve_load import Found, measured
 from _serve_processes import Server, running
 
 MANY = 20_000
-SPARE = 500  # descriptors that the dispatcher keeps for other things than held connections
+SPARE = 500  # descriptors that the dispatcher needs besides those of held connections
 FEW = 10
 LOADS: dict[str, dict[str, Any]] = {
-    "at ease": {"calm": 4, "pause": 0.003},  # most connections are handed over one by one
+    "at ease": {"calm": 4, "pause": 0.003},  # most connections are passed one by one
     "in full": {"busy": 32},
 }
 
 
 @dataclass(frozen=True)
 class Case:
-    """A server that holds streams while others come and go."""
+    """A server with held streams, which serves other connections meanwhile."""
 
     workers: int
     server: Server
@@ -35,7 +35,7 @@ class Case:
         return f"{self.workers} workers, {self.held.per_worker.total()} held"
 
     def cost(self, seconds: float, load: str) -> tuple[float, Found]:
-        """Microseconds of the dispatcher for a connection that is opened, served once and closed."""
+        """The dispatcher's processor time, in µs, for a connection that is opened, served once and closed."""
         main = self.server.process.pid
         found = measured(
             port=self.server.port, seconds=seconds, keep_alive=False, warmup=0.3, watched=(main,), **LOADS[load]
@@ -52,7 +52,7 @@ def case(workers: int, held: int) -> Iterator[Case]:
 
 
 def compared(pair: tuple[Case, Case], rounds: int, seconds: float, load: str) -> dict[str, Any]:
-    """The second of the pair by the first; they take turns."""
+    """The cost in the second case, divided by the cost in the first; the two take turns."""
     costs: tuple[list[float], list[float]] = ([], [])
     rates: tuple[list[float], list[float]] = ([], [])
     failed = 0

@@ -1,4 +1,4 @@
-"""Connections that stay, for serve.py: which worker holds how many, and thousands of them in the background."""
+"""Held connections for serve.py: how many each worker has, and thousands of them in the background."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from _serve_processes import HOST, Server, pss
 STREAMS = 200
 ASK_STREAM = b"GET /sse HTTP/1.1\r\nHost: localhost\r\n\r\n"
 EVENT = re.compile(rb"data: (\d+)\n\n")
-EACH = 5000  # connections of one holding process, and of one source address: the ports of one would not do
-AT_ONCE = 100  # that a holding process has under way
+EACH = 5000  # connections of one holding process, and of one source address, whose ports would not suffice for all
+AT_ONCE = 100  # connections that a holding process opens at a time
 LONGEST = 120.0  # seconds for a holding process to open all of its connections
 GRACE = 10.0  # seconds for a stream to begin or to end
 
@@ -30,7 +30,7 @@ def _asked(port: int, source: str) -> socket.socket:
 
 
 def _first_event(sock: socket.socket) -> int:
-    """The pid in it."""
+    """The pid in the first event of a stream."""
     answer = b""
     while not (event := EVENT.search(answer)):
         if not (data := sock.recv(4096)):
@@ -44,7 +44,7 @@ def _first_event(sock: socket.socket) -> int:
 def open_streams(
     port: int, count: int, at_once: int, source: str = HOST
 ) -> tuple[list[socket.socket], Counter[int]]:
-    """So many streams, and how many each worker holds; the caller closes them."""
+    """Open ``count`` streams, and count how many each worker has. The caller closes them."""
     streams, held = list[socket.socket](), Counter[int]()
     while len(streams) < count:
         batch = [_asked(port, source) for _ in range(min(at_once, count - len(streams)))]
@@ -54,7 +54,7 @@ def open_streams(
 
 
 def end_streams(streams: list[socket.socket]) -> None:
-    """Leaves, and waits until the server has left as well: what it still held would count in its next choice."""
+    """Close the streams, and wait until the server has closed them, too: else they count in its next choice."""
     for sock in streams:
         sock.shutdown(socket.SHUT_WR)
     for sock in streams:
@@ -64,7 +64,7 @@ def end_streams(streams: list[socket.socket]) -> None:
 
 
 def spread(server: Server, at_once: int) -> list[int]:
-    """How many of the streams each worker holds, the greatest number first; 0 for workers that hold none."""
+    """How many of the streams each worker has, the greatest number first."""
     streams, held = open_streams(server.port, STREAMS, at_once)
     end_streams(streams)
     counts = sorted(held.values(), reverse=True)
@@ -72,7 +72,7 @@ def spread(server: Server, at_once: int) -> list[int]:
 
 
 def alone(server: Server, seconds: float, wanted: tuple[str, ...]) -> dict[str, Any]:
-    """Of a server that has the machine for itself: streams per worker, and memory after some load."""
+    """While no other server runs: the streams of each worker, and memory after some load."""
     found: dict[str, Any] = {}
     with clients(Load(server.port, seconds, busy=32)) as running:
         running.wait()
@@ -95,18 +95,18 @@ def _hold(end: Connection, port: int, count: int, source: str) -> None:
     poll = select.poll()
     for sock in streams:
         poll.register(sock, select.POLLIN | select.POLLRDHUP)
-    end.send(count - len(poll.poll(0)))  # nothing was to come, not even an end
+    end.send(count - len(poll.poll(0)))  # a stream on which something came, if only its end, is no longer held
 
 
 class Held:
-    """Streams, held by other processes."""
+    """Streams that other processes hold."""
 
     def __init__(self) -> None:
         self.ends: list[Connection] = []
         self.per_worker = Counter[int]()
 
     def still_open(self) -> int:
-        """How many of the streams live; they may not be asked again."""
+        """How many of the streams are still open. Call it once only."""
         for end in self.ends:
             end.send(None)
         return sum(end.recv() for end in self.ends)
@@ -114,7 +114,7 @@ class Held:
 
 @contextmanager
 def holding(port: int, count: int) -> Iterator[Held]:
-    """That many streams, until the end of the context."""
+    """Hold ``count`` streams until the end of the context."""
     held, processes = Held(), []
     try:
         for number, done in enumerate(range(0, count, EACH)):

@@ -1,6 +1,6 @@
-"""The clients of serve.py: one process, one epoll, raw sockets, so that the load costs little beside the servers.
+"""The clients of serve.py: one process, one epoll, raw sockets, so that they take little processor time.
 
-Every answer is checked: status, length and bytes. What goes wrong is counted by kind, and the client tries again.
+They check every answer: status, length and bytes. They count failures by kind, and then try again.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ KINDS = {errno.ECONNREFUSED: "refused", errno.ECONNRESET: "reset", errno.EPIPE: 
 class Load:
     port: int
     seconds: float
-    busy: int = 0  # clients that ask again at once
+    busy: int = 0  # clients that send the next request at once
     calm: int = 0  # clients that wait for `pause` seconds first
     pause: float = 0.005
     keep_alive: bool = True
-    warmup: float = 0.0  # seconds that are not measured; errors count all the same
-    watched: tuple[int, ...] = ()  # processes whose processor time is read as the measuring begins and ends
+    warmup: float = 0.0  # seconds that are not measured; errors count, too
+    watched: tuple[int, ...] = ()  # processes whose processor time is measured
 
 
 @dataclass
@@ -53,10 +53,10 @@ class Found:
     p50: float = 0.0  # seconds, like the next two
     p99: float = 0.0
     slowest: float = 0.0
-    reconnects: int = 0  # after a connection ended between two requests
+    reconnects: int = 0  # connections that were opened because the one before ended between two requests
     failed: Counter[str] = field(default_factory=Counter)  # refused, reset, early end, wrong, timeout, other
-    cpu: dict[int, float] = field(default_factory=dict)  # seconds, of each watched process
-    own_cpu: float = 0.0  # seconds, of the clients
+    cpu: dict[int, float] = field(default_factory=dict)  # processor time of each watched process, in seconds
+    own_cpu: float = 0.0  # processor time of the clients, in seconds
 
     def tell_times(self, times: list[float]) -> None:
         times.sort()
@@ -70,13 +70,13 @@ class _Client:
 
     def __init__(self, pause: float) -> None:
         self.pause = pause
-        self.began = 0.0  # 0: it rests
+        self.began = 0.0  # 0: no request is in progress
         self.answer = b""
         self.sock: socket.socket | None = None
 
 
 def _closes(answer: bytes) -> bool | None:
-    """Whether the server announces that it closes; None while some of the answer is missing. ValueError: wrong."""
+    """Whether the server announces that it closes; None while the answer is incomplete. ValueError: wrong."""
     head, found, body = answer.partition(b"\r\n\r\n")
     if not found:
         return None
@@ -95,16 +95,16 @@ class _Clients:
         self.load, self.found, self.times = load, Found(), list[float]()
         self.request = REQUEST % (b"" if load.keep_alive else b"Connection: close\r\n")
         self.epoll = select.epoll()
-        self.at: dict[int, _Client] = {}  # by the number of the socket
+        self.at: dict[int, _Client] = {}  # keys are descriptor numbers
         self.resting: list[tuple[float, int, _Client]] = []
-        self.known: dict[bytes, bool] = {}  # right answers: most are the same for a second
+        self.known: dict[bytes, bool] = {}  # `_closes` of right answers: most repeat for a second
         self.clients = [_Client(0.0) for _ in range(load.busy)] + [_Client(load.pause) for _ in range(load.calm)]
 
     def connected(self, client: _Client) -> socket.socket:
         sock = client.sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         self.at[sock.fileno()] = client
         self.epoll.register(sock, READ)
-        with suppress(BlockingIOError):  # on loopback it is there at once all the same, unless the backlog is full
+        with suppress(BlockingIOError):  # on loopback it is connected at once, unless the backlog is full
             sock.connect((HOST, self.load.port))
         return sock
 
@@ -134,7 +134,7 @@ class _Clients:
         if client.began:
             self.found.failed[kind] += 1
             self.rest(client, RECOVERY)
-        else:  # between two requests: nothing is lost
+        else:  # it ended between two requests: nothing is lost
             self.found.reconnects += 1
 
     def done(self, client: _Client, closed: bool) -> None:
@@ -162,7 +162,7 @@ class _Clients:
 
     def heard(self, client: _Client, data: bytes, ended: bool) -> None:
         if not client.began:
-            if data:  # and nothing was asked
+            if data:  # and no request is in progress
                 self.found.failed["wrong"] += 1
             self.fail(client, "early end")
             return
@@ -177,7 +177,7 @@ class _Clients:
         if closes is None:
             if ended:
                 self.fail(client, "early end")
-        elif ended or self.load.keep_alive:  # who does not keep the connection waits for its end
+        elif ended or self.load.keep_alive:  # a client that does not keep the connection waits for its end
             self.done(client, ended or closes)
 
     def look_for_timeouts(self) -> None:
@@ -187,7 +187,7 @@ class _Clients:
                 self.fail(client, "timeout")
 
     def go_on(self, seconds: float, stop: Connection) -> None:
-        """Until the time is over, or `stop` says something."""
+        """Run until the time is over, or until something comes on `stop`."""
         deadline, tick = time.monotonic() + seconds, 0.0
         while (now := time.monotonic()) < deadline:
             due = min(deadline, tick, self.resting[0][0] if self.resting else deadline)
@@ -221,7 +221,7 @@ class _Clients:
 
 
 class Running:
-    """Clients at work in a process of their own."""
+    """Clients that run in a process of their own."""
 
     def __init__(self, end: Connection, patience: float) -> None:
         self._end, self._patience = end, patience
@@ -242,7 +242,7 @@ def in_child(run: Callable[[Connection], Any], patience: float) -> Iterator[Runn
 
     def child() -> None:
         ours.close()
-        gc.disable()  # nothing here makes cycles
+        gc.disable()  # this code makes no reference cycles
         theirs.send(run(theirs))
 
     process = FORK.Process(target=child, daemon=True)

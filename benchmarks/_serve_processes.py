@@ -1,6 +1,6 @@
-"""The servers that serve.py compares: their command lines, their start and stop, what /proc says of them.
+"""The servers that serve.py compares: their command lines, start and stop, and figures from /proc.
 
-A server runs in a session of its own: whoever is in that session belongs to it, whatever it has forked.
+A server runs in a session of its own: every process in that session belongs to it, forked children too.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 HOST = "127.0.0.1"
-PATIENCE = 5.0  # seconds that each server may take to end its connections, where it can be told
-LOOK_AGAIN = 0.02  # seconds; between two looks at what no descriptor tells
+PATIENCE = 5.0  # seconds that each server may take to end its connections, if it has an option for that
+LOOK_AGAIN = 0.02  # seconds between two looks at facts that no descriptor reports
 ASK_PID = b"GET /pid HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 FDPASS = (
@@ -67,7 +67,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 
 
 def missing(name: str) -> str:
-    """Why this server cannot be measured here; empty if it can."""
+    """Why this server cannot be measured on this machine; empty if it can."""
     if name == "node":
         return "" if shutil.which("node") else "there is no node in PATH"
     module = name.partition("-")[0]
@@ -81,12 +81,12 @@ def missing(name: str) -> str:
 
 
 def processor_time(pid: int) -> float:
-    """Seconds that the threads of a process ran, ended ones too; a clock in ns: clock_getcpuclockid(3)."""
+    """Processor time in seconds of a process, ended threads included; its clock has ns: clock_getcpuclockid(3)."""
     return time.clock_gettime((~pid) << 3 | 2)
 
 
 def pss(pid: int) -> int:
-    """Bytes of memory, with what is shared divided among those who share it (proc_pid_smaps(5))."""
+    """Memory in bytes; shared pages are divided among the processes that share them (proc_pid_smaps(5))."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith("Pss:")).split()[1])
 
@@ -101,7 +101,7 @@ def _alive_in(session: int) -> Iterator[int]:
 
 
 def ended(pids: Iterable[int], seconds: float) -> bool:
-    """Waits until all of them are gone."""
+    """Wait until all of the processes are gone."""
     deadline = time.monotonic() + seconds
     with ExitStack() as stack:
         poll, waiting = select.poll(), set[int]()
@@ -118,7 +118,7 @@ def ended(pids: Iterable[int], seconds: float) -> bool:
 
 
 def free_port() -> int:
-    """Below the ports that clients get, so that none of them takes it between this look and the server's bind."""
+    """A free port below those that clients get, so that no client takes it before the server binds it."""
     for port in range(20000 + os.getpid() % 5000, 32000):
         with socket.socket() as probe, suppress(OSError):
             probe.bind((HOST, port))
@@ -127,7 +127,7 @@ def free_port() -> int:
 
 
 def answers(port: int, requests: int) -> set[int]:
-    """The pids that answer so many requests, all of them under way before the first answer is read."""
+    """The pids that answer ``count`` requests, all of which are sent before the first answer is read."""
     pids = set[int]()
     with ExitStack() as stack:
         asked = []
@@ -143,21 +143,21 @@ def answers(port: int, requests: int) -> set[int]:
 
 @dataclass
 class Server:
-    """One that runs."""
+    """A server that runs."""
 
     name: str
     port: int
     workers: int
     process: subprocess.Popen[bytes]
     log: Path
-    pids: set[int] = field(default_factory=set)  # of the workers, as last seen
+    pids: set[int] = field(default_factory=set)  # of the workers, at the last look
 
     @property
     def members(self) -> list[int]:
         return list(_alive_in(self.process.pid))
 
     def wait_ready(self, seconds: float, without: Iterable[int] = ()) -> None:
-        """Until every worker has answered, those of `without` not counted."""
+        """Wait until every worker has answered, those of `without` not counted."""
         deadline, seen, gone = time.monotonic() + seconds, set[int](), set(without)
         while len(seen) < self.workers:
             if self.process.poll() is not None:
@@ -176,7 +176,7 @@ class Server:
         self.process.send_signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(PATIENCE + 2)
-        for pid in self.members:  # of its session, which nobody else is in
+        for pid in self.members:  # all processes of its session
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
@@ -184,7 +184,7 @@ class Server:
 
 @contextmanager
 def running(name: str, workers: int, *more: str) -> Iterator[Server]:
-    """The server of this name, every worker of which has answered; ended afterwards."""
+    """Start the server of this name, and wait until every worker has answered; end it at the end."""
     with tempfile.TemporaryDirectory() as folder:
         port, log = free_port(), Path(folder, "log")
         values = {"python": sys.executable, "port": port, "workers": workers, "folder": folder}

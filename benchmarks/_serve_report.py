@@ -11,7 +11,7 @@ LOADS = {"keep-alive": "request", "connection per request": "connection"}
 ALONE = ("held", "memory")
 EVENTS = {"reload": "three reloads", "kill": "kill -9 of a worker"}
 HANDOFF = "handoff"
-GOALS = (  # what, compared with whom, the greatest ratio
+GOALS = (  # figure, server to compare with, greatest ratio
     ("keep-alive", "uvicorn", 1.0),
     ("connection per request", "uvicorn", 1.15),
     ("connection per request", "node", 0.6),
@@ -19,7 +19,7 @@ GOALS = (  # what, compared with whom, the greatest ratio
 )
 GOAL_OF_HANDOFF = 1.2
 Row = dict[str, Any]
-Rows = dict[str, list[Row]]  # by server, one of each round
+Rows = dict[str, list[Row]]  # keys are servers; a row for each round
 
 
 def middle(rows: list[Row], key: str) -> float:
@@ -27,7 +27,7 @@ def middle(rows: list[Row], key: str) -> float:
 
 
 def ratio(ours: list[Row], theirs: list[Row], key: str) -> Row:
-    """Of ours by theirs, within a round: median, least and greatest."""
+    """Our figure divided by theirs, within a round: median, least and greatest."""
     each = [our[key] / their[key] for our, their in zip(ours, theirs, strict=True)]
     return {"ratio": median(each), "least": min(each), "greatest": max(each)}
 

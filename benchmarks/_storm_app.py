@@ -1,8 +1,8 @@
-"""The application under kill_storm.py: it answers each request with that request's own token, many times over.
+"""The application of kill_storm.py: it answers each request with the request's own token, many times.
 
-`GET /t/TOKEN-COUNT-NAP` rests for NAP ms, then answers the token COUNT times. `POST` to the same first appends
-the token to the file that $STORM_FILE names, so that what was executed stands there, however the answer fares.
-The rest is serve_app.py's.
+`GET /t/TOKEN-COUNT-NAP` sleeps for NAP ms, then answers the token COUNT times. `POST` to the same path first
+appends the token to the file that $STORM_FILE names, so that the file has every executed request, even if its
+answer is lost. Other paths are those of serve_app.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The clients of kill_storm.py: each request has a token of its own, and every byte of its answer is compared.
 
-One process, one epoll. Some clients keep their connection, every second of them with a rest between two requests,
-and some open one per request. Whatever goes wrong is counted by kind; then the client connects anew, and goes on.
+One process, one epoll. Some clients keep their connection, every second of them with a pause between two
+requests, and some open one per request. Failures are counted by kind; then the client connects anew.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ RECOVERY = 0.01  # seconds before a client that failed tries again
 TICK = 0.25  # seconds between two looks for timeouts
 REST = 0.005  # seconds between two requests of every second client that keeps its connection
 NAPS = (0, 0, 0, 2)  # ms that the application sleeps
-COUNTS = (1, 8, 64, 300)  # an answer is so many tokens long
+COUNTS = (1, 8, 64, 300)  # how many times an answer repeats the token
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 CLOSES = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
 KINDS = {errno.ECONNREFUSED: "refused", errno.ECONNRESET: "reset", errno.EPIPE: "reset"}
-GIVEN_UP = {"502", "reset", "cut"}  # what may become of a request that must not be repeated
+GIVEN_UP = {"502", "reset", "cut"}  # permitted failures of a request that must not be repeated
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,17 @@ class Storm:
 class Failure:
     token: str
     kind: str  # refused, reset, cut (a reset in an answer), early end, wrong, 502, status, timeout, other
-    began: float  # of the monotonic clock, which all processes share
+    began: float  # by the monotonic clock, which all processes share
     ended: float
 
 
 @dataclass
 class Toll:
-    requests: int = 0  # that were answered, and rightly
+    requests: int = 0  # right answers
     p50: float = 0.0  # seconds, like the next two
     p99: float = 0.0
     worst: float = 0.0
-    reconnects: int = 0  # of clients that keep their connection, for whatever reason
+    reconnects: int = 0  # by clients that keep their connection, for any reason
     failures: list[Failure] = field(default_factory=list)
     answered: list[str] = field(default_factory=list)  # tokens, of POST only
 
@@ -75,12 +75,12 @@ class _Client:
         self.serial = 0
         self.connects = 0
         self.sock: socket.socket | None = None
-        self.began = 0.0  # 0: nothing is asked
+        self.began = 0.0  # 0: no request is in progress
         self.token = ""
         self.request = self.expected = self.answer = b""
 
     def think(self) -> None:
-        """The next request, and what its answer must be."""
+        """Make the next request, and the answer that it must get."""
         self.serial += 1
         self.token = f"{self.number:03d}x{self.serial:08d}"
         count, nap = self.chance.choice(COUNTS), 2 if self.post else self.chance.choice(NAPS)
@@ -95,7 +95,7 @@ class _Client:
         self.request = "\r\n".join((*lines, "", body)).encode()
 
     def verdict(self) -> str | None:
-        """Whether the answer is `whole`, or whole and the `last`; or what is wrong. None: some is missing."""
+        """`whole`, `last` if the connection ends with the answer, or the failure. None: it is incomplete."""
         head, found, body = self.answer.partition(b"\r\n\r\n")
         if not found:
             return None
@@ -113,7 +113,7 @@ class _Clients:
     def __init__(self, storm: Storm) -> None:
         self.storm, self.toll, self.times = storm, Toll(), list[float]()
         self.epoll = select.epoll()
-        self.at: dict[int, _Client] = {}  # by the number of the socket
+        self.at: dict[int, _Client] = {}  # keys are descriptor numbers
         self.resting: list[tuple[float, int, _Client]] = []
         self.stopping = False
         self.clients = [_Client(number, storm) for number in range(storm.kept + storm.brief)]
@@ -188,7 +188,7 @@ class _Clients:
             self.judge(client, ended=not data)
 
     def unasked(self, client: _Client, data: bytes) -> None:
-        """It ended between two requests, which costs no more than a connect; or bytes came that nobody wanted."""
+        """The connection ended between two requests, which costs a connect; or bytes came without a request."""
         self.hang_up(client)
         if data:
             now = time.monotonic()
@@ -199,7 +199,7 @@ class _Clients:
         if verdict in {"whole", "last"}:
             if client.keeps and verdict == "whole" and not ended:
                 self.done(client)
-            elif client.keeps or ended:  # who opens one per request waits for its end
+            elif client.keeps or ended:  # a client that opens one per request waits for its end
                 self.hang_up(client)
                 self.done(client)
         elif verdict is not None:
@@ -214,7 +214,7 @@ class _Clients:
                 self.fail(client, "timeout")
 
     def turn(self, tick: float) -> bool:
-        """One turn of the loop. False: nothing more will come, or is wanted."""
+        """Handle the next events. False: no request is in progress, and no more will be sent."""
         now = time.monotonic()
         due = min(tick, self.resting[0][0] if self.resting else tick)
         for number, event in self.epoll.poll(max(0.0, due - now)):
@@ -229,7 +229,7 @@ class _Clients:
         return not self.stopping or any(client.began for client in self.clients)
 
     def run(self, stop: Connection) -> Toll:
-        """Until `stop` says something, and what is asked by then is answered."""
+        """Run until something comes on `stop`, and the requests in progress are answered."""
         self.epoll.register(stop, select.EPOLLIN)
         for client in self.clients:
             self.ask(client)
@@ -252,5 +252,5 @@ class _Clients:
 
 
 def storming(storm: Storm) -> AbstractContextManager[Running]:
-    """Clients at work in a process of their own; what `Running.stop` returns is a `Toll`."""
+    """Run clients in a process of their own; `Running.stop` returns a `Toll`."""
     return in_child(lambda end: _Clients(storm).run(end), 3 * TIMEOUT)

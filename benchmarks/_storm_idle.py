@@ -1,4 +1,4 @@
-"""Thousands of idle connections, for kill_storm.py: their worker is killed, or reloaded. How soon do all go on?"""
+"""Thousands of idle connections for kill_storm.py: how soon other workers have them after a kill or a reload."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from _serve_processes import HOST, processor_time
 from _storm_servers import Ward
 
 EACH = 2500  # connections of one process, and of one source address
-AT_ONCE = 100  # that it has under way
+AT_ONCE = 100  # connections on which a process has a request in progress
 ASK = b"GET /pid HTTP/1.1\r\nHost: localhost\r\n\r\n"
 GRACE = 10.0  # seconds for an answer
 LONGEST = 120.0  # seconds for all answers
-SPARE = 600  # descriptors that the dispatcher has for other things
+SPARE = 600  # descriptors that the dispatcher needs besides those of connections
 
 
 def _answer(sock: socket.socket) -> int:
-    """The pid in it. OSError, ValueError: it is not one."""
+    """The pid in an answer. OSError, ValueError: it is not an answer."""
     answer = b""
     while b"\r\n\r\n" not in answer or not answer.partition(b"\r\n\r\n")[2]:
         if not (data := sock.recv(4096)):
@@ -38,12 +38,12 @@ def _answer(sock: socket.socket) -> int:
 
 
 def _ask_all(socks: list[socket.socket]) -> tuple[Counter[int], Counter[str]]:
-    """Which worker answered how many, and what went wrong how often."""
+    """How many requests each worker answered, and how many failed, by kind."""
     pids, failed = Counter[int](), Counter[str]()
     for first in range(0, len(socks), AT_ONCE):
         some = socks[first : first + AT_ONCE]
         for sock in some:
-            with suppress(OSError):  # what is wrong is seen when it should answer
+            with suppress(OSError):  # a failure is counted when the answer should come
                 sock.sendall(ASK)
         for sock in some:
             try:
@@ -64,13 +64,13 @@ def _hold(end: Connection, port: int, count: int, source: str) -> None:
 
 
 class Idle:
-    """Connections, held by other processes; none is ever opened anew."""
+    """Connections that other processes have; none is ever opened anew."""
 
     def __init__(self) -> None:
         self.ends: list[Connection] = []
 
     def ask(self) -> tuple[Counter[int], Counter[str]]:
-        """A request on each connection: who answered how many, and what went wrong."""
+        """Send a request on each connection: how many each worker answered, and what failed."""
         for end in self.ends:
             end.send(None)
         pids, failed = Counter[int](), Counter[str]()
@@ -115,7 +115,7 @@ def _generation(told: dict[str, Any]) -> int:
 
 
 def rehomed(ward: Ward, count: int, kind: str) -> dict[str, Any]:
-    """`kill` the worker that has most, or `reload`: seconds until others have all that it had."""
+    """`kill` the worker with the most connections, or `reload`: seconds until other workers have them all."""
     told = ward.status()
     holders = {each["pid"]: each["connections"] for each in told["workers"] if each["connections"]}
     worker = max(holders, key=lambda pid: holders[pid])
@@ -133,7 +133,7 @@ def rehomed(ward: Ward, count: int, kind: str) -> dict[str, Any]:
     cpu = [processor_time(ward.pid) - before_cpu[0], sum(map(processor_time, others)) - before_cpu[1]]
     return {
         "event": kind,
-        "cpu": cpu,  # seconds, of the dispatcher, and of those that get them (not for a reload: they are new)
+        "cpu": cpu,  # seconds, of the dispatcher and of the next workers (after a reload only of the dispatcher)
         "connections": sum(holders[pid] for pid in old),
         "old": sorted(old),
         "seconds": ended - switched,
@@ -142,7 +142,7 @@ def rehomed(ward: Ward, count: int, kind: str) -> dict[str, Any]:
 
 
 def moved(ward: Ward, idle: Idle, count: int, kind: str) -> dict[str, Any]:
-    """One event, and a request of every client afterwards."""
+    """One event, and then a request on every connection."""
     row = rehomed(ward, count, kind)
     old = set(row.pop("old"))
     pids, failed = idle.ask()
@@ -174,5 +174,5 @@ def all_moved(ward: Ward, count: int) -> Iterator[dict[str, Any]]:
 
 
 def most(count: int) -> int:
-    """So many as this machine allows."""
+    """As many of the ``count`` connections as this machine allows."""
     return min(count, resource.getrlimit(resource.RLIMIT_NOFILE)[1] - SPARE)

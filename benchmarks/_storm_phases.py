@@ -1,6 +1,6 @@
-"""What clients of kill_storm.py meet while workers are killed and the server reloads: any server, POST ours only.
+"""The phases of kill_storm.py: load while workers are killed and the server reloads. POST is for fdpass only.
 
-A row is one phase of one server. A row of ours says as well what the server counted, and whether its books agree.
+A row is one phase of one server. A row of fdpass also has the server's own counts, and whether they agree.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Row = dict[str, Any]
 
 
 def books(told: dict[str, Any], before: dict[str, Any]) -> Row:
-    """What the server counted since `before`, and whether every connection is accounted for."""
+    """What the server counted since `before`, and whether accepted = finished + live + lost."""
     now, then = told["connections"], before["connections"]
     counted: Row = {name: now[name] - then[name] for name in COUNTED}
     counted["agree"] = now["accepted"] == now["finished"] + now["live"] + now["lost"] and now["live"] == 0
@@ -39,7 +39,7 @@ def books(told: dict[str, Any], before: dict[str, Any]) -> Row:
 
 
 def of_wrk(output: str) -> Row:
-    """Its totals."""
+    """The totals that wrk prints."""
     requests, errors = WRK_REQUESTS.search(output), WRK_ERRORS.search(output)
     others = WRK_OTHERS.search(output)
     if requests is None:
@@ -54,7 +54,7 @@ def of_wrk(output: str) -> Row:
 
 @contextmanager
 def wrk(port: int, seconds: float) -> Iterator[list[str]]:
-    """An independent client beside ours: what it says is in the list, once it has ended."""
+    """Run wrk, an independent client; when it has ended, its output is in the list."""
     said = list[str]()
     words = ["wrk", "-t", "1", "-c", str(WRK_CLIENTS), "-d", f"{max(1, round(seconds))}s", "--timeout", "10s"]
     with tempfile.TemporaryFile("w+") as output:
@@ -97,7 +97,7 @@ class Plan:
     left: int = 1  # ready workers that a kill leaves
     rest: float = 0.0  # seconds; see Storm
     post: bool = False
-    beside: bool = False  # wrk too
+    beside: bool = False  # run wrk, too
 
 
 def phase_of(ward: Ward, phase: str, plan: Plan) -> Row:
@@ -123,7 +123,7 @@ def phase_of(ward: Ward, phase: str, plan: Plan) -> Row:
 
 
 def executed(file: Path, toll: Toll, kills: list[float]) -> Row:
-    """Holds what was answered against what was executed, and what was not against the kills."""
+    """Compare the answered requests with those executed, and the others with the kills."""
     count = Counter(file.read_text().split()) if file.exists() else Counter[str]()
     file.unlink(missing_ok=True)
     given_up = [failure for failure in toll.failures if failure.kind in GIVEN_UP]
@@ -169,7 +169,7 @@ def lines(row: Row) -> Iterator[str]:
 
 
 def faults(row: Row) -> Row:
-    """What must be 0, of a row of ours."""
+    """The counts in a row of fdpass that must be 0."""
     failed, counted = sum(row["failed"].values()), row["books"]
     found = {"server gone": int(row["exits"] is not None), "books that do not agree": int(not counted["agree"])}
     if said := row.get("wrk"):

@@ -1,4 +1,4 @@
-"""The servers under kill_storm.py, and what is done to them: a worker is killed, all are reloaded."""
+"""The servers of kill_storm.py, and what happens to them: workers are killed, and the server reloads."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from _serve_processes import COMMANDS, HERE, Server, free_port
 from fdpass.serve.operator.client import ask
 
 OURS = "fdpass"
-AGE = 0.7  # seconds that a worker of another server has to live before it can be killed
-LOOK = 0.02  # seconds between two questions for the status, which takes the server a millisecond
+AGE = 0.7  # seconds after its start from which a worker of another server can be killed
+LOOK = 0.02  # seconds between two requests of the status, each of which takes the server a millisecond
 AGAIN = 0.01  # seconds until another look for a worker that can be killed
-KILLS = (0.15, 0.35)  # seconds between two of them
+KILLS = (0.15, 0.35)  # seconds between two kills, least and most
 RELOADS = (1.0, 1.0)
-SETTLED = 20.0  # seconds for what was done to come to its end
+SETTLED = 20.0  # seconds until the server must have recovered
 TICKS = os.sysconf("SC_CLK_TCK")
-MORE = {"granian": ("--respawn-failed-workers", "--respawn-interval", "0.1")}  # else it ends with a worker
+MORE = {"granian": ("--respawn-failed-workers", "--respawn-interval", "0.1")}  # else it ends with a dead worker
 
 
 def command(name: str) -> list[str]:
-    """As serve.py starts it, but for the application."""
+    """The command of serve.py, with another application."""
     parts = [part.replace("serve_app:", "_storm_app:") for part in COMMANDS[name]]
     if name == "node":
         parts[1:1] = ["-r", str(HERE / "_storm_answers.js")]
@@ -40,7 +40,7 @@ def command(name: str) -> list[str]:
 
 
 def children(pid: int) -> dict[int, float]:
-    """Of a process, those that live, and the seconds since each was started."""
+    """The live children of a process, and the seconds since each was started."""
     found, uptime = {}, float(Path("/proc/uptime").read_text().split()[0])
     with suppress(FileNotFoundError, ProcessLookupError):
         for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
@@ -53,11 +53,11 @@ def children(pid: int) -> dict[int, float]:
 
 @dataclass
 class Ward:
-    """A server that runs, and shall suffer."""
+    """A running server under test."""
 
     server: Server
     control: str
-    file: Path  # where the application writes what it executes
+    file: Path  # the application writes the tokens of executed requests here
 
     @property
     def name(self) -> str:
@@ -75,13 +75,13 @@ class Ward:
         return ask(self.control, "status")
 
     def told(self) -> dict[str, Any]:
-        """The same as the command line has it."""
+        """The status, as `fdpass status --json` prints it."""
         words = [sys.executable, "-m", "fdpass", "status", "--json", "--control", self.control]
         told: dict[str, Any] = json.loads(subprocess.run(words, check=True, capture_output=True).stdout)
         return told
 
     def victims(self, left: int) -> list[int]:
-        """Workers that are ready; of ours those that have connections, if any has. None if fewer would be left."""
+        """Ready workers that may be killed, of fdpass preferably with connections. Empty if too few would stay."""
         there = children(self.pid)
         if self.name != OURS:
             old = [pid for pid, age in there.items() if age > AGE]
@@ -92,7 +92,7 @@ class Ward:
         return [each["pid"] for each in ready if each["connections"]] or [each["pid"] for each in ready]
 
     def kill_one(self, chance: random.Random, left: int = 1) -> float | None:
-        """When one was killed; None if none can be, or fewer than `left` ready ones would be there."""
+        """Kill a worker, and return the time; None if a kill would leave fewer than `left` ready workers."""
         if not (pids := self.victims(left)):
             return None
         with suppress(ProcessLookupError):
@@ -103,7 +103,7 @@ class Ward:
         self.server.process.send_signal(signal.SIGHUP)
 
     def wait(self, condition: Callable[[dict[str, Any]], bool], what: str, seconds: float = SETTLED) -> float:
-        """Until the status of our server fulfils it: when."""
+        """Wait until the status of fdpass fulfils the condition, and return the time."""
         deadline = time.monotonic() + seconds
         while not condition(told := self.status()):
             if time.monotonic() > deadline:
@@ -112,7 +112,7 @@ class Ward:
         return time.monotonic()
 
     def wait_settled(self) -> None:
-        """No connection is left, and all workers are ready, as many as there were in the beginning."""
+        """Wait until no connection is left, and all workers are ready, as many as at the beginning."""
         self.wait(
             lambda told: (
                 told["connections"]["live"] == 0
@@ -124,7 +124,7 @@ class Ward:
 
 @contextmanager
 def suffering(name: str, workers: int, spare: int, *more: str) -> Iterator[Ward]:
-    """The server of this name, ready; ended afterwards. Others than ours have spare workers serve as well."""
+    """Start the server of this name, and end it at the end. Spare workers of other servers serve, too."""
     with tempfile.TemporaryDirectory() as folder:
         port, log, file = free_port(), Path(folder, "log"), Path(folder, "executed")
         ours = name == OURS
@@ -161,17 +161,17 @@ def suffering(name: str, workers: int, spare: int, *more: str) -> Iterator[Ward]
 
 @dataclass
 class Rage:
-    """What was done in a phase."""
+    """The kills and reloads of a phase."""
 
-    kills: list[float] = field(default_factory=list)  # when, of the monotonic clock
+    kills: list[float] = field(default_factory=list)  # times by the monotonic clock
     reloads: int = 0
-    exits: float | None = None  # seconds after which the server was gone
+    exits: float | None = None  # seconds after which the server had exited
 
 
 def rage(ward: Ward, seconds: float, kinds: str, chance: random.Random, left: int) -> Rage:
-    """Kill (if `kinds` has kill in it) and reload (likewise), for so long, or until the server is gone.
+    """Kill workers and reload, as `kinds` says, for ``seconds``, or until the server has exited.
 
-    A kill that would leave fewer than `left` ready workers waits until it does not.
+    A kill that would leave fewer than `left` ready workers waits until more are ready.
     """
     done, began = Rage(), time.monotonic()
     never = began + 10 * seconds

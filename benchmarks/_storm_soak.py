@@ -1,4 +1,4 @@
-"""The soak of kill_storm.py: kills, reloads, scaling, mixed by a seed. Does all return to where it began?"""
+"""The soak of kill_storm.py: kills, reloads and scaling by a seed; then all figures must be as before."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ EVENTS = ("kill", "kill", "kill", "reload", "scale", "retire")
 PAUSES = (0.1, 0.6)  # seconds between two events
 MOST = 5  # workers that `scale` asks for
 LINGER = 3.0  # seconds: a client that got a 502 may take two of them to leave
-WARM = 5.0  # seconds of the same treatment before the beginning is measured: what is made once is there then
-GROWTH, LEAST = 1.1, 4e6  # memory may grow by this factor, or by so many bytes
+WARM = 5.0  # seconds of the same events before the first measurement, so that it includes what is made only once
+GROWTH, LEAST = 1.1, 4e6  # memory may grow by this factor, or by this many bytes
 Row = dict[str, Any]
 
 
 def _measured(ward: Ward) -> Row:
-    """Of the dispatcher, at rest: descriptors by kind, memory in bytes; and the workers and connections it has."""
+    """Figures without load: the dispatcher's descriptors by kind and memory in bytes; workers and connections."""
     kinds, shared = Counter[str](), 0
     folder = Path(f"/proc/{ward.pid}/fd")
     for entry in os.listdir(folder):
-        with suppress(FileNotFoundError):  # the listing's own
+        with suppress(FileNotFoundError):  # the descriptor of the listing itself
             target = os.readlink(folder / entry)
             kinds[target.partition(":[")[0].removesuffix(" (deleted)")] += 1
             if target.startswith("/memfd:"):
@@ -56,7 +56,7 @@ def _measured(ward: Ward) -> Row:
 
 
 def _asked(ward: Ward, verb: str, **arguments: Any) -> None:
-    """What a command does, without waiting for the outcome: the next event may come before it."""
+    """Send a command, and do not wait for the outcome: the next event may come before it."""
 
     def wait() -> None:
         with suppress(FdpassError):
@@ -76,7 +76,7 @@ def _happen(ward: Ward, event: str, chance: random.Random) -> bool:
 
 
 def _mixed(ward: Ward, seconds: float, chance: random.Random) -> tuple[Counter[str], list[float]]:
-    """Events, for so long: how many of each, and when the kills were."""
+    """Cause events for ``seconds``: how many of each kind, and the times of the kills."""
     happened, kills, deadline = Counter[str](), list[float](), time.monotonic() + seconds
     while time.monotonic() < deadline and ward.alive:
         event = chance.choice(EVENTS)
@@ -89,7 +89,7 @@ def _mixed(ward: Ward, seconds: float, chance: random.Random) -> tuple[Counter[s
 
 
 def _round(ward: Ward, seconds: float, seed: int, workers: int) -> Row:
-    """Events under load; then as many workers as there were, and rest."""
+    """Events under load; then the first number of workers again, and no load."""
     with storming(Storm(ward.server.port, seed=seed)) as clients:
         happened, kills = _mixed(ward, seconds, random.Random(seed))
         toll = clients.stop()
@@ -107,7 +107,7 @@ def _round(ward: Ward, seconds: float, seed: int, workers: int) -> Row:
 
 
 def soak(ward: Ward, minutes: float, seed: int, workers: int) -> Iterator[Row]:
-    """A row per minute, the first of which is the beginning."""
+    """A row for each minute; the first is measured at the beginning."""
     yield {"minutes": 0.0, **_round(ward, WARM, seed, workers)}
     done = 0.0
     while done < minutes:
@@ -129,7 +129,7 @@ def line(row: Row) -> str:
 
 
 def faults(first: Row, last: Row) -> Row:
-    """What did not return to where it began, and by how much."""
+    """The figures that differ from the beginning, and by how much."""
     found = {
         name: abs(last[name] - first[name]) for name in ("descriptors", "children", "workers", "slots in use")
     }

@@ -1,9 +1,9 @@
-"""What clients notice when workers of `fdpass serve` are killed and the server reloads, all the time.
+"""What clients notice while workers of `fdpass serve` are killed and the server reloads again and again.
 
     python benchmarks/kill_storm.py storm [--seconds 20] [--servers fdpass,uvicorn] [--loop both] [--wrk]
     python benchmarks/kill_storm.py post | idle | cost | soak [--minutes 60]
 
-Each takes `--json`, and exits with 1 if a goal is missed that is not one of speed. README.md says what is
+Each takes `--json`, and exits with 1 if a goal is missed that is no goal of speed. README.md says what is
 measured.
 """
 
@@ -30,7 +30,7 @@ from serve import loaded
 SERVERS = ("fdpass", "uvicorn", "gunicorn", "granian", "node")
 WITHOUT = "custody off"
 LOOPS = ("asyncio", "uvloop")
-PATIENT = ("--keep-alive", "600")  # seconds: nothing idle ends by itself
+PATIENT = ("--keep-alive", "600")  # seconds: the server closes no idle connection during the measurement
 REHOMED = 0.25  # seconds
 Row = dict[str, Any]
 
@@ -48,7 +48,7 @@ class Storms:
         self.goals.append({"name": name, "reached": reached, "told": told, "speed": speed})
 
     def none(self, name: str, found: Row) -> None:
-        """A goal: all of these are 0."""
+        """Add a goal: all of these counts are 0."""
         wrong = ", ".join(f"{count} {what}" for what, count in found.items() if count)
         self.goal(f"{name}: no {', no '.join(found)}", not wrong, wrong)
 
@@ -59,7 +59,7 @@ class Storms:
     # Kills and reloads under load
 
     def one_server(self, name: str, loop: str, phases: tuple[str, ...], *, post: bool = False) -> None:
-        """A fresh server for each phase: what one did to it is not the next one's affair."""
+        """Run each phase on a fresh server, so that it does not depend on the phases before."""
         ours, options = name == OURS, self.options
         plan = Plan(options.seconds, options.seed, int(not options.last), options.rest / 1000, post, options.wrk)
         self.say(f"{name}{f', {loop}' if ours else ''}")
@@ -111,11 +111,11 @@ class Storms:
         self.goal(f"{name}: re-homed within {REHOMED * 1e3:.0f} ms", row["seconds"] <= REHOMED, told, speed=True)
 
     def strangers(self) -> int:
-        """Connections by which suffering() saw that the server is ready."""
+        """How many connections suffering() made to see that the server is ready."""
         first = next(one for one in self.rows if one["loop"] == self.rows[-1]["loop"])
         return int(first["accepted"] - first["live"])
 
-    # What it costs
+    # The cost of custody
 
     def cost(self) -> None:
         options, found = self.options, dict[str, dict[str, list[Row]]]()
@@ -142,7 +142,7 @@ class Storms:
         failed = sum(row["failed"] for rows in found.values() for name in (OURS, WITHOUT) for row in rows[name])
         self.none("cost", {"errors": failed})
 
-    # For long
+    # The soak
 
     def soak(self) -> None:
         options = self.options
@@ -158,24 +158,24 @@ class Storms:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("storm", "post", "idle", "cost", "soak"))
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each phase of storm and post")
-    parser.add_argument("--minutes", type=float, default=60.0, help="of soak")
-    parser.add_argument("--phases", default=",".join(PHASES), help="of storm and post")
-    parser.add_argument("--servers", default=OURS, help=f"for storm: {','.join(SERVERS)}")
+    parser.add_argument("--seconds", type=float, default=20.0, help="seconds of each phase of storm and post")
+    parser.add_argument("--minutes", type=float, default=60.0, help="minutes of soak")
+    parser.add_argument("--phases", default=",".join(PHASES), help="phases of storm and post, with commas between")
+    parser.add_argument("--servers", default=OURS, help=f"servers of storm: {','.join(SERVERS)}")
     parser.add_argument("--loop", choices=(*LOOPS, "both"), default="both", help="event loop of fdpass")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--spare", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--rest", type=float, default=0.0, help="ms from an answer to the client's next request")
-    parser.add_argument("--last", action="store_true", help="kill the last ready worker as well")
-    parser.add_argument("--wrk", action="store_true", help="wrk as one more client of storm")
-    parser.add_argument("--connections", type=int, default=10_000, help="of idle")
-    parser.add_argument("--rounds", type=int, default=9, help="of cost")
-    parser.add_argument("--round-seconds", type=float, default=1.0, help="of load in a round of cost")
+    parser.add_argument("--rest", type=float, default=0.0, help="mean pause in ms between a client's requests")
+    parser.add_argument("--last", action="store_true", help="kill a worker even if no other is ready")
+    parser.add_argument("--wrk", action="store_true", help="run wrk in storm, too")
+    parser.add_argument("--connections", type=int, default=10_000, help="connections of idle")
+    parser.add_argument("--rounds", type=int, default=9, help="rounds of cost")
+    parser.add_argument("--round-seconds", type=float, default=1.0, help="seconds of load in a round of cost")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if options.what == "idle":
-        options.workers = options.spare = 1  # so that one has them all
+        options.workers = options.spare = 1  # so that one worker has all connections
     if unknown := set(options.servers.split(",")) - set(SERVERS):
         parser.error(f"no such servers: {', '.join(sorted(unknown))}")
     if unknown := set(options.phases.split(",")) - set(PHASES):

@@ -2,8 +2,8 @@
 
     python benchmarks/passing.py [--rounds 7] [--seconds 0.04] [--only TEXT] [--json]
 
-A sender and a receiver, two processes, one-way streaming; the receiver closes what it gets. The two sides of
-a pair alternate within a round, and the ratio is taken within a round. README.md says how to read it.
+A sender process sends messages to a receiver process, which closes the descriptors. The two sides of a pair take
+turns within a round, and the ratio is taken within a round. README.md says how to read it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from anyio.abc import UNIXSocketStream
 import fdpass
 
 DATA = b"x"
-BUFSIZE = 65536  # the default of recv_fds, and for every side that lets it be chosen
+BUFSIZE = 65536  # the default of recv_fds; every side whose buffer size can be chosen uses it
 COUNTS = (1, 8, 64, 253)
 MOST = max(COUNTS)
 ROOM = socket.CMSG_SPACE(4 * MOST)
@@ -64,20 +64,20 @@ FORK = multiprocessing.get_context("fork")
 
 
 Clock = AbstractContextManager[None]
-Step = Callable[..., Any]  # one message, given the socket (or what wraps it) and the descriptors
+Step = Callable[..., Any]  # sends or receives one message; gets the socket (or what wraps it) and the descriptors
 Drive = Callable[[Any, Step, list[int], int, Clock], None]
 
 
 @contextmanager
 def clock_of(barrier: Barrier, stamps: list[float]) -> Iterator[None]:
-    barrier.wait(30)  # both processes enter together
+    barrier.wait(30)  # both processes start at the same time
     cpu, began = time.process_time(), time.monotonic()
     yield
     stamps += [began, time.monotonic(), time.process_time() - cpu]
 
 
 def wait_out(error: Exception) -> None:
-    """Too many descriptors in flight: backpressure, which anyio hides in another error. The rest is raised."""
+    """Wait if too many descriptors are in flight, which anyio reports by another error. Raise all other errors."""
     if errno.ETOOMANYREFS not in (getattr(error, "errno", None), getattr(error.__cause__, "errno", None)):
         raise error
     time.sleep(1e-4)
@@ -215,7 +215,7 @@ def passed() -> int:
 def fill_holes() -> None:
     highest = max(map(int, os.listdir("/proc/self/fd")))
     while os.open(os.devnull, os.O_RDONLY) < highest:
-        pass  # what arrives is a row of numbers then, in every process that is measured
+        pass  # so that received descriptors have neighbouring numbers, in every measured process
 
 
 def measured(side: Side, fds: list[int], messages: int) -> tuple[float, float]:
@@ -249,7 +249,7 @@ def measured(side: Side, fds: list[int], messages: int) -> tuple[float, float]:
 
 def compared(pair: Pair, fds: list[int], rounds: int, seconds: float) -> dict[str, Any]:
     sides = (pair.ours, pair.theirs)
-    # An uncounted run of each says how many messages take the time; it may have been a stalled one.
+    # A run that is not counted tells how many messages fill the time; 500 at least, because it may have stalled.
     messages = [max(500, int(measured(side, fds, 1000)[0] * seconds)) for side in sides]
     samples: tuple[list[tuple[float, float]], ...] = ([], [])
     for turn in range(rounds):
@@ -269,7 +269,7 @@ def compared(pair: Pair, fds: list[int], rounds: int, seconds: float) -> dict[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=0.04, help="that each measurement takes, about")
+    parser.add_argument("--seconds", type=float, default=0.04, help="approximate seconds of each measurement")
     parser.add_argument("--only", default="", help="only pairs with this text in their names")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -277,7 +277,7 @@ def main() -> None:
     out = sys.stderr if options.json else sys.stdout
     place = f"Python {platform.python_version()}, Linux {platform.release()}, {len(CPUS)} processors"
     print(f"{place}; {options.rounds} rounds\n{HEADING}", file=out)
-    anyio.run(anyio.sleep, 0)  # loads its backend here, or each process would, and the clock would count it
+    anyio.run(anyio.sleep, 0)  # loads anyio's backend before the clock of any process runs
     results = []
     for pair in pairs():
         for count in pair.counts if options.only in f"{pair.ours.name} / {pair.theirs.name}" else ():

@@ -2,8 +2,8 @@
 
     python benchmarks/serve.py [--rounds 9] [--seconds 1] [--workers 2] [--only TEXT] [--servers a,b] [--json]
 
-The same application, the same number of workers, the same clients, in turns; ratios are taken within a round.
-README.md says what is measured, and how to read it.
+All servers have the same application, number of workers and clients, and take turns; ratios are taken within a
+round. README.md says what is measured, and how to read it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from _serve_report import ALONE, EVENTS, HANDOFF, LOADS, OURS, Row, Rows, goal_l
 
 CLIENTS = 32
 WARMUP = 0.3  # seconds
-ROUNDS_ALONE = 3  # of what needs a server that was just started, and varies little
+ROUNDS_ALONE = 3  # rounds of the measurements that need a fresh server; they vary little
 
 
 def loaded(server: Server, kind: str, seconds: float) -> Row:
@@ -71,7 +71,7 @@ class Benchmark:
         return tuple(kind for kind in kinds if self.options.only in kind)
 
     def in_turns(self, rounds: int, act: Callable[[str], dict[str, Row]]) -> None:
-        """Each round begins with another server, every second one goes backwards; who fails is left out."""
+        """Each round begins with another server, every second one goes backwards; a failed server is left out."""
         names, found = list(self.names), dict[str, Rows]()
         for turn in range(rounds):
             first = turn % max(1, len(names))
@@ -90,7 +90,7 @@ class Benchmark:
             self.say("", *table(kind, self.results[kind]))
 
     def under_loads(self, kinds: tuple[str, ...]) -> None:
-        """All servers run and one is asked: so a round is short, and a noisy machine changes little within it."""
+        """All servers run and one has load: so a round is short, and a noisy machine changes little within it."""
         servers = dict[str, Server]()
         with ExitStack() as stack:
             for kind in kinds:
@@ -142,11 +142,11 @@ class Benchmark:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of load, each time that a server is measured")
+    parser.add_argument("--seconds", type=float, default=1.0, help="seconds of load in each measurement")
     parser.add_argument("--workers", type=int, default=2)
     kinds = ", ".join((*LOADS, *ALONE, *EVENTS, HANDOFF))
-    parser.add_argument("--only", default="", help=f"only what has this text in its name: {kinds}")
-    parser.add_argument("--servers", default="", help=f"only these, with commas between: {', '.join(COMMANDS)}")
+    parser.add_argument("--only", default="", help=f"only measurements with this text in their names: {kinds}")
+    parser.add_argument("--servers", default="", help=f"only these servers: {', '.join(COMMANDS)}")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if unknown := set(filter(None, options.servers.split(","))) - set(COMMANDS):

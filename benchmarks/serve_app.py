@@ -1,7 +1,7 @@
-"""The application that the servers of serve.py run: a plain ASGI function, with nothing between it and the server.
+"""The application that the servers of serve.py run: a plain ASGI function, without a framework.
 
-`/` answers the same 14 bytes each time, `/pid` tells which process answers, `/sse` tells the same as the first
-event of a stream, then holds the stream until the client goes.
+`/` answers the same 14 bytes each time, `/pid` answers the pid of the worker, `/sse` sends the pid as the first
+event of a stream, and keeps the stream open until the client disconnects.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """A protocol of lines whose connections outlive their workers: each line is answered with the sum so far.
 
 Serve it:  fdpass serve counting:handle --app-dir examples
-Talk to it: nc 127.0.0.1 8000, type numbers, and kill a worker (see fdpass status), or fdpass reload, in between.
+Talk to it: nc 127.0.0.1 8000, then type numbers; between them, kill a worker (see fdpass status) or fdpass reload.
 
-Run by itself, this file does that: it starts the server, kills the worker after each line, and shows what the
-client sees of it.
+Run this file as a program to see that: it starts the server, kills the worker after each line, and shows what the
+client sees.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import tempfile
 
 from fdpass.serve import Connection
 
-STATE = struct.Struct("=Qd")  # how many, and their sum: it fits into the 64 bytes of a state
+STATE = struct.Struct("=Qd")  # how many numbers, and their sum; a state has at most 64 bytes
 
 
 async def handle(conn: Connection) -> None:
-    """Answer numbers. What is read, the reply and the state change together, whichever worker does it."""
+    """Answer numbers. The position read, the reply and the state change together, in whichever worker."""
     count, total = STATE.unpack(conn.state) if conn.state else (0, 0.0)
     while line := await conn.readline():
         try:
@@ -38,7 +38,7 @@ async def handle(conn: Connection) -> None:
 
 
 def main() -> None:
-    """A client that never reconnects, and a worker that dies after each line."""
+    """Run a client that never reconnects, and kill its worker after each line."""
     with tempfile.TemporaryDirectory() as folder:
         control = os.path.join(folder, "control")
         fdpass = [sys.executable, "-m", "fdpass"]
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def listening(server: subprocess.Popen[bytes], status: list[str]) -> tuple[str, int]:
-    """Where the server listens, once it does."""
+    """Wait until the server listens, and return its address."""
     while server.poll() is None:
         told = subprocess.run(status, capture_output=True, check=False)
         if told.returncode == 0:

@@ -1,11 +1,11 @@
 """Servers that were not written for fdpass, in its workers: hypercorn, aiohttp, waitress, the library's own.
 
-``main(listener)`` is all that they need: the listener looks like a listening socket, and its accept() gives the
-connections that the dispatcher passes to this worker. Each function here can be served, so
+``main(listener)`` is all that they need: the listener looks like a listening socket, and its accept() returns the
+connections that the dispatcher passes to this worker. Each function here can be served:
 
     fdpass serve foreign_servers:aiohttp --workers 4
 
-Run it: it serves each of them, and shows what a worker answered. Needs aiohttp, hypercorn and waitress.
+Run this file as a program to serve each of them and print an answer. It needs aiohttp, hypercorn and waitress.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MODULE = os.path.splitext(os.path.basename(__file__))[0]
 
 
 def page(server: str) -> bytes:
-    """What all of them answer."""
+    """The answer of every server here."""
     return f"{server} in worker {os.getpid()}\n".encode()
 
 
@@ -41,7 +41,7 @@ def page(server: str) -> bytes:
 
 
 async def hypercorn(listener: Listener) -> None:
-    """An ASGI application in hypercorn; signals are the dispatcher's, so it gets a trigger that nobody pulls."""
+    """An ASGI application in hypercorn. The dispatcher gets the signals, so the trigger here never fires."""
     from hypercorn.app_wrappers import ASGIWrapper  # noqa: PLC0415 - a worker imports its own server only
     from hypercorn.asyncio.run import worker_serve  # noqa: PLC0415 - a worker imports its own server only
     from hypercorn.config import Config, Sockets  # noqa: PLC0415 - a worker imports its own server only
@@ -76,7 +76,7 @@ async def aiohttp(listener: Listener) -> None:
         await runner.cleanup()
 
 
-# Servers of threads: they run in a thread of the worker, and end with it.
+# Servers with threads: they run in a thread of the worker, and end with the worker.
 
 
 def wsgi(server: str) -> Callable[[MutableMapping[str, Any], Callable[..., Any]], Iterable[bytes]]:
@@ -99,11 +99,11 @@ def waitress(listener: Listener) -> None:
 
 
 def wsgiref_(listener: Listener) -> None:
-    """A WSGI application in wsgiref: it binds when it is made, so its socket is exchanged."""
+    """A WSGI application in wsgiref, which makes a socket of its own, so that socket is replaced."""
 
     class Handler(wsgiref.simple_server.WSGIRequestHandler):
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = wsgiref.simple_server.WSGIServer(("127.0.0.1", 0), Handler, bind_and_activate=False)
     server.set_app(wsgi("wsgiref"))
@@ -126,7 +126,7 @@ def http_server(listener: Listener) -> None:
             self.wfile.write(body)
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     serve_from(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler, bind_and_activate=False), listener)
 
@@ -147,7 +147,7 @@ def threading_tcp(listener: Listener) -> None:
 
 
 def serve_from(server: socketserver.TCPServer, listener: Listener) -> None:
-    """Let a server of the `socketserver` family accept from the listener."""
+    """Make a server of the `socketserver` family accept from the listener."""
     server.socket.close()
     server.socket = listener
     server.serve_forever()
@@ -157,11 +157,11 @@ SERVERS = (hypercorn, aiohttp, waitress, wsgiref_, http_server, threading_tcp)
 
 
 def main() -> None:
-    """Serve each of them for a moment, all at once."""
+    """Serve all of them at the same time, and print an answer of each."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as held:
         started = []
         for server in SERVERS:
-            # We listen, and the server inherits the socket: whoever connects before it is ready waits.
+            # This process listens, and the server inherits the socket: a client that connects early waits.
             with socket.create_server(("127.0.0.1", 0)) as listener:
                 port = listener.getsockname()[1]
                 process = subprocess.Popen(
@@ -179,7 +179,7 @@ def main() -> None:
 
 
 def command(name: str, listener: socket.socket, folder: str) -> list[str]:
-    """How to serve one of them on a listener that is inherited."""
+    """The command that serves one of them on an inherited listener."""
     options = {
         "--app-dir": os.path.dirname(os.path.abspath(__file__)),
         "--bind": f"fd://{listener.fileno()}",

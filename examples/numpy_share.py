@@ -1,7 +1,7 @@
 """Hand a NumPy array to another process without copying it there: a sealed memfd over a channel.
 
-Run it: the parent shares a million numbers, and a child, which starts afresh and inherits nothing but its end of
-the channel, adds them up in place. Needs NumPy.
+Run it: the parent shares a million numbers, and a child, a new program that inherits only its end of the channel,
+adds them up in place. It needs NumPy.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ Array = np.ndarray[Any, Any]
 
 
 def send_array(channel: fdpass.Channel, array: Array) -> None:
-    """Send an array: its bytes go once into sealed memory, and only the descriptor travels."""
+    """Send an array: its bytes are copied once into sealed memory, and only the descriptor is passed."""
     array = np.ascontiguousarray(array)
     with fdpass.share(array, name="numbers") as memory:
         channel.send(json.dumps({"dtype": array.dtype.str, "shape": array.shape}).encode(), [memory])
 
 
 def recv_array(channel: fdpass.Channel) -> Array:
-    """Receive an array: read-only, and in the very pages that the sender filled."""
+    """Receive an array, read-only, in the same memory pages that the sender filled."""
     with channel.recv() as message:
         layout = json.loads(message.data)
         # The mapping lives as long as the array; the descriptor is not needed any more.
@@ -35,7 +35,7 @@ def recv_array(channel: fdpass.Channel) -> Array:
 
 
 def mapped_file(array: Array) -> str:
-    """Which file the kernel has mapped at the place where the array's elements lie."""
+    """The file that is mapped at the address of the array's elements."""
     place = array.ctypes.data
     with open("/proc/self/maps", encoding="utf-8") as maps:
         for line in maps:
@@ -46,7 +46,7 @@ def mapped_file(array: Array) -> str:
 
 
 def child(number: int) -> None:
-    """What the other process does: receive, look, answer."""
+    """The child: receive the array, and report its sum and where it lies."""
     with fdpass.Channel(socket.socket(fileno=number), policy=fdpass.Policy(kinds={"memfd"}, count=1)) as channel:
         array = recv_array(channel)
         report = {"sum": float(array.sum()), "where": mapped_file(array), "writeable": array.flags.writeable}
@@ -54,7 +54,7 @@ def child(number: int) -> None:
 
 
 def main() -> None:
-    """Start the child, hand it the array, and print what it says."""
+    """Start the child, send it the array, and print its report."""
     array = np.arange(1_000_000, dtype=np.float64).reshape(1000, 1000)
     ours, theirs = fdpass.Channel.pair()
     with ours:

@@ -5,32 +5,35 @@ as the kernel counts them too. One worker at a time owns a slot and writes it. A
 dispatcher reads the slot (see `recovery`), and prepares it for the next worker. docs/how-it-works.md repeats this
 page.
 
-**The order of stores.** A worker can die between any two of these steps, and the slot is true after each of them.
-*K* marks what the kernel does.
+**The order of stores.** A worker stores the words of a slot in this order. It can die between any two steps, and
+after each step the slot is true. *K* marks what the kernel does.
 
-1. A request begins: ORIGIN, BUFFER. K: bytes are read into the buffer. READ. If no buffer is free: OVERFLOW. K:
-   bytes are read into memory of the worker's own. READ.
-2. The buffer is full: ORIGIN, then the buffer is cleared. K: more bytes are read, from the buffer's start. READ.
-   ORIGIN above BASE now says that the bytes before it are gone.
-3. The application is called: CALLED and what the method permits, in one store; then the call. If `100 Continue` is
-   to be sent: INTERIM. K: it is written.
-4. The response ends: CLOSING, if the connection ends with it. FINAL_BASE. FINAL_END. K: the last part is written.
-5. The response has left the process: FINAL_BASE again, because the response may have ended before its request did
-   (until the request has ended the connection is OPAQUE). FLAGS to 0, or to OVERFLOW if bytes of the next request
-   are there that found no buffer. ATTEMPT to 0. BASE. WRITTEN. FINAL_END to 0. BUFFER to 0, unless it holds bytes
-   of the next request. On an OPAQUE connection instead: WRITTEN. FINAL_END to 0. FLAGS to OPAQUE. ATTEMPT to 0.
+1. A request begins. The worker stores ORIGIN and BUFFER. K: bytes are read into the buffer. It stores READ. If no
+   buffer is free, it stores OVERFLOW instead; K: bytes are read into the worker's own memory. It stores READ.
+2. The buffer is full. The worker stores ORIGIN, and clears the buffer. K: more is read, from the buffer's start.
+   It stores READ. ORIGIN above BASE says that the earlier bytes are gone.
+3. The worker stores CALLED and the flags of the method, in one store. Then it calls the application. If
+   `100 Continue` is to be sent, it stores INTERIM first. K: `100 Continue` is written.
+4. The response ends. The worker stores CLOSING, if the connection ends with the response; FINAL_BASE; FINAL_END.
+   K: the last part is written.
+5. The response has left the process. The worker stores FINAL_BASE again, because the response may have ended
+   before the request did (until the request has ended, the connection is OPAQUE); FLAGS as 0, or as OVERFLOW if
+   bytes of the next request have come that found no buffer; ATTEMPT as 0; BASE; WRITTEN; FINAL_END as 0; BUFFER as
+   0, unless bytes of the next request are in the buffer. For an OPAQUE connection it stores WRITTEN; FINAL_END as
+   0; FLAGS as OPAQUE; ATTEMPT as 0.
 
-From step 4 on, once the kernel has all that FINAL_END promises, FINAL_BASE and FINAL_END stand for BASE and
-WRITTEN, whichever stores of step 5 were made; before that BASE and WRITTEN hold.
+From step 4 on, as soon as the kernel has all the bytes that FINAL_END promises, FINAL_BASE and FINAL_END count as
+BASE and WRITTEN, whichever stores of step 5 were made; before that BASE and WRITTEN count. So a request is over at
+one system call, and not at a store.
 
-A Unix socket has marks around each K: READING. K: bytes are read. READ. READING off. And: WRITING. K: bytes are
-written, until the transport holds none back. WROTE. WRITING off.
+On a Unix socket the worker also stores marks around each K: READING before it reads, READ and then READING off
+after it; WRITING before it writes, WROTE and then WRITING off once the transport holds no byte back.
 
-Raw handlers (`async def handle(conn)`) have no requests: they commit states. The new state is written to that one
-of the two STATES which is not in force. Then FINAL_BASE and FINAL_END as in step 4, where FINAL_END also says
-which state belongs to it (`SECOND`). Then BASE, WRITTEN (with the same mark), and FINAL_END to 0. So bytes read,
-bytes written and state change together. While one buffer is exchanged for another, OVERFLOW is set and
-BUFFER is 0.
+A raw handler (`async def handle(conn)`) has no requests; it commits states. The worker writes the new state to the
+one of the two STATES that is not in use. Then it stores FINAL_BASE, and FINAL_END with a bit that says which state
+belongs to it (`SECOND`). Then it writes the reply. Then it stores BASE, WRITTEN with the bit, and FINAL_END as 0.
+So the position read, the position written and the state change together. While it exchanges one buffer for
+another, OVERFLOW is set and BUFFER is 0.
 
 A buffer is zero behind what its present owner has read: it is cleared when its owner gives it back, and when it is
 full. So its owner has read every byte that is not zero, whatever a counter says.
