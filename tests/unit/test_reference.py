@@ -16,7 +16,7 @@ import fdpass
 from fdpass import aio, errors, serve, testing
 from fdpass._cli import main
 from fdpass._losses import LossReason
-from fdpass.serve.dispatcher.pool.worker_handle import MOVES
+from fdpass.serve.dispatcher.pool.worker_handle import TRANSITIONS
 from fdpass.serve.shared import messages
 from fdpass.serve.shared.config import SETTINGS, flag
 
@@ -202,13 +202,13 @@ def test_the_rooms_of_the_server_are_listed_as_their_files_say():
 
 
 def test_states_are_drawn_from_their_table():
-    """The picture of a worker's states is `MOVES`."""
+    """The picture of a worker's states is `TRANSITIONS`."""
     (picture,) = re.findall(r"^```text\n( starting.*?)^```", REASONS, re.MULTILINE | re.DOTALL)
     drawn = {}
     for line in picture.splitlines():
         state, _, to = line.partition("-->")
         drawn[state.strip()] = set(filter(None, re.split(r",\s*", to.strip())))
-    assert drawn == {state.value: {other.value for other in to} for state, to in MOVES.items()}
+    assert drawn == {state.value: {other.value for other in to} for state, to in TRANSITIONS.items()}
 
 
 def test_every_word_between_dispatcher_and_worker():

@@ -165,12 +165,12 @@ class Operations:
 
     def retire(self, pid: Any, reply: Reply) -> None:
         """Replace one worker, new before old."""
-        member = next((member for member in self._pool.members if member.pid == pid), None)
+        member = next((member for member in self._pool.workers if member.pid == pid), None)
         if member is None:
             reply(refused(f"no worker has the number {pid}: see fdpass status"))
         else:
             self._outcomes.wait_retired(member, reply)
-            self._pool.on_leaving(member)
+            self._pool.replace(member)
 
     def stop(self) -> None:
         """Finish, and end; the second time, at once."""

@@ -49,13 +49,13 @@ class Outcomes:
 
     def settled(self, pool: Pool) -> None:
         """Something has happened among the workers: answer those who waited for it."""
-        if self._scaling and (pool.complete or pool.trouble):
+        if self._scaling and (pool.complete or pool.starts.failure):
             waiting, self._scaling = self._scaling, []
-            answer(waiting, OK | {"workers": pool.target} if pool.complete else _failed(pool.trouble))
+            answer(waiting, OK | {"workers": pool.target} if pool.complete else _failed(pool.starts.failure))
         for member, reply in list(self._retiring):
-            if member not in pool.members or pool.trouble:
+            if member not in pool.workers or pool.starts.failure:
                 self._retiring.remove((member, reply))
-                reply(OK if member not in pool.members else _failed(pool.trouble))
+                reply(OK if member not in pool.workers else _failed(pool.starts.failure))
         summary = _summary(pool)
         if pool.complete and not self._was_ready:
             self._was_ready = True

@@ -11,7 +11,7 @@ import fdpass
 from fdpass.serve.dispatcher.custody import Custody
 from fdpass.serve.dispatcher.dispatcher import Dispatcher
 from fdpass.serve.dispatcher.listeners import Listening
-from fdpass.serve.dispatcher.pool.process import resident
+from fdpass.serve.dispatcher.pool.process import resident_bytes
 from fdpass.serve.dispatcher.pool.worker_handle import WorkerHandle
 from fdpass.serve.dispatcher.recovery import Action
 from fdpass.serve.shared.ledger import BEAT_SECONDS, Ledger
@@ -19,7 +19,7 @@ from fdpass.serve.shared.ledger import BEAT_SECONDS, Ledger
 
 def status(dispatcher: Dispatcher, listeners: Sequence[Listening]) -> dict[str, Any]:
     """What is going on, as ``fdpass status --json`` has it."""
-    books, current = dispatcher.accounts, dispatcher.pool.current
+    books, current = dispatcher.connections, dispatcher.pool.current
     return {
         "server": {
             "pid": os.getpid(),
@@ -37,7 +37,7 @@ def status(dispatcher: Dispatcher, listeners: Sequence[Listening]) -> dict[str, 
             "lost": books.lost,
             **(_outlived(dispatcher.custody) if dispatcher.custody is not None else {}),
         },
-        "workers": [_worker(member, dispatcher.ledger) for member in dispatcher.pool.members],
+        "workers": [_worker(each, dispatcher.ledger, books.live_of[each.row]) for each in dispatcher.pool.workers],
     }
 
 
@@ -51,16 +51,16 @@ def _outlived(custody: Custody) -> dict[str, int]:
     }
 
 
-def _worker(member: WorkerHandle, ledger: Ledger) -> dict[str, Any]:
+def _worker(member: WorkerHandle, ledger: Ledger, connections: int) -> dict[str, Any]:
     row = member.row
     late = time.monotonic_ns() - ledger.beat[row] - int(BEAT_SECONDS * 1e9) if ledger.beat[row] else 0
     return {
         "pid": member.pid,
         "generation": member.generation,
         "state": member.state.value,
-        "connections": member.live,
+        "connections": connections,
         "requests": ledger.requests[row],
         "handled": ledger.handled[row],
         "lag_ms": round(max(ledger.lag[row], late, 0) / 1e6, 1),
-        "rss": resident(member.pid),
+        "rss": resident_bytes(member.pid),
     }

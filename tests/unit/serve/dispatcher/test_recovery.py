@@ -93,7 +93,7 @@ ROWS = {
     "5: it has read nothing": ({"buffer": 0, "attempt": 2}, Facts(True, 1000, 5000), IDLE._replace(attempt=2)),
     "5: it has not begun with what it was handed": (
         {"buffer": 0, "attempt": 2},
-        Facts(True, 1040, 5000, ours=40),
+        Facts(True, 1040, 5000, handed=40),
         Decision(Action.REPLAY, 1000, 5000, attempt=2),
     ),
     "5: a Unix socket that it was about to read": ({"buffer": 0}, Facts(True, None, 5000), IDLE),
@@ -178,7 +178,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize(("named", "facts", "expected"), ROWS.values(), ids=ROWS)
-def test_the_table(named, facts, expected):
+def test_decide_follows_the_table(named, facts, expected):
     assert decide(words(**named), facts, "safe") == expected
 
 
@@ -186,7 +186,7 @@ def test_the_table(named, facts, expected):
 @pytest.mark.parametrize(
     "flags", [SAFE, IDEMPOTENT, UNSAFE, 0], ids=["safe", "idempotent", "unsafe", "not called"]
 )
-def test_what_may_be_repeated_is_a_setting(policy, flags):
+def test_the_replay_setting_says_which_methods_are_repeated(policy, flags):
     """What was not called is no repetition: it is handed over under each of them."""
     allowed = {"none": [0], "safe": [0, SAFE], "idempotent": [0, SAFE, IDEMPOTENT]}
     action = decide(words(flags=flags), Facts(True, 1100, 5000), policy).action
@@ -207,7 +207,7 @@ def test_a_call_is_repeated_once_and_a_request_that_kills_before_it_a_few_times(
         assert fresh.attempt == attempt + 1
 
 
-def test_attempts_are_those_of_one_request():
+def test_attempts_count_for_one_request_only():
     """An idle connection, and the request after one that was answered, begin anew."""
     assert decide(words(attempt=MOST_ATTEMPTS), Facts(True, 1000, 5000), "safe").attempt == 0
     after = decide(words(attempt=MOST_ATTEMPTS, flags=SAFE, **DONE), Facts(True, 1101, 5500), "safe")
@@ -272,7 +272,7 @@ def test_bytes_that_the_worker_had_not_begun_with_are_handed_on_again():
     slot = words(buffer=0, attempt=1)
     assert not is_idle(slot)
     again = Decision(Action.REPLAY, 1000, 5000, attempt=1)
-    assert decide(slot, Facts(True, 1040, 5000, ours=40), "none") == again
+    assert decide(slot, Facts(True, 1040, 5000, handed=40), "none") == again
     assert decide(slot, Facts(True, 1040, 5000), "none").action is Action.ANSWER
 
 
@@ -287,7 +287,7 @@ def test_bytes_that_the_worker_had_not_begun_with_are_handed_on_again():
 )
 def test_bytes_of_a_request_that_was_begun_are_not_taken_for_those_of_the_next(named, read, wrote):
     slot = words(**{"buffer": 0, "attempt": 1, **named})
-    assert decide(slot, Facts(True, read, wrote, ours=40), "idempotent").action is Action.ANSWER
+    assert decide(slot, Facts(True, read, wrote, handed=40), "idempotent").action is Action.ANSWER
 
 
 MEMORY = bytes(BUFFER_SIZE) + b"abc\0def\0" + bytes(BUFFER_SIZE - 8)

@@ -60,7 +60,7 @@ def ended(child):
     return bool(select.select([child.pidfd], [], [], 60)[0])
 
 
-def test_a_child_has_its_channel_and_standard_streams_and_nothing_else(module, pair):
+def test_a_child_inherits_its_channel_and_standard_streams_only(module, pair):
     """Not even what this process, by mistake, made inheritable."""
     extra = os.open(os.devnull, os.O_RDONLY)
     os.set_inheritable(extra, True)
@@ -85,7 +85,7 @@ def test_a_child_has_a_process_group_of_its_own_in_our_session(module, pair):
     child.reap()
 
 
-def test_the_working_directory_lends_no_module(module, pair, tmp_path, monkeypatch):
+def test_a_child_imports_no_module_of_the_working_directory(module, pair, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     child = process.start(module, pair[1])
     assert told(pair[0])["safe"]
@@ -103,14 +103,14 @@ def test_a_child_sees_the_end_of_its_channel(module, pair):
     assert child.pidfd.closed
 
 
-def test_a_signal_reaches_it_and_a_dead_one_does_not_mind(module, pair):
+def test_a_signal_reaches_a_child_and_to_a_dead_one_it_is_no_error(module, pair):
     child = process.start(module, pair[1])
     told(pair[0])
     child.signal(signal.SIGKILL)
     assert ended(child)
     child.signal(signal.SIGKILL)
     assert child.reap() == -signal.SIGKILL
-    assert process.resident(child.pid) == 0
+    assert process.resident_bytes(child.pid) == 0
 
 
 def test_a_module_that_does_not_exist_ends_with_1(pair, capfd):
@@ -126,20 +126,20 @@ def test_a_program_that_cannot_be_run_is_named(pair, monkeypatch):
 
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE])
-def test_a_fork_that_fails_is_an_error_of_ours(pair, number):
+def test_a_fork_that_fails_raises_call_failed(pair, number):
     with call_fails(subprocess, "Popen", number), pytest.raises(OSError, match="cannot start") as caught:
         process.start("fdpass", pair[1])
     assert caught.value.errno == number
 
 
-def test_a_child_that_cannot_be_watched_is_ended(module, pair):
+def test_a_child_that_cannot_be_watched_is_killed_and_reaped(module, pair):
     """The fixture sees that it is gone."""
     with call_fails(os, "pidfd_open", errno.EMFILE), pytest.raises(CallFailed, match="cannot watch a child"):
         process.start(module, pair[1])
 
 
-def test_the_memory_of_a_process():
-    assert 2**20 < process.resident(os.getpid()) < 2**36
+def test_the_resident_memory_of_a_process():
+    assert 2**20 < process.resident_bytes(os.getpid()) < 2**36
 
 
 @pytest.mark.parametrize(
@@ -152,5 +152,5 @@ def test_the_memory_of_a_process():
         (-99, "killed by signal 99"),
     ],
 )
-def test_endings_in_words(status, words):
-    assert process.ending(status) == words
+def test_a_status_is_described_in_words(status, words):
+    assert process.describe_status(status) == words
