@@ -50,7 +50,8 @@ class ActiveWorkers:
         self._live_of = connections.live_of
         self._ledger = ledger
         self._workers: dict[int, WorkerHandle] = {}
-        self._height = 0  # above the highest row in use
+        self._height = 0  # above the highest row of an active worker
+        self._inactive: set[int] = set()  # rows below that without an active worker
         self._refused: set[int] = set()  # rows
         self._readings: dict[int, _Reading] = {}
 
@@ -58,14 +59,18 @@ class ActiveWorkers:
         """Let a worker get connections."""
         self._workers[worker.row] = worker
         self._readings[worker.row] = _Reading()
-        self._height = max(self._height, worker.row + 1)
+        self._note_rows()
 
     def remove(self, worker: WorkerHandle) -> None:
         """Let a worker get no more connections."""
         if self._workers.pop(worker.row, None) is not None:
             self._refused.discard(worker.row)
             del self._readings[worker.row]
-            self._height = max(self._workers, default=-1) + 1
+            self._note_rows()
+
+    def _note_rows(self) -> None:
+        self._height = max(self._workers, default=-1) + 1
+        self._inactive = set(range(self._height)) - self._workers.keys()
 
     def __getitem__(self, row: int) -> WorkerHandle:
         """The active worker in a row."""
@@ -84,10 +89,13 @@ class ActiveWorkers:
 
     def loads(self) -> list[int]:
         """The snapshot of all loads for `balance`."""
-        loads, live_of, refused, capacity = [NEVER] * self._height, self._live_of, self._refused, self.capacity
-        for row in self._workers:
-            if row not in refused and live_of[row] < capacity:
-                loads[row] = live_of[row]
+        loads = self._live_of[: self._height]  # a slice is copied faster than a loop asks `load` for each row
+        if max(loads, default=0) >= self.capacity:
+            loads = [load if load < self.capacity else NEVER for load in loads]
+        for row in self._inactive:
+            loads[row] = NEVER
+        for row in self._refused:
+            loads[row] = NEVER
         return loads
 
     @property

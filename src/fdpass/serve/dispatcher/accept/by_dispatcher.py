@@ -124,13 +124,13 @@ class ByDispatcher(Acceptor):
 
         This goes on until every worker is refused: only refused workers report when they can take more.
         """
-        while self._waiting and self._workers.any_can_take:
-            self._hand_out_batches()
+        while self._waiting and min(loads := self._workers.loads(), default=NEVER) != NEVER:
+            self._hand_out_batches(loads)
 
-    def _hand_out_batches(self) -> None:
+    def _hand_out_batches(self, loads: list[int]) -> None:
         """Choose a worker for each connection that waits, and send each worker its own in one message."""
-        waiting, workers = self._waiting, self._workers
-        loads, requests, choose = workers.loads(), self._ledger.requests, self._balance.choose
+        waiting, workers, requests = self._waiting, self._workers, self._ledger.requests
+        choose = self._balance.choose
         batches: dict[int, _Batch] = {}
         while waiting and (row := choose(loads, requests, waiting[0].client)) >= 0:
             batch = batches.get(row)

@@ -25,6 +25,7 @@ class ListenerWatch:
 
     Attributes:
         watched: Indices of the listeners that are watched now.
+        is_paused: Whether a pause goes on: nothing should be accepted.
     """
 
     def __init__(
@@ -38,14 +39,10 @@ class ListenerWatch:
         self._listeners = listeners
         self._on_listener = on_listener
         self._on_resume = on_resume
+        self.is_paused = False
         self._timer: Timer | None = None
         self._paused_at = 0.0
         self.watched: set[int] = set()
-
-    @property
-    def is_paused(self) -> bool:
-        """Whether a pause goes on: nothing should be accepted."""
-        return self._timer is not None
 
     def watch_all(self) -> None:
         """Watch all listeners."""
@@ -67,11 +64,12 @@ class ListenerWatch:
         if now - self._paused_at > 10 * _PAUSE_SECONDS:  # else it is still the same lack
             log.warning("cannot accept: %s; trying again every %g s", error.strerror, _PAUSE_SECONDS)
         self._paused_at = now
+        self.is_paused = True
         self._timer = self._loop.call_later(_PAUSE_SECONDS, self._resume)
         self.watch(())
 
     def _resume(self) -> None:
-        self._timer = None
+        self.is_paused = False
         self._on_resume()
 
     def close(self) -> None:
