@@ -26,14 +26,12 @@ class Timer:
     """A call that the loop will make.
 
     Attributes:
-        when: On the monotonic clock, in seconds.
         callback: What the loop will call; None once it was cancelled.
     """
 
-    __slots__ = ("callback", "when")
+    __slots__ = ("callback",)
 
-    def __init__(self, when: float, callback: Callback) -> None:
-        self.when = when
+    def __init__(self, callback: Callback) -> None:
         self.callback: Callback | None = callback
 
     def cancel(self) -> None:
@@ -47,7 +45,7 @@ class Loop:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callback] = {}  # by watched descriptor
-        self._timers: list[tuple[float, int, Timer]] = []  # a heap
+        self._timers: list[tuple[float, int, Timer]] = []  # a heap, by time
         self._count = itertools.count()  # orders timers of the same time
         self._running = False
         self._wakeup: tuple[socket.socket, socket.socket] | None = None
@@ -66,8 +64,8 @@ class Loop:
 
     def call_later(self, seconds: float, callback: Callback) -> Timer:
         """Call ``callback`` once, in so many seconds."""
-        timer = Timer(time.monotonic() + seconds, callback)
-        heapq.heappush(self._timers, (timer.when, next(self._count), timer))
+        timer = Timer(callback)
+        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._count), timer))
         return timer
 
     def on_signals(self, callbacks: Mapping[int, Callback]) -> None:

@@ -1,4 +1,4 @@
-"""Custody with real connections: what a client sees of each outcome, and what the next worker gets."""
+"""Custody with real connections: what the client sees of each action, and what the next worker gets."""
 
 import contextlib
 import errno
@@ -29,7 +29,7 @@ from .._custody_case import FAMILIES, HANG, Case, assert_closed
 
 
 def test_an_idle_connection_goes_on_unchanged(case):
-    """The next worker's slot says where it goes on; attempts and flags begin anew."""
+    """The slot says where the next worker continues; ATTEMPT and FLAGS are zero."""
     case.client.sendall(b"x" * 10)
     case.read(10)
     case.write(b"y" * 20)
@@ -49,7 +49,7 @@ def test_an_idle_connection_goes_on_unchanged(case):
 
 
 def test_a_replay_hands_on_the_bytes_in_the_buffer(case):
-    """Those in the buffer; those that nobody read are in the socket yet."""
+    """Bytes that were not read are still in the socket."""
     case.slot[BUFFER], case.slot[ORIGIN] = 2, 0
     case.client.sendall(b"GET / HTTP/1.1\r\n\r\nmore")
     case.read(9)
@@ -62,7 +62,7 @@ def test_a_replay_hands_on_the_bytes_in_the_buffer(case):
 
 @pytest.mark.parametrize("more", [b"", b"z" * 200_000], ids=["all read", "much unread"])
 def test_a_502_arrives_whole_and_then_the_end_of_the_connection(case, more):
-    """Bytes that nobody read would make a reset of a plain close, and the client lose its answer."""
+    """A plain close with unread bytes would send a reset, and the client would lose its response."""
     case.client.sendall(b"POST")
     case.read(4)
     case.slot[FLAGS] = Flag.CALLED
@@ -115,7 +115,7 @@ def test_a_cut_answer_is_reset(tcp):
 
 
 def test_a_cut_answer_on_a_unix_socket_ends_the_stream(monkeypatch):
-    """It knows no reset but for bytes that nobody read: the end of the stream is all that can be said."""
+    """A Unix socket has no reset unless bytes are unread, so the client sees the end of the stream."""
     with contextlib.closing(Case("unix")) as case:
         case.client.sendall(b"GET")
         case.slot[BUFFER] = 1
@@ -162,7 +162,7 @@ def test_shut_down_ends_a_connection_that_a_worker_still_holds(case):
 
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_bytes_that_were_given_back_are_handed_on_until_a_worker_moves_base_beyond_them(kind):
-    """Nothing is taken out of a buffer for them: that number is one of another worker's buffers."""
+    """They are not looked for in a buffer: BUFFER would be the number of another worker's buffer."""
     with contextlib.closing(Case(kind)) as case:
         case.slot[FLAGS], case.slot[BUFFER] = int(Flag.STREAM), 2
         case.client.sendall(b"half a line")

@@ -1,4 +1,4 @@
-"""What the kernel says of a connection in custody: the facts on which the table of recovery rests."""
+"""The facts about a connection in custody, by which `recovery.decide` decides."""
 
 import contextlib
 import select
@@ -14,7 +14,7 @@ from .._custody_case import Case
 
 
 def test_a_new_connection_has_read_and_written_nothing(case):
-    """Neither SYN is counted at the server's end."""
+    """The kernel counts no SYN at the server's end."""
     assert case.facts() == Facts(True, 0, 0)
 
 
@@ -35,7 +35,7 @@ def test_bytes_that_were_only_peeked_at_are_not_read(tcp):
 
 @pytest.mark.parametrize("taken", [0, 3, 10])
 def test_the_clients_fin_is_not_taken_for_a_byte(tcp, taken):
-    """Linux counts it as received; FIONREAD leaves it out."""
+    """Linux counts it as one received byte; FIONREAD does not count it."""
     tcp.client.sendall(b"x" * 10)
     tcp.client.shutdown(socket.SHUT_WR)
     tcp.worker.recv(taken, socket.MSG_WAITALL)
@@ -59,7 +59,7 @@ def at_end(sock):
 
 
 def test_bytes_written_are_those_acknowledged_and_those_not_yet(tcp):
-    """Whether or not the client has read it, and however much is on its way."""
+    """Whether or not the client has read them."""
     tcp.worker.setblocking(False)
     sent = 0
     for _ in range(4):
@@ -83,7 +83,7 @@ def test_both_directions_are_counted_apart(tcp):
 
 
 def test_a_packet_between_two_system_calls_does_not_make_them_disagree(tcp, monkeypatch):
-    """Bytes arrive after TCP_INFO was asked, and before FIONREAD: nothing was read all the same."""
+    """Bytes arrive between TCP_INFO and FIONREAD: they have not been read."""
     asked = []
     ask = module._ioctl
 
@@ -101,10 +101,12 @@ def test_a_packet_between_two_system_calls_does_not_make_them_disagree(tcp, monk
 
 def test_a_connection_whose_client_has_gone_is_finished(case):
     case.client.close()
-    if not case.unix:  # a FIN is all that is known of it: the first write will tell
+    if not case.unix:  # only its FIN has come; a write brings its reset
         case.worker.sendall(b"y")
     case.go_until(lambda: not case.facts().open)
-    case.slot[BUFFER] = 1  # else nobody asks: the next worker will see
+    case.slot[BUFFER] = (
+        1  # of an idle slot the kernel is not asked: the next worker would see that the client has gone
+    )
     assert case.die() == (Action.FINISH, b"")
 
 

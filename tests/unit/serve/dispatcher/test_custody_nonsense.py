@@ -1,4 +1,4 @@
-"""A dead worker's slot is a stranger's word: nonsense in it ends that connection, and not the dispatcher."""
+"""A worker can store anything in a slot: impossible values end that connection, and not the dispatcher."""
 
 import pytest
 

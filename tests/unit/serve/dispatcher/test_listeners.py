@@ -1,4 +1,4 @@
-"""The listening sockets of a server: bound, adopted, removed; and nothing left of those that cannot be had."""
+"""Listeners: bound, adopted, removed; those that fail leave nothing open."""
 
 import errno
 import os
@@ -17,8 +17,8 @@ LOCAL = "127.0.0.1:0"
 
 
 def close(listeners):
-    for listening in listeners:
-        listening.close()
+    for listener in listeners:
+        listener.close()
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_port_with_connections_in_time_wait_can_be_bound_again():
     (listening,) = listen_at([LOCAL], 5)
     client = socket.create_connection(listening.sock.getsockname(), 10)
     server, _ = listening.sock.accept()
-    server.close()  # the one that closes first has TIME_WAIT
+    server.close()  # the end that closes first is in TIME_WAIT
     client.recv(1)
     client.close()
     listening.close()
@@ -124,7 +124,7 @@ def test_an_address_in_use_is_refused_with_the_remedy(tmp_path):
 
 
 def test_a_host_that_does_not_exist_is_named():
-    """A name that no resolver has to be asked for: it cannot be one."""
+    """The name is malformed, so that no resolver is asked."""
     with pytest.raises(ConfigError, match=r"--bind '300\.1\.2\.3\.:0': this host has no address"):
         with call_fails(socket, "getaddrinfo", errno.EIO):
             listen_at(["300.1.2.3.:0"], 5)
@@ -152,7 +152,7 @@ def test_an_inherited_descriptor_is_adopted():
 
 
 def test_an_adopted_unix_socket_keeps_its_file(tmp_path):
-    """Whoever made it, removes it."""
+    """The program that made the file removes it."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(tmp_path / "socket"))
         sock.listen()
@@ -199,7 +199,7 @@ def seqpacket_listener():
     ],
 )
 def test_a_descriptor_that_is_no_stream_listener_is_refused_and_closed(make, words):
-    """From either side; the fixture sees that it is closed."""
+    """With ``--bind`` and from socket activation; the fixture that looks for leaks finds none."""
     with pytest.raises(ConfigError, match=f"--bind fd://.*{words}"):
         listen_at([f"fd://{make()}"], 5)
     with pytest.raises(ConfigError, match=f"socket activation: {words}"):
@@ -214,7 +214,7 @@ def test_activated_sockets_come_first():
         close(listeners)
 
 
-# Nothing leaks
+# Leaks
 
 
 @pytest.mark.parametrize(

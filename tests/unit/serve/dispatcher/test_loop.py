@@ -60,7 +60,7 @@ def test_unwatch_of_a_descriptor_that_is_not_watched_does_nothing(loop, pipe):
 
 
 def test_a_descriptor_that_a_callback_unwatched_is_not_called_in_the_same_round(loop, pipe):
-    """Both are ready at once: whichever comes first ends the other, as a worker's last words do its pidfd."""
+    """Both are ready at once, and the callback that comes first unwatches the other."""
     others = os.pipe()
     calls = []
 
@@ -125,7 +125,7 @@ def test_a_timer_that_renews_itself_does_not_starve_descriptors(loop, pipe):
 
 
 def test_a_cancelled_timer_does_not_wake_the_loop(loop):
-    """The only timer left: without patience for the dead one the loop would return at once, over and over."""
+    """It is the only timer: a loop that still waited for it would wake for nothing."""
     loop.call_later(1000, lambda: None).cancel()
     loop.call_later(0, loop.stop)
     loop.run()
@@ -179,7 +179,7 @@ def test_a_signal_that_comes_twice_before_its_callback_counts_once(loop):
 
 
 def test_thousands_of_signals_do_not_lose_another(loop):
-    """While a callback takes its time, more come than any buffer holds: the one that is to stop us counts."""
+    """During a long callback more signals come than the wakeup socket holds; the last one must not be lost."""
     calls = []
     loop.on_signals({signal.SIGUSR1: lambda: calls.append("one"), signal.SIGUSR2: lambda: calls.append("two")})
     send(signal.SIGUSR1, 5000)

@@ -74,7 +74,7 @@ def test_a_worker_whose_set_up_cannot_be_sent_counts_as_a_failed_start(new_dispa
     case.end(worker)
     assert case.pool.starts.failure == NOT_TAKEN
     assert case.pool.starts.failure in caplog.text
-    assert case.pool.workers == []  # the next is not started before its time
+    assert case.pool.workers == []  # the next start waits for the backoff
 
 
 def test_a_start_whose_set_up_could_not_be_sent_is_tried_again(new_dispatcher, fakes, monkeypatch):

@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
 
 from fdpass._errors import translated
 from fdpass._fd import Fd
@@ -46,20 +45,19 @@ class Child:
         return status
 
 
-def start(module: str, channel: socket.socket, arguments: Sequence[str] = ()) -> Child:
+def start(module: str, channel: socket.socket) -> Child:
     """Run a module of fdpass in a new interpreter.
 
     Args:
         module: Name of the module.
-        channel: Lent. The child's first argument is its number.
-        arguments: The child's further arguments.
+        channel: Lent. The child's argument is its number.
 
     Raises:
         CallFailed: fork, exec or pidfd_open(2) failed: EAGAIN (too many processes), ENOMEM, EMFILE.
     """
     number = channel.fileno()
     # -P: no file of the working directory can take the place of a module that fdpass or the library imports.
-    command = [sys.executable, "-P", "-m", module, str(number), *arguments]
+    command = [sys.executable, "-P", "-m", module, str(number)]
     try:
         popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(number,), process_group=0)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Which worker gets the next connection: the tables."""
+"""Which worker gets the next connection: examples of each balance."""
 
 import pytest
 
@@ -8,7 +8,7 @@ CLIENT = ("192.0.2.1", 1)
 
 
 def given(balance, loads, arrivals, requests=None):
-    """Whom so many arrivals go to; each is added to the loads."""
+    """The rows that get so many arrivals, each of which is added to the loads."""
     loads, found = list(loads), []
     for _ in range(arrivals):
         place = balance.choose(loads, requests or [0] * len(loads), CLIENT)
@@ -44,7 +44,7 @@ def test_the_only_worker_that_can_take_a_connection_is_always_chosen(balance, cl
     ],
 )
 def test_least_takes_fewest_connections_then_fewest_requests(loads, requests, expected):
-    """Requests may be anything: a worker writes them."""
+    """The numbers of requests may be impossible: workers store them."""
     assert Least().choose(loads, requests, CLIENT) == expected
 
 
@@ -84,7 +84,7 @@ def test_hash_looks_at_the_host_and_not_at_the_port():
 
 
 def test_hash_is_the_same_in_every_process():
-    """A dispatcher that is started again sends each client where it was: these places do not change."""
+    """A restarted dispatcher chooses the same row for each client."""
     hosts = ["127.0.0.1", "192.0.2.1", "2001:db8::1", "198.51.100.77"]
     first = [Hash().choose([0] * 4, [0] * 4, (host, 1)) for host in hosts]
     assert first == [Hash().choose([5] * 4, [9] * 4, (host, 2)) for host in hosts]

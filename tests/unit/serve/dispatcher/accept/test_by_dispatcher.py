@@ -1,4 +1,4 @@
-"""The dispatcher accepts and passes: even loads, credit, capacity, and the end."""
+"""`ByDispatcher`: even loads, credit, capacity, and the end."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""The dispatcher passes on, whatever fails: workers that hang or die, a full table, clients that go away."""
+"""`ByDispatcher` goes on when workers hang or die, descriptors run out, and clients go away."""
 
 import errno
 import logging
@@ -33,7 +33,7 @@ def test_a_stuck_worker_gets_nothing_new_and_what_it_has_not_read_goes_to_anothe
 
 
 def test_the_only_worker_keeps_its_connections_while_it_is_stuck(fakes, accepting):
-    """It may wake up; nobody else could have it."""
+    """No other worker could take them, and this one may run again."""
     stuck = accepting.add_worker(0)
     accepting.connect(3)
     fakes.run_loop()
@@ -44,7 +44,7 @@ def test_the_only_worker_keeps_its_connections_while_it_is_stuck(fakes, acceptin
 
 
 def test_messages_other_than_connections_stay_in_the_channel_of_a_stuck_worker(fakes, accepting):
-    """Words and their descriptors: an access log that was opened again, say."""
+    """With their descriptors: an access log that was opened again, for example."""
     stuck, _ = accepting.add_worker(0), accepting.add_worker(1)
     stuck.send(messages.LOG, [0])
     accepting.connect(2)
@@ -78,7 +78,7 @@ def test_what_a_dead_worker_had_not_read_waits_for_the_next_worker(fakes, accept
 
 
 def test_taking_back_with_a_full_descriptor_table_loses_only_what_does_not_fit(fakes, accepting):
-    """recvmsg(2) installs as many as it can: the rest is lost, and the books say so."""
+    """recvmsg(2) installs as many descriptors as it can: the other connections are counted as lost."""
     stuck, other = accepting.add_worker(0), accepting.add_worker(1)
     fakes.hang(other)
     accepting.acceptor.check_workers()
@@ -145,7 +145,7 @@ def test_a_client_that_goes_away_before_it_is_accepted_stops_nothing(fakes, acce
 
 
 def test_a_connection_that_was_reset_before_it_is_accepted_is_passed_like_others(fakes, accepting):
-    """Linux gives it out all the same; whoever reads will see."""
+    """accept(2) returns it on Linux; the worker sees the reset when it reads."""
     accepting.connect()
     client = accepting.clients.pop()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")

@@ -1,4 +1,4 @@
-"""The workers accept: turns are given and settled, end with a worker that dies or hangs, and are checked."""
+"""`ByWorker`: turns are given, checked and settled, and taken from workers that die or hang."""
 
 import contextlib
 
@@ -26,7 +26,7 @@ def test_turns_have_as_many_slots_as_clients_wait(fakes, accepting):
 
 
 def test_the_listener_is_not_watched_while_a_turn_is_open(fakes, accepting):
-    """Else it would be reported again and again."""
+    """epoll would report it again and again."""
     workers = [accepting.add_worker(row) for row in range(2)]
     accepting.connect(2)
     fakes.run_loop()
@@ -51,7 +51,7 @@ def test_the_load_differs_by_one_at_most(fakes, accepting):
 
 
 def test_slots_of_a_turn_that_were_not_used_are_free_again(fakes, accepting):
-    """Another took the connection, or its client went away."""
+    """Another worker took the connection, or its client went away."""
     worker = accepting.add_worker(0)
     accepting.connect(3)
     fakes.run_loop()
@@ -114,7 +114,7 @@ def test_a_report_without_a_turn_is_refused(fakes, accepting):
         accepting.acceptor.on_accepted(worker, slots)
 
 
-# Workers that do not move, or die
+# Workers that are stuck, or die
 
 
 def test_a_turn_that_a_stuck_worker_has_not_read_is_taken_back(fakes, accepting):
@@ -158,7 +158,7 @@ def test_messages_other_than_turns_stay_in_the_channel_of_a_stuck_worker(fakes, 
 
 
 def test_connections_that_a_dead_worker_had_not_reported_are_counted_by_the_ledger(fakes, accepting):
-    """It died before it could report: those connections are lost, and the rest of its slots free."""
+    """It died before it could report them: they are lost, and the other slots of its turn are free."""
     dead = accepting.add_worker(0)
     accepting.connect(5)
     fakes.run_loop()

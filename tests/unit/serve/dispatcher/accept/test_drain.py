@@ -1,4 +1,4 @@
-"""The end: workers get what the kernel has accepted before they are told to go, and nothing that comes later."""
+"""The drain at a stop: workers get the connections that are in the backlogs, and none that come later."""
 
 import contextlib
 import socket
@@ -128,7 +128,7 @@ def test_a_drain_ends_though_clients_go_on_connecting(fakes, new_accepting, then
 def test_a_drain_ends_though_a_listener_fails_at_each_accept(new_accepting, then):
     accepting = new_accepting()
     accepting.add_worker(0)
-    accepting.listeners[0].sock.shutdown(socket.SHUT_RDWR)  # accept(2) says EINVAL from now on
+    accepting.listeners[0].sock.shutdown(socket.SHUT_RDWR)  # from now on accept(2) fails with EINVAL
     accepting.acceptor.drain(then)
     assert then.count == 1
 

@@ -1,4 +1,4 @@
-"""The workers as a whole: as many as are wanted, scaled, recycled, retired new before old."""
+"""`Pool`: as many workers as are wanted, scaled, recycled, retired new before old."""
 
 import logging
 import signal
@@ -30,9 +30,9 @@ def test_as_many_as_are_wanted_are_started_and_set_up(new_pool):
 
 def test_a_second_ready_of_a_worker_changes_nothing(new_pool):
     case = new_pool().start()
-    told = list(case.owner.calls)
+    calls = list(case.owner.calls)
     case.pool.on_ready(case.pool.workers[0])
-    assert case.owner.calls == told
+    assert case.owner.calls == calls
 
 
 def test_a_worker_that_ends_is_replaced_at_once_in_its_row(new_pool, caplog):
@@ -99,7 +99,7 @@ def test_a_replacement_is_started_after_a_dead_workers_connections_have_other_wo
 
 
 def test_a_replacement_is_started_after_half_a_second_though_connections_still_wait(new_pool, fakes):
-    """Those that are there may be stuck."""
+    """The workers that could take them may be stuck."""
     case = new_pool().start()
     case.owner.waiting = True
     case.end(case.pool.workers[0])

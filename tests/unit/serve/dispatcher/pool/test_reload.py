@@ -1,4 +1,4 @@
-"""A reload: the next generation is started, and takes over once it is ready; or the old one goes on."""
+"""Reloads: the next generation serves once all of its workers are ready, or the old generation goes on."""
 
 import logging
 import os
@@ -90,7 +90,7 @@ def test_an_old_worker_that_dies_during_a_reload_is_replaced_in_its_generation(c
 
 
 def test_a_new_worker_that_dies_after_it_was_ready_does_not_end_the_reload(case):
-    """A kill from outside is no word on the code: another is started in its place."""
+    """A kill from outside says nothing about the code: another worker is started."""
     case.reload(Config(workers=2))
     first, second = case.starting()
     case.make_ready([first])
@@ -117,7 +117,7 @@ def test_a_reload_takes_the_number_of_workers_from_the_settings(case, workers):
 
 
 def test_old_workers_serve_during_a_reload_to_fewer_workers(case):
-    """With one worker of the new generation wanted, the old two serve until it is ready."""
+    """Both old workers serve until the one new worker is ready."""
     case.reload(Config(workers=1))
     assert (1, "ready") in case.generations()
 
@@ -178,7 +178,7 @@ def test_the_outcome_of_a_reload_is_reported_once(case, serves):
 
 
 def logs_of(worker_ends, fakes):
-    """Which access logs workers were lent, by what each read."""
+    """The LOG messages in what each worker read; each has one descriptor."""
     return [[word for word, _, count in fakes.read(worker_end) if count == 1] for worker_end in worker_ends]
 
 

@@ -1,4 +1,4 @@
-"""Workers that do not start: tried again with growing patience, explained once, given up where it is hopeless."""
+"""Starts that fail: tried again after ever longer waits, explained once, given up if no try can help."""
 
 import errno
 import logging
@@ -71,7 +71,7 @@ def test_the_first_start_is_given_up_if_trying_again_cannot_help(new_pool):
     first.failure = {"sentence": "there is no module 'case'", "details": "", "final": True}
     case.end(first, 1)
     assert case.pool.starts.given_up == "there is no module 'case'"
-    assert len(case.fakes.children) == 2, "nobody is started any more"
+    assert len(case.fakes.children) == 2, "no worker is started any more"
 
 
 def test_the_first_start_is_given_up_after_start_timeout(new_pool, fakes):
@@ -95,7 +95,7 @@ def test_starts_are_never_given_up_once_a_worker_was_ready(new_pool, fakes):
 
 @pytest.mark.parametrize("failure", [{}, {"sentence": "no database", "details": "", "final": False}])
 def test_a_worker_that_is_not_ready_in_time_is_aborted_and_killed(new_pool, fakes, failure):
-    """Also one that said why it failed, but does not end: a thread of the application may hold it."""
+    """Also a worker that has reported why it failed, but does not end: a thread of the application may hold it."""
     case = new_pool(workers=1, start_timeout=0.1).start()
     case.end(case.pool.workers[0])
     (worker,) = case.pool.workers
