@@ -88,8 +88,7 @@ class Acceptor:
         self._workers.remove(worker)
 
     def check_workers(self) -> None:
-        """Readmit workers that have credit again, refuse stuck ones, and kill those that do not read their
-        channel.
+        """Readmit workers that have credit again, refuse stuck ones, kill those that do not read.
 
         What a stuck worker has not read is taken back. The dispatcher calls this ten times a second.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import os
 from collections import deque
@@ -190,13 +191,20 @@ class ByDispatcher(Acceptor):
 
     def _take_back(self, worker: WorkerHandle, slots: list[int], fds: list[int], read: bytes = b"") -> None:
         worker.sent -= len(slots)
-        if self._custody is not None:
-            close_all(fds)
-            fds = [self._custody.fd(slot) for slot in slots]
-        for slot in slots[len(fds) :]:  # our descriptor table was full, and the kernel closed these
-            self._connections.lose(slot, worker.row)
-        for slot, fd in zip(slots, fds, strict=False):
-            self._queue(slot, fd, read)
+        unneeded: list[int] = []
+        for slot, fd in itertools.zip_longest(slots, fds):
+            # A worker may have reported the end of a connection before it read it: then the slot can be another's.
+            is_own = self._connections.is_of(slot, worker.row)
+            if is_own and self._custody is None and fd is not None:
+                self._queue(slot, fd, read)
+                continue
+            if is_own and self._custody is not None:
+                self._queue(slot, self._custody.fd(slot), read)
+            elif is_own:  # our descriptor table was full, and the kernel closed this one
+                self._connections.lose(slot, worker.row)
+            if fd is not None:
+                unneeded.append(fd)
+        close_all(unneeded)
 
     def _queue(self, slot: int, fd: int, read: bytes) -> None:
         """Let a connection that a worker had wait for another worker."""

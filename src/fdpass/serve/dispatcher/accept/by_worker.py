@@ -109,7 +109,8 @@ class ByWorker(Acceptor):
         """See `Acceptor.take_back_unread`."""
         for message in worker.take_unread():
             if message.data[:1] == messages.TURN:
-                self._settle(worker, worker.turns.pop(), 0)
+                if worker.turns:  # else the worker has reported a turn that it had not read
+                    self._settle(worker, worker.turns.pop(), 0)
             else:
                 fds = release(message)
                 worker.send(message.data, fds)

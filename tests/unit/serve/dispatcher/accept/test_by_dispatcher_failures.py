@@ -94,6 +94,22 @@ def test_taking_back_with_a_full_descriptor_table_loses_only_what_does_not_fit(f
     assert (accepting.connections.lost, accepting.connections.live, accepting.live(stuck)) == (6, 4, 0)
 
 
+def test_a_worker_that_notes_the_end_of_a_connection_that_it_has_not_read_confuses_nothing(fakes, accepting):
+    """Its slot is free at once, and may be another worker's when the channel is read."""
+    dead = accepting.add_worker(0)
+    accepting.connect(2)
+    fakes.run_loop()
+    fakes.ledger.note(0, 0)
+    accepting.acceptor.read_ended()
+    other = accepting.add_worker(1)
+    accepting.connect(1)
+    fakes.run_loop()
+    assert accepting.take(other) == [0]
+    accepting.lose_worker(dead)
+    assert accepting.take(other) == [1]
+    assert (accepting.live(dead), accepting.live(other)) == (0, 2)
+
+
 def test_connections_wait_while_a_workers_channel_is_full(fakes, accepting, monkeypatch):
     worker = accepting.add_worker(0)
     monkeypatch.setattr(worker, "send", lambda *_: False)

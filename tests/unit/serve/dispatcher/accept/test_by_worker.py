@@ -114,6 +114,16 @@ def test_a_report_without_a_turn_is_refused(fakes, accepting):
         accepting.acceptor.on_accepted(worker, slots)
 
 
+def test_a_worker_that_reports_a_turn_that_it_has_not_read_confuses_nothing(fakes, accepting):
+    dead = accepting.add_worker(0)
+    accepting.connect(3)
+    fakes.run_loop()
+    accepting.acceptor.remove(dead)
+    accepting.acceptor.on_accepted(dead, [])
+    assert accepting.acceptor.recover(dead) == ""
+    assert accepting.connections.available == 1000
+
+
 # Workers that are stuck, or die
 
 
