@@ -71,7 +71,8 @@ class Loop:
     def on_signals(self, callbacks: Mapping[int, Callback]) -> None:
         """Call the callbacks of these signals in this loop.
 
-        A signal that comes twice before its callback runs counts once. `close` restores the handlers that were there before. Main thread only.
+        A signal that comes twice before its callback runs counts once. `close` restores the handlers
+        that were there before. Main thread only.
         """
         reader, writer = socket.socketpair()
         reader.setblocking(False)
