@@ -16,7 +16,7 @@ import fdpass
 from fdpass import aio, errors, serve, testing
 from fdpass._cli import main
 from fdpass._losses import LossReason
-from fdpass.serve.dispatcher.pool.worker_handle import MOVES
+from fdpass.serve.dispatcher.pool.worker_handle import TRANSITIONS
 from fdpass.serve.dispatcher.recovery import Action
 from fdpass.serve.shared import messages, slots
 from fdpass.serve.shared.config import SETTINGS, flag
@@ -202,13 +202,13 @@ def test_the_rooms_of_the_server_are_listed_as_their_files_say():
 
 
 def test_the_picture_of_a_workers_states_is_its_table():
-    """The table is `MOVES`."""
+    """The table is `TRANSITIONS`."""
     (picture,) = re.findall(r"^```text\n( starting.*?)^```", REASONS, re.MULTILINE | re.DOTALL)
     drawn = {}
     for line in picture.splitlines():
         state, _, to = line.partition("-->")
         drawn[state.strip()] = set(filter(None, re.split(r",\s*", to.strip())))
-    assert drawn == {state.value: {other.value for other in to} for state, to in MOVES.items()}
+    assert drawn == {state.value: {other.value for other in to} for state, to in TRANSITIONS.items()}
 
 
 @pytest.mark.parametrize("make", MADE.values(), ids=MADE)

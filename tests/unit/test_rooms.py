@@ -35,6 +35,7 @@ PURE = {
     *("serve.shared.config", "serve.shared.setting", "serve.shared.ledger", "serve.shared.messages"),
     *("serve.shared.slots",),
     *("serve.dispatcher.recovery", "serve.dispatcher.connections", "serve.dispatcher.accept.balance"),
+    "serve.dispatcher.accept.drain",
     *("serve.worker.custody.request_end", "serve.worker.proxy_header"),
 }
 """Policy: no descriptor, no clock, no loop."""

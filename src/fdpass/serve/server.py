@@ -56,7 +56,7 @@ def check(config: Config) -> None:
         check_address(bind)
     tls.context(config)
     privileges.identity(config)
-    limits.most_connections(config, limits.room_for_descriptors())
+    limits.most_connections(config, limits.raise_descriptor_limit())
 
 
 def serve(config: Config, reread: Callable[[], Config]) -> None:
@@ -70,7 +70,7 @@ def serve(config: Config, reread: Callable[[], Config]) -> None:
         raise ConfigError("a server must run in the main thread, where Python handles signals")
     configure(config.log_level, as_json=config.log_json)
     with contextlib.ExitStack() as held:
-        capacity = limits.room_for_descriptors()
+        capacity = limits.raise_descriptor_limit()
         most = limits.most_connections(config, capacity)
         identity = privileges.identity(config)
         tls.context(config)
@@ -93,7 +93,7 @@ def serve(config: Config, reread: Callable[[], Config]) -> None:
             capacity=capacity,
             most=most,
             access_log=access_log,
-            settled=outcomes.settled,
+            workers_changed=outcomes.settled,
         )
         held.callback(dispatcher.close)
         operations = Operations(loop, dispatcher, reread=reread, outcomes=outcomes, notifier=notifier)

@@ -91,12 +91,12 @@ class Operations:
 
     def retire(self, pid: Any, reply: Reply) -> None:
         """Replace one worker: another one is started before this one retires."""
-        worker = next((worker for worker in self._pool.members if worker.pid == pid), None)
+        worker = next((worker for worker in self._pool.workers if worker.pid == pid), None)
         if worker is None:
             reply(refused(f"no worker has the process ID {pid}: fdpass status lists the workers"))
         else:
             self._outcomes.wait_retired(worker, reply)
-            self._pool.on_leaving(worker)
+            self._pool.replace(worker)
 
     def stop(self) -> None:
         """Finish the requests in progress and end; a second call ends the server at once."""

@@ -49,13 +49,13 @@ class Outcomes:
 
     def settled(self, pool: Pool) -> None:
         """Reply to those whose wait is over, now that workers have started or ended."""
-        if self._scaling and (pool.complete or pool.trouble):
+        if self._scaling and (pool.complete or pool.starts.failure):
             waiting, self._scaling = self._scaling, []
-            reply_all(waiting, OK | {"workers": pool.target} if pool.complete else _failed(pool.trouble))
+            reply_all(waiting, OK | {"workers": pool.target} if pool.complete else _failed(pool.starts.failure))
         for worker, reply in list(self._retiring):
-            if worker not in pool.members or pool.trouble:
+            if worker not in pool.workers or pool.starts.failure:
                 self._retiring.remove((worker, reply))
-                reply(OK if worker not in pool.members else _failed(pool.trouble))
+                reply(OK if worker not in pool.workers else _failed(pool.starts.failure))
         summary = _summary(pool)
         if pool.complete and not self._was_ready:
             self._was_ready = True

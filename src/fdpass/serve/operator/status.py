@@ -11,7 +11,7 @@ import fdpass
 from fdpass.serve.dispatcher.custody import Custody
 from fdpass.serve.dispatcher.dispatcher import Dispatcher
 from fdpass.serve.dispatcher.listeners import Listening
-from fdpass.serve.dispatcher.pool.process import resident
+from fdpass.serve.dispatcher.pool.process import resident_bytes
 from fdpass.serve.dispatcher.pool.worker_handle import WorkerHandle
 from fdpass.serve.dispatcher.recovery import Action
 from fdpass.serve.shared.ledger import BEAT_SECONDS, Ledger
@@ -19,7 +19,7 @@ from fdpass.serve.shared.ledger import BEAT_SECONDS, Ledger
 
 def status(dispatcher: Dispatcher, listeners: Sequence[Listening]) -> dict[str, Any]:
     """Collect the figures in the form of ``fdpass status --json``."""
-    connections, current = dispatcher.accounts, dispatcher.pool.current
+    connections, current = dispatcher.connections, dispatcher.pool.current
     return {
         "server": {
             "pid": os.getpid(),
@@ -37,7 +37,10 @@ def status(dispatcher: Dispatcher, listeners: Sequence[Listening]) -> dict[str, 
             "lost": connections.lost,
             **(_recovered(dispatcher.custody) if dispatcher.custody is not None else {}),
         },
-        "workers": [_worker(worker, dispatcher.ledger) for worker in dispatcher.pool.members],
+        "workers": [
+            _worker(worker, dispatcher.ledger, connections.live_of[worker.row])
+            for worker in dispatcher.pool.workers
+        ],
     }
 
 
@@ -51,16 +54,16 @@ def _recovered(custody: Custody) -> dict[str, int]:
     }
 
 
-def _worker(worker: WorkerHandle, ledger: Ledger) -> dict[str, Any]:
+def _worker(worker: WorkerHandle, ledger: Ledger, connections: int) -> dict[str, Any]:
     row = worker.row
     overdue = time.monotonic_ns() - ledger.beat[row] - int(BEAT_SECONDS * 1e9) if ledger.beat[row] else 0
     return {
         "pid": worker.pid,
         "generation": worker.generation,
         "state": worker.state.value,
-        "connections": worker.live,
+        "connections": connections,
         "requests": ledger.requests[row],
         "handled": ledger.handled[row],
         "lag_ms": round(max(ledger.lag[row], overdue, 0) / 1e6, 1),
-        "rss": resident(worker.pid),
+        "rss": resident_bytes(worker.pid),
     }

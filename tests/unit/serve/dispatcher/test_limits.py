@@ -22,7 +22,7 @@ def file_limit():
 def test_the_limit_on_open_files_is_raised_to_what_is_allowed(file_limit):
     _, hard = file_limit
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, hard), hard))
-    capacity = limits.room_for_descriptors()
+    capacity = limits.raise_descriptor_limit()
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     assert soft == (hard if hard != resource.RLIM_INFINITY else 2**20)
     assert 0 < capacity < soft
@@ -32,7 +32,7 @@ def with_limit(number):
     """How many connections a process may have that is allowed so many open files; in one of its own."""
     code = (
         "import resource, fdpass.serve.dispatcher.limits as limits; "
-        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({number}, {number})); print(limits.room_for_descriptors())"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({number}, {number})); print(limits.raise_descriptor_limit())"
     )
     return int(subprocess.check_output([sys.executable, "-c", code]))
 
