@@ -98,7 +98,7 @@ class Fdpass:
         self._buffers.memory[:] = buffers
         action, read = self.custody.recover(0, self._buffers.memory)
         if action in {Action.IDLE, Action.REPLAY}:
-            self.served = PassedSocket(os.dup(self.custody.number(0)), 0, lambda _: None)
+            self.served = PassedSocket(os.dup(self.custody.fd(0)), 0, lambda _: None)
             self.served.read = read
             self.engine.take(self.served)
         return action

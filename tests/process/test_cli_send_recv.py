@@ -131,7 +131,7 @@ def test_recv_prints_the_first_of_several_files_and_says_so(path, file, tmp_path
         assert run("send", path, file, tmp_path / "other").returncode == 0
         code, out, err = finished(recv)
         assert (code, out) == (0, "some text\n")
-        assert err.startswith("2 descriptors came")
+        assert err.startswith("received 2 descriptors")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -173,7 +173,7 @@ def test_send_without_a_listener_names_address_and_remedy_and_empties_no_file(pa
             pass
     done = run("send", path, file, "--mode", mode)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"fdpass send: {path}: nobody listens there")
+    assert done.stderr.startswith(f"fdpass send: {path}: no process listens there")
     assert "--wait" in done.stderr
     assert file.read_text() == "some text\n"
 
@@ -181,7 +181,7 @@ def test_send_without_a_listener_names_address_and_remedy_and_empties_no_file(pa
 def test_send_with_wait_fails_after_that_time(path, file):
     done = run("send", path, file, "--wait", 0.05)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "nobody listens there" in done.stderr
+    assert "no process listens there" in done.stderr
 
 
 def test_send_without_wait_fails_if_the_backlog_is_full(path, file):
@@ -236,7 +236,7 @@ def test_recv_of_data_without_a_descriptor_is_an_error_that_shows_the_data(path)
 def test_recv_with_timeout_fails_if_no_peer_connects(path):
     done = run("recv", path, "--timeout", 0.05)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"fdpass recv: {path}: nobody sent a message in time\n"
+    assert done.stderr == f"fdpass recv: {path}: no message has arrived in time\n"
     assert not path.exists()
 
 
@@ -256,8 +256,8 @@ def test_recv_with_timeout_fails_if_the_peer_sends_nothing(path):
                     return None
                 return 0.01
 
-        with pytest.raises(Timeout, match="nobody sent a message"):
-            recv._received(str(path), ConnectsFirst())
+        with pytest.raises(Timeout, match="no message has arrived"):
+            recv._first_message(str(path), ConnectsFirst())
     assert not path.exists()
 
 

@@ -86,7 +86,7 @@ class World:
         self.capacity = self.room
         self.failures = []
         self.workers = 0
-        self.ours, self.ours_at = b"", 0  # what the worker of now was handed, and from where on
+        self.handed, self.handed_at = b"", 0  # what the worker of now was handed, and from where on
         self.replays = [0] * (len(self.requests) + 1)
         self.calls = [0] * (len(self.requests) + 1)  # of these, those whose worker had called the application
 
@@ -100,7 +100,7 @@ class World:
 
     def facts(self, memory):
         """As `custody` asks for them."""
-        ours = len(self.ours) if self.ours_at == self.slot[BASE] else 0
+        ours = len(self.handed) if self.handed_at == self.slot[BASE] else 0
         if not self.unix:
             read = max(0, self.read + self.ahead)
             return Facts(True, read, len(self.out), ours, agrees(self.slot, read, memory))
@@ -130,7 +130,7 @@ class World:
 
     def check(self, memory):
         assert self.due.startswith(self.answers[0]), (self.due, self.out)
-        if is_idle(self.slot) and self.ours_at != self.slot[BASE]:
+        if is_idle(self.slot) and self.handed_at != self.slot[BASE]:
             assert (self.read, len(self.out)) == (self.slot[BASE], self.slot[WRITTEN]), (
                 list(self.slot),
                 self.read,
@@ -157,7 +157,7 @@ class World:
         elif action is Action.REPLAY:
             assert self.read > owed, state
             start = (slot[BUFFER] - 1) * SIZE
-            found = memory[start + decision.start : start + decision.stop] if decision.stop else self.ours
+            found = memory[start + decision.start : start + decision.stop] if decision.stop else self.handed
             assert found == self.stream[owed : self.read], state
             assert one.calls == 0 or (one.calls == 1 and one.method in REPEATABLE[policy]), state
         elif action is Action.ANSWER:
@@ -222,7 +222,7 @@ class World:
         again, read = True, b""
         while again:
             self.workers += 1
-            self.ours, self.ours_at = read, self.slot[BASE] if read else -1
+            self.handed, self.handed_at = read, self.slot[BASE] if read else -1
             if self.workers in self.stillborn and self.workers > 1:
                 again, read = self.recover(None)
                 continue
@@ -249,7 +249,7 @@ class World:
         left = worker.left if worker else b""
         facts = self.facts(left)
         decision = Decision(Action.IDLE, self.slot[BASE], self.slot[WRITTEN])
-        if facts.ours or not is_idle(self.slot):
+        if facts.handed or not is_idle(self.slot):
             decision = decide(self.slot, facts, self.replay)
             try:
                 self.judge(decision, self.replay, left)
@@ -261,8 +261,8 @@ class World:
             self.calls[self.answered[0]] = decision.attempt // CALLED_BEFORE
         elif self.outcome is not Action.IDLE:
             return False, b""
-        read = custody.kept_of(self.slot, decision, left, self.ours)
-        custody.hand_on(self.slot, decision, read)
+        read = custody.bytes_to_hand(self.slot, decision, left, self.handed)
+        custody.prepare_slot(self.slot, decision, read)
         return True, read
 
     def served(self):

@@ -4,7 +4,7 @@ import dataclasses
 
 from fdpass.serve.shared.config import SETTINGS, Config
 
-HEAD = "| setting | default | values | what it is |\n|---|---|---|---|\n"
+HEAD = "| setting | default | values | what it is | changed by |\n|---|---|---|---|---|\n"
 UNITS = {"seconds": " seconds", "size": " bytes"}
 WORDS = {
     "path": "path",
@@ -22,18 +22,19 @@ def table():
 def row(field):
     """The line of a setting."""
     setting = SETTINGS[field.name]
-    return f"| `{field.name}` | {default(field, setting.shown)} | {values(setting)} | {setting.help} |\n"
+    cells = f"`{field.name}`", default(field, setting.shown), values(setting), setting.help, changed_by(setting)
+    return f"| {' | '.join(cells)} |\n"
 
 
 def default(field, shown):
-    """In words if there are any; the value as Python writes it, if there is one."""
+    """The value as Python writes it, if it is a constant, and its explanation, if there is one."""
     if field.default is dataclasses.MISSING:
         return shown
     return f"`{field.default!r}`" + (f": {shown}" if shown else "")
 
 
 def values(setting):
-    """What it can be: one of these, a number between these, or what its kind says."""
+    """The allowed values: the choices, the bounds, or what the kind allows."""
     if setting.choices:
         return ", ".join(f"`{choice}`" for choice in setting.choices)
     if setting.bounds:
@@ -42,8 +43,13 @@ def values(setting):
     return f"`{setting.metavar}`" if setting.kind == "text" else WORDS[setting.kind]
 
 
+def changed_by(setting):
+    """What makes a running server take a new value."""
+    return "restart" if setting.fixed else "reload"
+
+
 def power(number):
-    """A number, or a great power of two as one; one less than a power likewise."""
+    """A number; a large power of two, or one less than it, as a power."""
     for less in (0, 1):
         exponent = number.bit_length() - 1 + less
         if number == 2**exponent - less and exponent > 20:

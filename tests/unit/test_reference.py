@@ -16,10 +16,12 @@ import fdpass
 from fdpass import aio, errors, serve, testing
 from fdpass._cli import main
 from fdpass._losses import LossReason
-from fdpass.serve.dispatcher.pool.worker_handle import MOVES
-from fdpass.serve.shared import messages
+from fdpass.serve.dispatcher.pool.worker_handle import TRANSITIONS
+from fdpass.serve.dispatcher.recovery import Action
+from fdpass.serve.shared import messages, slots
 from fdpass.serve.shared.config import SETTINGS, flag
 
+from ._contract_tables import MADE, described, described_members
 from ._rooms_table import ROOMS, tables
 from ._settings_table import table
 
@@ -200,20 +202,40 @@ def test_the_rooms_of_the_server_are_listed_as_their_files_say():
 
 
 def test_the_picture_of_a_workers_states_is_its_table():
-    """The table is `MOVES`."""
+    """The table is `TRANSITIONS`."""
     (picture,) = re.findall(r"^```text\n( starting.*?)^```", REASONS, re.MULTILINE | re.DOTALL)
     drawn = {}
     for line in picture.splitlines():
         state, _, to = line.partition("-->")
         drawn[state.strip()] = set(filter(None, re.split(r",\s*", to.strip())))
-    assert drawn == {state.value: {other.value for other in to} for state, to in MOVES.items()}
+    assert drawn == {state.value: {other.value for other in to} for state, to in TRANSITIONS.items()}
 
 
-def test_each_message_between_dispatcher_and_worker_is_listed():
-    """The table has exactly the words of `messages`."""
-    rows = dict(re.findall(r"^\| `(\w)` \| ([A-Z]+) \|", REASONS, re.MULTILINE))
-    words = {name: word for name, word in vars(messages).items() if isinstance(word, bytes)}
-    assert {name: byte.encode() for byte, name in rows.items()} == words
+@pytest.mark.parametrize("make", MADE.values(), ids=MADE)
+def test_what_dispatcher_and_worker_agreed_on_is_listed_as_the_code_says(make):
+    """Where this fails, paste what is printed."""
+    made = make()
+    if made not in REASONS:
+        pytest.fail("docs/how-it-works.md is not what the code says; it has to have:\n\n" + made, pytrace=False)
+
+
+def test_each_message_has_a_description():
+    """A message without one would not be in the table."""
+    kinds = {name for name, byte in vars(messages).items() if isinstance(byte, bytes)}
+    assert {name for name, _, _ in described(messages)} == kinds
+
+
+def test_each_word_of_a_slot_has_a_description():
+    """The described words fill a slot: none lacks a description, and no two overlap."""
+    places = [place for _, place, _ in described(slots)]
+    assert places == [*range(11), slots.STATES]
+    assert slots.STATES + 2 * slots.STATE_WORDS <= slots.WORDS
+
+
+def test_each_flag_and_each_action_has_a_description():
+    """So that their tables are complete."""
+    for kind in (slots.Flag, Action):
+        assert [name for name, _ in described_members(kind)] == list(kind.__members__)
 
 
 def slug(heading):

@@ -24,7 +24,7 @@ ROOMS = {
 """For each room, the other rooms that its files may import."""
 
 ONLY = {
-    ("_cli", "serve.shared"): {"serve.shared.config"},
+    ("_cli", "serve.shared"): {"serve.shared.config", "serve.shared.setting"},
     ("_cli", "serve.operator"): {"serve.operator.client"},
     ("_cli", "serve.worker"): {"serve.worker.application"},
     ("serve", "serve.shared"): {"serve.shared.config"},
@@ -32,8 +32,10 @@ ONLY = {
 """For two rooms, the only files of the second that the first may import."""
 
 PURE = {
-    *("serve.shared.config", "serve.shared.ledger", "serve.shared.messages", "serve.shared.slots"),
+    *("serve.shared.config", "serve.shared.setting", "serve.shared.ledger", "serve.shared.messages"),
+    *("serve.shared.slots",),
     *("serve.dispatcher.recovery", "serve.dispatcher.connections", "serve.dispatcher.accept.balance"),
+    "serve.dispatcher.accept.drain",
     *("serve.worker.custody.request_end", "serve.worker.proxy_header"),
 }
 """Policy: no descriptor, no clock, no loop."""

@@ -1,7 +1,7 @@
-"""The command ``fdpass``: one file per verb, loaded when that verb is used, and one way to report a failure.
+"""The command ``fdpass``: one file per verb, loaded when the verb is used, and one way to report a failure.
 
-Exit codes: 0, 1 (failed), 2 (usage), 130 (interrupted). What fails is told in one sentence on standard
-error; a traceback is a bug of ours.
+Exit codes: 0, 1 (failed), 2 (usage), 130 (interrupted). A failure is one sentence on standard error; a traceback
+is a bug of fdpass.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from fdpass.errors import FdpassError
 
 _VERBS = {  # each is a file in this package, with a function of the same name
     "serve": "Serve an application with several workers.",
-    "status": "Show what a running server does.",
-    "reload": "Let a running server start its code anew.",
-    "scale": "Give a running server more workers, or fewer.",
-    "stop": "Let a running server finish, and end.",
-    "workers": "Handle single workers of a running server.",
-    "demo": "Watch an open file go from one process to another.",
-    "send": "Send open files to whoever listens at a socket.",
-    "recv": "Listen at a socket, take what is sent: print it, or run a command with it.",
-    "grab": "Take a descriptor out of a running process.",
-    "inspect": "Show which descriptors a process holds.",
+    "status": "Show the connections and workers of a running server.",
+    "reload": "Replace the workers of a running server, with new code and settings.",
+    "scale": "Change the number of workers of a running server.",
+    "stop": "Stop a running server.",
+    "workers": "Replace single workers of a running server.",
+    "demo": "Show an open file passed from one process to another.",
+    "send": "Send open files to the process that listens at a socket.",
+    "recv": "Receive open files at a socket, and print one or run a command with them.",
+    "grab": "Copy a descriptor out of a running process.",
+    "inspect": "List the descriptors of a process.",
 }
 
 
-class _Told(click.ClickException):
-    """A failure, on its way to standard error and exit code 1."""
+class _Failed(click.ClickException):
+    """A failure, which click prints to standard error and turns into exit code 1."""
 
     def show(self, file: Any = None) -> None:
         click.echo(self.message, file=file, err=True)
 
 
 class _Verbs(click.Group):
-    """Loads a verb's file only when it is used: ``fdpass --help`` needs none of them."""
+    """Imports the file of a verb when the verb is used: ``fdpass --help`` imports none."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(_VERBS)
@@ -56,41 +56,41 @@ class _Verbs(click.Group):
             formatter.write_dl(list(_VERBS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
-        _keep_standard_streams()
+        _fill_standard_streams()
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise click.exceptions.Exit(130) from None
         except BrokenPipeError:
-            _forget_output()
+            _discard_output()
             raise click.exceptions.Exit(1) from None
         except (Failure, FdpassError, OSError) as error:
-            raise _Told(f"fdpass {ctx.invoked_subcommand}: {sentence(error)}") from error
+            raise _Failed(f"fdpass {ctx.invoked_subcommand}: {sentence(error)}") from error
 
 
-def _keep_standard_streams() -> None:
-    """Fill closed standard streams: else the first descriptor that we receive would become one of them."""
-    for number, wrong_way in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_RDONLY)):
+def _fill_standard_streams() -> None:
+    """Open /dev/null at closed standard streams: else a received descriptor could get the number of one."""
+    for number, unusable in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_RDONLY)):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, wrong_way)  # the lowest free number is this one; using it still fails
+            os.open(os.devnull, unusable)  # takes the lowest free number, this one; its use still fails
 
 
-def _forget_output() -> None:
-    """Nobody reads on: let the interpreter's last flush go nowhere instead of complaining."""
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
+def _discard_output() -> None:
+    """Make /dev/null the standard output, whose reader has gone: else the interpreter's last flush would fail."""
+    with open(os.devnull, "wb") as null:
+        os.dup2(null.fileno(), 1)
 
 
 @click.group(
     cls=_Verbs,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Try first: fdpass demo. Each command has its own --help, with examples.",
+    epilog="To start, run: fdpass demo. Each command has its own --help, with examples.",
 )
 @click.version_option(fdpass.__version__, prog_name="fdpass", message="%(prog)s %(version)s")
 @click.pass_context
 def main(ctx: click.Context) -> None:
-    """Pass open files, sockets and any descriptor between processes, and serve with several of them."""
+    """Pass open files and sockets between processes, and serve with several processes."""
     if os.environ.get("NO_COLOR"):  # https://no-color.org
         ctx.color = False

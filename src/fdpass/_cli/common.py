@@ -1,4 +1,4 @@
-"""What several verbs need: a failure in one sentence, a time limit, text fit for a terminal, copying out."""
+"""Code that several verbs share: failures, time limits, text for a terminal, copying to standard output."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ _LONGEST = 1_000_000
 
 
 class Failure(Exception):
-    """The verb failed, and this sentence says at what and what to do."""
+    """A verb failed; the sentence says why, and what to do."""
 
 
 def sentence(error: BaseException) -> str:
-    """What an exception says, without numbers and class names."""
+    """Write an exception as a sentence, without error numbers and class names."""
     if isinstance(error, OSError) and error.strerror:
-        said = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     else:
-        said = str(error)
-    if isinstance(error, StartFailed | RequestFailed):  # the application's traceback may follow
-        return "\n".join(map(printable, said.splitlines()))
-    return printable(said)
+        text = str(error)
+    if isinstance(error, StartFailed | RequestFailed):  # may have the lines of the application's traceback
+        return "\n".join(map(printable, text.splitlines()))
+    return printable(text)
 
 
 def printable(text: str) -> str:
-    """Text from elsewhere, with everything escaped that a terminal would obey or could not show."""
+    """Escape everything that a terminal would obey or cannot show, in text from another source."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def seconds(value: str) -> float:
-    """A time limit, as the type of an option; what poll(2) can wait for bounds it to some weeks."""
+    """Parse the value of a time limit option. The bound keeps it within what poll(2) can wait for."""
     try:
         found = float(value)
     except ValueError:
@@ -48,50 +48,50 @@ def seconds(value: str) -> float:
 
 
 class Deadline:
-    """A limit on all waiting together."""
+    """One time limit for several waits."""
 
     def __init__(self, seconds: float | None) -> None:
         self._end = None if seconds is None else time.monotonic() + seconds
 
     def left(self) -> float | None:
-        """Seconds to wait, for `settimeout`; None is for ever."""
-        # Not 0, at which a socket would not wait and would report EAGAIN instead of a timeout.
+        """Return the seconds left, for `settimeout`; None without a limit."""
+        # Not 0: with it a socket does not wait, and fails with EAGAIN instead of a timeout.
         return None if self._end is None else max(0.001, self._end - time.monotonic())
 
     def passed(self) -> bool:
-        """Whether there is no time left."""
+        """Whether no time is left."""
         return self._end is not None and time.monotonic() >= self._end
 
 
 def copy_out(fd: Fd, *, from_start: bool = False) -> None:
-    """Copy what a descriptor holds to standard output, until its end.
+    """Copy the content of a descriptor to standard output, until its end.
 
     Args:
         fd: Lent.
-        from_start: Read a file from its start, without moving the offset that others share.
+        from_start: Read a file from its start, without moving the offset that other processes share.
 
     Raises:
-        Failure: It cannot be read.
-        BrokenPipeError: Nobody reads standard output any more.
+        Failure: The descriptor cannot be read, or standard output cannot be written.
+        BrokenPipeError: The reader of standard output has closed it.
     """
-    place = 0 if from_start and fd.kind in {"file", "memfd", "block"} else None
-    while part := _read(fd, place):
-        if place is not None:
-            place += len(part)
-        _write(part)
+    offset = 0 if from_start and fd.kind in {"file", "memfd", "block"} else None
+    while chunk := _read(fd, offset):
+        if offset is not None:
+            offset += len(chunk)
+        _write(chunk)
 
 
-def _read(fd: Fd, place: int | None) -> bytes:
+def _read(fd: Fd, offset: int | None) -> bytes:
     number = fd.fileno()
     while True:
         try:
-            return os.read(number, _CHUNK) if place is None else os.pread(number, _CHUNK, place)
-        except BlockingIOError:  # O_NONBLOCK belongs to every holder: wait, rather than change it
+            return os.read(number, _CHUNK) if offset is None else os.pread(number, _CHUNK, offset)
+        except BlockingIOError:  # all holders share O_NONBLOCK, so it must not be changed
             _wait(number, select.POLLIN)
         except OSError as error:
             raise Failure(
                 f"cannot read this descriptor ({fd.kind}): {error.strerror}; "
-                "to use it otherwise, give a command after --"
+                "to use it in another way, give a command after --"
             ) from error
 
 

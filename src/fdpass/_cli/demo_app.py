@@ -1,4 +1,4 @@
-"""What `fdpass demo serve` serves: each answer repeats the request's token, and says which worker gave it."""
+"""The application of `fdpass demo serve`: it answers with its worker's PID and the request's token."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import asyncio
 import os
 from typing import Any
 
-_SECONDS = 0.003  # of work a request, so that kills hit requests in progress
+_SECONDS = 0.003  # duration of a request, so that kills hit requests in progress
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """An ASGI application."""
+    """Answer each request (ASGI)."""
     if scope["type"] == "lifespan":
         while True:
             message = await receive()

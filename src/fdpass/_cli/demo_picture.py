@@ -15,7 +15,7 @@ _STYLES = {"starting": "yellow", "ready": "green", "retiring": "cyan"}
 
 
 def picture(show: Show) -> RenderableType:
-    """What to draw now."""
+    """Draw the present state."""
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for name in ("worker", "generation", "state", "handled", "connections"):
         table.add_column(name, justify="right" if name in {"worker", "generation", "handled"} else "left")

@@ -1,4 +1,4 @@
-"""``fdpass demo serve``: workers are killed and reloaded under load, and the clients see nothing of it."""
+"""``fdpass demo serve``: workers are killed and reloaded under load, and no client notices."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fdpass._cli.demo_show import Show
 from fdpass.errors import FdpassError
 from fdpass.serve.operator.client import ask
 
-_KEEPING, _FRESH = 24, 6  # clients that keep their connection, and that open one for each request
+_KEEPING, _FRESH = 24, 6  # clients that keep their connection; clients that open one for each request
 _PAUSE = 0.02  # seconds between two requests of a client
 _KILL_EVERY, _RELOAD_EVERY = 0.5, 2.5  # seconds
 _PATIENCE = 15.0  # seconds that a client waits for an answer
@@ -29,25 +29,27 @@ _DRAW_EVERY = 0.1
 
 
 @click.command("serve")
-@click.option("--seconds", type=click.FloatRange(1, 3600), default=10.0, show_default=True, help="How long.")
-@click.option("--once", is_flag=True, help="Only the summary, without the live picture.")
+@click.option(
+    "--seconds", type=click.FloatRange(1, 3600), default=10.0, show_default=True, help="Duration of the run."
+)
+@click.option("--once", is_flag=True, help="Print only the summary, without the live picture.")
 def serve(seconds: float, once: bool) -> None:
-    """Watch workers being killed and reloaded under load, while no client notices.
+    """Show workers killed and reloaded under load, while no client notices.
 
-    A server with three workers is started, and 30 clients, most of which keep one connection all the time and
-    check every byte of every answer. Twice a second a worker gets kill -9; every 2.5 seconds comes a reload.
+    Starts a server with three workers, and 30 clients, most of which keep one connection all the time. Each client
+    checks every byte of every answer. Twice a second a worker gets kill -9; every 2.5 seconds the server reloads.
     """
     with tempfile.TemporaryDirectory(prefix="fdpass-") as folder, _server(folder) as place:
         show = Show(seconds)
         asyncio.run(_play(show, *place, live=sys.stdout.isatty() and not once))
-    _sum_up(show)
+    _print_summary(show)
     if show.errors or show.reconnects:
         raise click.exceptions.Exit(1)
 
 
 @contextlib.contextmanager
 def _server(folder: str) -> Iterator[tuple[str, str]]:
-    """A server: the paths of its control socket and of its listening socket's address."""
+    """Start a server; yields the path of its control socket, and its address."""
     control = os.path.join(folder, "control")
     command = [sys.executable, "-m", "fdpass", "serve", "fdpass._cli.demo_app:app", "--bind", "127.0.0.1:0"]
     command += ["--workers", "3", "--spare", "1", "--control", control, "--log-level", "critical"]
@@ -60,7 +62,7 @@ def _server(folder: str) -> Iterator[tuple[str, str]]:
 
 
 def _address(process: subprocess.Popen[bytes], control: str) -> str:
-    """Where it listens, once all workers are ready."""
+    """Return the server's address, once all workers are ready."""
     while process.poll() is None:
         try:
             status = ask(control, "status")
@@ -69,8 +71,8 @@ def _address(process: subprocess.Popen[bytes], control: str) -> str:
         if len(status["workers"]) > 3 and all(worker["state"] == "ready" for worker in status["workers"]):
             address: str = status["server"]["listeners"][0]
             return address
-        time.sleep(0.05)  # a demonstration need not be told by a notification
-    raise Failure("the server did not start: try fdpass serve, and see what it says")
+        time.sleep(0.05)  # polling is enough for a demonstration
+    raise Failure("the server did not start: run fdpass serve to see its error")
 
 
 async def _play(show: Show, control: str, address: str, *, live: bool) -> None:
@@ -136,7 +138,7 @@ async def _killer(show: Show, control: str) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(victim["pid"], signal.SIGKILL)
             show.kills += 1
-            show.tell(f"kill -9 worker {victim['pid']}, which had {victim['connections']} connections")
+            show.add_event(f"kill -9 worker {victim['pid']}, which had {victim['connections']} connections")
 
 
 async def _reloader(show: Show, control: str) -> None:
@@ -144,11 +146,11 @@ async def _reloader(show: Show, control: str) -> None:
         await asyncio.sleep(_RELOAD_EVERY)
         try:
             answer = await asyncio.to_thread(ask, control, "reload")
-        except FdpassError as error:  # a kill hit the next generation at its start
-            show.tell(f"reload refused: {error}")
+        except FdpassError as error:  # a kill may hit a starting worker of the next generation
+            show.add_event(f"reload refused: {error}")
         else:
             show.reloads += 1
-            show.tell(f"reload: generation {answer['generation']} serves")
+            show.add_event(f"reload: generation {answer['generation']} serves")
 
 
 async def _watcher(show: Show, control: str) -> None:
@@ -168,13 +170,13 @@ async def _draw(show: Show) -> None:
             live.update(picture(show))
 
 
-def _sum_up(show: Show) -> None:
-    books = show.status["connections"]
+def _print_summary(show: Show) -> None:
+    connections = show.status["connections"]
     lines = [
         f"{show.requests:,} requests: {_KEEPING} clients keep their connection, {_FRESH} open one for each",
         f"{show.kills} workers killed with kill -9, {show.reloads} reloads",
-        f"{books.get('moved', 0)} times a connection moved to another worker",
-        f"{books.get('replayed', 0)} times its request was repeated there",
+        f"{connections.get('moved', 0)} times an idle connection moved to another worker",
+        f"{connections.get('replayed', 0)} times a request was repeated in another worker",
         f"reconnects: {show.reconnects}",
         f"errors: {sum(show.errors.values())}{_kinds(show.errors)}",
         f"longest wait for an answer: {show.worst * 1000:.0f} ms",

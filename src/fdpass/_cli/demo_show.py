@@ -1,4 +1,4 @@
-"""What has happened in a run of `fdpass demo serve`: the clients write it, the picture shows it."""
+"""The figures and events of a run of `fdpass demo serve`: clients write them, and the picture shows them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ from typing import Any
 
 
 class Show:
-    """What has happened so far.
+    """The figures and events so far.
+
+    Args:
+        seconds: Duration of the run.
 
     Attributes:
-        requests: Answers that were right, byte for byte.
-        errors: Of each kind, how many.
-        reconnects: How often a client that keeps its connection had to open another.
+        began: When the run began (monotonic clock).
+        end: When the run is over.
+        requests: Number of requests with a correct answer.
+        errors: Number of errors of each kind.
+        reconnects: How often a client that keeps its connection had to open another one.
         worst: The longest wait for an answer, in seconds.
-        kills: Workers killed.
-        reloads: Reloads done.
-        events: The newest, for people.
-        status: As ``fdpass status --json`` has it.
+        kills: Number of killed workers.
+        reloads: Number of successful reloads.
+        events: The newest events, one line each.
+        status: The latest status, in the form of ``fdpass status --json``.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -32,9 +37,9 @@ class Show:
 
     @property
     def over(self) -> bool:
-        """The time is up."""
+        """Whether the run is over."""
         return time.monotonic() >= self.end
 
-    def tell(self, event: str) -> None:
-        """Something happened."""
+    def add_event(self, event: str) -> None:
+        """Append an event, with the time since the run began."""
         self.events.append(f"{time.monotonic() - self.began:5.1f} s  {event}")

@@ -1,4 +1,4 @@
-"""``fdpass inspect``: the descriptors of a process as a table, grouped by kind, or as JSON."""
+"""``fdpass inspect``: list the descriptors of a process as a table, grouped by kind, or as JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fdpass import _proc as proc
 from fdpass._cli.common import printable
 
 _HEADINGS = ("KIND", "FD", "MODE", "IN FLIGHT", "WHAT")
-_ORDER = ("listener", "socket", "file", "dir", "memfd", "pipe", "char", "block")  # then the others, by name
+_ORDER = ("listener", "socket", "file", "dir", "memfd", "pipe", "char", "block")  # other kinds follow, by name
 
 
 @click.command(
@@ -25,12 +25,12 @@ _ORDER = ("listener", "socket", "file", "dir", "memfd", "pipe", "char", "block")
 @click.argument("pid", type=click.IntRange(min=1))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def inspect(pid: int, as_json: bool) -> None:
-    """Show which descriptors process PID holds: by kind, sockets with their addresses.
+    """List the descriptors of process PID by kind, with the addresses of sockets.
 
-    IN FLIGHT is how many descriptors wait in a Unix socket's queue: sent to it, and not received yet. MODE
-    is r, w, rw or path (opened with O_PATH).
+    IN FLIGHT is the number of descriptors that wait in a Unix socket's queue: sent, and not received yet. MODE is
+    r, w, rw or path (opened with O_PATH).
 
-    You need the right to trace PID: same user and not prevented, or root.
+    You need the right to trace PID: the same user, unless a security module forbids it, or root.
     """
     name, found = proc.name(pid), proc.descriptors(pid)
     if as_json:
@@ -38,7 +38,7 @@ def inspect(pid: int, as_json: bool) -> None:
             "pid": pid,
             "name": name,
             "in_flight": _in_flight(found),
-            "descriptors": [dataclasses.asdict(one) for one in found],
+            "descriptors": [dataclasses.asdict(descriptor) for descriptor in found],
         }
         click.echo(json.dumps(content, indent=2))
         return
@@ -48,7 +48,7 @@ def inspect(pid: int, as_json: bool) -> None:
 
 
 def _in_flight(found: list[proc.Descriptor]) -> int:
-    return sum(one.in_flight or 0 for one in found)
+    return sum(descriptor.in_flight or 0 for descriptor in found)
 
 
 def _title(pid: int, name: str, found: list[proc.Descriptor]) -> str:
@@ -57,16 +57,16 @@ def _title(pid: int, name: str, found: list[proc.Descriptor]) -> str:
 
 
 def _rows(found: list[proc.Descriptor]) -> list[tuple[str, ...]]:
-    """A row for each descriptor; the kind stands at the first of its group."""
+    """Make a row for each descriptor; the first row of each kind names the kind."""
     rows: list[tuple[str, ...]] = []
-    for kind, group in itertools.groupby(sorted(found, key=_place), key=lambda one: one.kind):
+    for kind, group in itertools.groupby(sorted(found, key=_sort_key), key=lambda one: one.kind):
         for index, one in enumerate(group):
             waiting = "" if one.in_flight is None else str(one.in_flight)
             rows.append(("" if index else kind, str(one.number), one.access, waiting, _what(one)))
     return rows
 
 
-def _place(one: proc.Descriptor) -> tuple[int, str, int]:
+def _sort_key(one: proc.Descriptor) -> tuple[int, str, int]:
     rank = _ORDER.index(one.kind) if one.kind in _ORDER else len(_ORDER)
     return rank, one.kind, one.number
 
@@ -85,7 +85,7 @@ def _what(one: proc.Descriptor) -> str:
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
-    """Heading and rows in columns: numbers to the right, words to the left, the last as long as it is."""
+    """Align heading and rows: numbers to the right, words to the left, without padding in the last column."""
     columns = list(zip(_HEADINGS, *rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
     lines = []

@@ -1,4 +1,4 @@
-"""``fdpass reload``: a new generation of workers, and the outcome."""
+"""``fdpass reload``: start a new generation of workers, and report the outcome."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from fdpass.serve.operator.client import ask
 @click.command()
 @control_option
 def reload(control: str) -> None:
-    """Let a running server start its code anew: settings, certificates and application.
+    """Replace the workers of a running server: they read settings, certificates and application again.
 
-    A new generation of workers is started. Once all of them are ready the old ones retire. If they do not start,
-    the old ones go on serving, and this command says why, and fails.
+    The server starts a new generation of workers, and the old workers retire once all new ones are ready. If the
+    new ones do not start, the old ones keep serving; this command prints the reason, and exits with 1.
     """
-    answer = ask(control, "reload")
-    click.echo(f"generation {answer['generation']} serves")
+    reply = ask(control, "reload")
+    click.echo(f"generation {reply['generation']} serves")

@@ -1,7 +1,7 @@
-"""Become another command that holds descriptors by the socket-activation convention, sd_listen_fds(3).
+"""Run a command with descriptors, by the convention of socket activation: sd_listen_fds(3).
 
-The command finds them from number 3 on, with LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES (here each one's
-kind) in its environment, and ``{}`` in its arguments made ``/dev/fd/3``.
+The command has them from number 3 on, with LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES (their kinds) in its
+environment. ``{}`` in its arguments becomes ``/dev/fd/3``.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ FIRST = 3  # SD_LISTEN_FDS_START
 
 
 def run(command: Sequence[str], fds: Sequence[Fd], *, stdin: bool, environment: Mapping[str, str]) -> NoReturn:
-    """Replace this process by the command.
+    """Replace this process with the command.
 
     Args:
-        command: Its name or path, and its arguments.
-        fds: The descriptors, taken over.
-        stdin: Put the first on standard input, too.
-        environment: What to add to the environment.
+        command: The command's name or path, and its arguments.
+        fds: The descriptors. Taken.
+        stdin: Whether the first is also the standard input.
+        environment: Variables to add to the environment.
 
     Raises:
         Failure: The command cannot be run.
     """
-    described = {
+    variables = {
         **environment,
         "LISTEN_FDS": str(len(fds)),
-        "LISTEN_PID": str(os.getpid()),  # exec keeps the process, and so its number
+        "LISTEN_PID": str(os.getpid()),  # exec(2) keeps the PID
         "LISTEN_FDNAMES": ":".join(fd.kind for fd in fds),
     }
     place([fd.take() for fd in fds])
@@ -41,18 +41,18 @@ def run(command: Sequence[str], fds: Sequence[Fd], *, stdin: bool, environment: 
         os.dup2(FIRST, 0)
     arguments = [argument.replace("{}", f"/dev/fd/{FIRST}") for argument in command]
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)  # Python ignores these two, and exec would pass that on
+        signal.signal(number, signal.SIG_DFL)  # Python ignores these two, and exec(2) keeps what is ignored
     try:
-        os.execvpe(arguments[0], arguments, {**os.environ, **described})  # noqa: S606 - no shell is wanted
+        os.execvpe(arguments[0], arguments, {**os.environ, **variables})  # noqa: S606 - no shell is wanted
     except OSError as error:
         raise Failure(f"cannot run {arguments[0]}: {error.strerror}") from error
 
 
 def place(numbers: list[int]) -> None:
-    """Move owned descriptors to 3, 4, 5, ..., where a started program inherits them.
+    """Move owned descriptors to 3, 4, 5, ..., and make them inheritable.
 
-    Whatever else was at these numbers is closed. A number that is both a target and a later source is
-    moved out of the way first.
+    Other descriptors at these numbers are closed. A descriptor whose number is the target of an earlier one is
+    duplicated to a free number first.
     """
     for index in range(len(numbers)):
         source, target = numbers[index], FIRST + index

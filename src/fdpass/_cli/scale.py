@@ -1,4 +1,4 @@
-"""``fdpass scale``: more workers, or fewer."""
+"""``fdpass scale``: change the number of workers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from fdpass.serve.operator.client import ask
 @click.argument("workers", type=click.IntRange(min=1), metavar="N")
 @control_option
 def scale(workers: int, control: str) -> None:
-    """Let a running server have N workers; wait until they are ready, or have been told to go."""
-    answer = ask(control, "scale", workers=workers)
-    click.echo(f"{answer['workers']} workers")
+    """Change the number of workers of a running server to N, and wait until N are ready.
+
+    If there are too many workers, the ones with the least to finish retire.
+    """
+    reply = ask(control, "scale", workers=workers)
+    click.echo(f"{reply['workers']} worker{'' if reply['workers'] == 1 else 's'}")

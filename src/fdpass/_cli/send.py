@@ -1,4 +1,4 @@
-"""``fdpass send``: open files, and send the descriptors in one message to whoever listens."""
+"""``fdpass send``: open files, and send their descriptors in one message to the process that listens."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from fdpass._errors import translated
 from fdpass._fd import Fd
 from fdpass._sockets import address_of
 
-_NOBODY_YET = {errno.ENOENT, errno.ECONNREFUSED, errno.EAGAIN}
+_NO_LISTENER = {errno.ENOENT, errno.ECONNREFUSED, errno.EAGAIN}
 _TYPES = (socket.SOCK_STREAM, socket.SOCK_SEQPACKET, socket.SOCK_DGRAM)
-_MAX_TEXT = 32768  # the kernel cuts a stream's sends into parts of about this size
+_MAX_TEXT = 32768  # the kernel splits a send on a stream into parts of about this size
 
 
 @click.command(
@@ -27,8 +27,8 @@ _MAX_TEXT = 32768  # the kernel cuts a stream's sends into parts of about this s
 \b
   fdpass send /tmp/s notes.txt               to `fdpass recv /tmp/s` in another terminal
   fdpass send /tmp/s --mode a log            the receiver may append to log
-  fdpass send /tmp/s --wait 10 a b -- -c     waits until somebody listens; -c is a file
-  dmesg | fdpass send /tmp/s -               the receiver reads from the pipe itself"""
+  fdpass send /tmp/s --wait 10 a b -- -c     waits for a listener; -c is a file
+  dmesg | fdpass send /tmp/s -               the receiver reads from the pipe"""
 )
 @click.argument("socket_path", metavar="SOCKET")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
@@ -39,24 +39,25 @@ _MAX_TEXT = 32768  # the kernel cuts a stream's sends into parts of about this s
     show_default=True,
     help="How to open each FILE.",
 )
-@click.option("--message", metavar="TEXT", default="", help="Text to send along.")
-@click.option("--wait", type=seconds, default=0, help="Wait this long until somebody listens at SOCKET.")
+@click.option("--message", metavar="TEXT", default="", help="Text to send with the descriptors.")
+@click.option("--wait", type=seconds, default=0, help="Wait at most this long for a listener at SOCKET.")
 def send(socket_path: str, files: tuple[str, ...], mode: str, message: str, wait: float) -> None:
-    """Send open FILEs to whoever listens at SOCKET.
+    """Send open FILEs to the process that listens at SOCKET.
 
-    All descriptors go in one message, as SCM_RIGHTS, so any program that knows these can receive them. A
-    FILE of - is standard input. A SOCKET that starts with @ is an abstract address.
+    All descriptors are in one message (SCM_RIGHTS), so any program that receives such messages can be the
+    receiver. A FILE of - is standard input. A SOCKET that starts with @ is an abstract address.
 
-    Success means that the message is in the receiver's queue. Mode w empties a FILE, or makes it, once
-    somebody listens.
+    Exit code 0 means that the message is in the receiver's queue. Mode w empties or creates a FILE once SOCKET has
+    a listener.
     """
     text = os.fsencode(message)
     if len(files) > MAX_FDS:
         raise click.UsageError(f"One message carries at most {MAX_FDS} files, not {len(files)}.")
     if len(text) > _MAX_TEXT:
-        raise click.UsageError(f"--message has {len(text)} bytes, at most {_MAX_TEXT} fit: send a file of it.")
+        raise click.UsageError(f"--message has {len(text)} bytes, and at most {_MAX_TEXT} fit: send it as a FILE.")
     with contextlib.ExitStack() as held:
-        # What opening changes, it changes only for a listener; what can only fail, fails before the waiting.
+        # Modes w and a change files, which are opened once there is a listener; the others are opened before, to
+        # fail early.
         fds = _opened(files, mode, held) if mode in {"r", "rw"} else []
         sock = held.enter_context(_connected(socket_path, Deadline(wait)))
         fds = fds or _opened(files, mode, held)
@@ -68,16 +69,16 @@ def _opened(files: tuple[str, ...], mode: str, held: contextlib.ExitStack) -> li
 
 
 def _connected(path: str, deadline: Deadline) -> socket.socket:
-    """A connection to the listener; tried again, ever less often, for nothing tells when one appears."""
+    """Connect to the listener; try again at growing intervals, because no event reports a new listener."""
     pause = 0.01
     while True:
         try:
             return _connect(path)
         except OSError as error:
-            if error.errno not in _NOBODY_YET:
+            if error.errno not in _NO_LISTENER:
                 raise translated(error, f"cannot connect to {path}") from error
             if deadline.passed():
-                raise Failure(_nobody(path, error)) from error
+                raise Failure(_no_listener(path, error)) from error
         time.sleep(min(pause, deadline.left() or 0))
         pause = min(pause * 1.5, 0.25)
 
@@ -99,7 +100,7 @@ def _connect(path: str) -> socket.socket:
     raise AssertionError("the last type either connects or raises")
 
 
-def _nobody(path: str, error: OSError) -> str:
+def _no_listener(path: str, error: OSError) -> str:
     if error.errno == errno.EAGAIN:
-        return f"{path}: the listener has no room for another connection; try again, or with --wait SECONDS"
-    return f"{path}: nobody listens there; start the receiver first (fdpass recv), or wait with --wait SECONDS"
+        return f"{path}: the listener has no room for another connection; try again, or use --wait SECONDS"
+    return f"{path}: no process listens there; start the receiver first (fdpass recv), or use --wait SECONDS"

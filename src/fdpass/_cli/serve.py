@@ -1,4 +1,4 @@
-"""``fdpass serve``: one process listens, workers serve. Flags, environment, TOML files."""
+"""``fdpass serve``: run a server, with settings from flags, environment and TOML files."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import click
 
 from fdpass._cli.common import Failure, sentence
 from fdpass.errors import ConfigError, StartFailed
-from fdpass.serve.shared.config import SETTINGS, Config, check_name, flag, size, typed
+from fdpass.serve.shared.config import SETTINGS, Config, check_name, flag, typed
+from fdpass.serve.shared.setting import size
 
 if TYPE_CHECKING:
-    _OfInt = click.ParamType[int]
+    _IntType = click.ParamType[int]
 else:
-    _OfInt = click.ParamType  # in click 8.1 it takes no parameter
+    _IntType = click.ParamType  # in click 8.1 it takes no parameter
 
 
-class _Size(_OfInt):
+class _Size(_IntType):
     name = "size"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> int:
@@ -31,11 +32,11 @@ class _Size(_OfInt):
 
 _METAVARS = {"addresses": "ADDRESS", "path": "FILE", "account": "NAME", "seconds": "SECONDS"}
 _TYPES: dict[str, Any] = {"whole": int, "seconds": float, "size": _Size()}
-_WRITTEN: dict[type, Callable[[Any], str]] = {tuple: " ".join, float: "{:g}".format, bool: lambda _: ""}
+_AS_TEXT: dict[type, Callable[[Any], str]] = {tuple: " ".join, float: "{:g}".format, bool: lambda _: ""}
 
 
 def _parameter(name: str) -> click.Parameter:
-    """The option of a setting; the application alone is an argument."""
+    """Make the option of a setting; the application is an argument."""
     setting, variable = SETTINGS[name], f"FDPASS_{name.upper()}"
     if name == "app":
         return click.Argument([name], required=False, envvar=variable, metavar=f"[{setting.metavar}]")
@@ -52,14 +53,14 @@ def _parameter(name: str) -> click.Parameter:
 
 
 def _help(name: str) -> str:
-    """Its sentence, and its default: in words, or as one would write it."""
+    """Write the help text of a setting, with its default in words or as a user would type it."""
     default = Config.__dataclass_fields__[name].default
-    shown = SETTINGS[name].shown or _WRITTEN.get(type(default), str)(default)
+    shown = SETTINGS[name].shown or _AS_TEXT.get(type(default), str)(default)
     return (SETTINGS[name].help + (f"  [default: {shown}]" if shown else "")).replace("`", "")
 
 
 def _from_file(ctx: click.Context, _: click.Parameter, path: str | None) -> str | None:
-    """Make the settings of a TOML file the defaults, behind flags and environment."""
+    """Make the settings of a TOML file the defaults; flags and environment take precedence."""
     file = path or "pyproject.toml"
     if path or os.path.exists(file):
         ctx.default_map = _settings_in(file, whole=path is not None)
@@ -73,16 +74,16 @@ def _settings_in(file: str, *, whole: bool) -> dict[str, Any]:
     except OSError as error:
         raise click.UsageError(f"cannot read {file}: {error.strerror}") from error
     except tomllib.TOMLDecodeError as error:
-        raise click.UsageError(f"{file} is no TOML: {error}") from error
+        raise click.UsageError(f"{file} is not TOML: {error}") from error
     tool = content.get("tool")
     table = (tool if isinstance(tool, dict) else {}).get("fdpass", content if whole else {})
     if not isinstance(table, dict):
-        raise click.UsageError(f"{file}: tool.fdpass is no table")
+        raise click.UsageError(f"{file}: tool.fdpass is not a table")
     found = {name.replace("-", "_"): value for name, value in table.items()}
     try:
         for name, value in found.items():
             check_name(name)
-            typed(name, value)  # click would make text of a number, and a number of a truth
+            typed(name, value)  # click would accept a number as text, and true as a number
     except ConfigError as error:
         raise click.UsageError(f"{file}: {error}") from error
     if isinstance(found.get("bind"), str):
@@ -91,7 +92,7 @@ def _settings_in(file: str, *, whole: bool) -> dict[str, Any]:
 
 
 class _Command(click.Command):
-    """Remembers what it was called with: a reload reads files and environment again, with the same flags."""
+    """Keeps its arguments: a reload combines the same flags with files and environment as they are then."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta["fdpass.args"] = list(args)
@@ -101,8 +102,9 @@ class _Command(click.Command):
 @click.command(
     cls=_Command,
     params=[_parameter(name) for name in SETTINGS],
-    epilog="""Each flag can also be given in the environment (--max-rss as FDPASS_MAX_RSS), in [tool.fdpass] of
-pyproject.toml, or in the file named by --config; flags go first, then the environment.
+    epilog="""Each setting can also stand in the environment (--max-rss as FDPASS_MAX_RSS), or in the file of
+--config, or without --config in [tool.fdpass] of pyproject.toml. A flag takes precedence over the environment, and
+the environment over a file.
 
 Examples:
 
@@ -126,26 +128,27 @@ Examples:
 @click.option("--check", is_flag=True, help="Check the settings and the application, and exit.")
 @click.pass_context
 def serve(ctx: click.Context, /, check: bool, **options: Any) -> None:
-    """Serve an application: this process listens, and its workers serve the connections that it hands to them.
+    """Serve an application: this process, the dispatcher, listens, and passes each connection to a worker.
 
     MODULE:NAME is an ASGI or WSGI application, async def handle(reader, writer) or handle(conn), def handle(sock),
-    or main(listener), recognised by itself. Without one, a page is served that says which worker served it.
+    or main(listener): its parameters decide. Without MODULE:NAME, the server answers with a page that names its
+    worker.
 
-    SIGTERM, SIGINT: stop, and the second time at once. SIGHUP: reload. SIGTTIN, SIGTTOU: one worker more, one
-    less. SIGUSR1: open the access log again.
+    Signals: SIGTERM and SIGINT stop the server, the second one at once. SIGHUP reloads. SIGTTIN adds a worker,
+    SIGTTOU removes one. SIGUSR1 opens the access log again.
     """
     config = _config(options)
     try:
         from fdpass.serve import server  # noqa: PLC0415 - --help needs none of it
     except ImportError as error:
-        raise Failure(_missing(error)) from error
+        raise Failure(_import_failure(error)) from error
     try:
         if check:
             server.check(config)
             _try_application(config)
             return
         args = ctx.meta["fdpass.args"]
-        server.serve(config, lambda: _again(args))
+        server.serve(config, lambda: _reread(args))
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
 
@@ -158,7 +161,7 @@ def _config(options: Mapping[str, Any]) -> Config:
         raise click.UsageError(str(error)) from error
 
 
-def _again(args: list[str]) -> Config:
+def _reread(args: list[str]) -> Config:
     try:
         with serve.make_context("serve", list(args)) as ctx:
             return _config({name: value for name, value in ctx.params.items() if name != "check"})
@@ -173,13 +176,15 @@ def _try_application(config: Config) -> None:
         app = application.load(config.app, config.app_dir, factory=config.factory)
         interface = application.interface_of(app) if config.interface == "auto" else config.interface
     except BaseException as error:
-        told = application.explain(error)
+        failure = application.explain(error)
         raise StartFailed(
-            told["sentence"] + ("\n" + told["details"].rstrip() if told["details"] else "")
+            failure["sentence"] + ("\n" + failure["details"].rstrip() if failure["details"] else "")
         ) from error
     where = ", ".join(config.bind)
-    click.echo(f"{config.app} ({interface}): {config.workers} workers at {where}: the settings are right")
+    click.echo(
+        f"{config.app} ({interface}): {config.workers} workers at {where}: settings and application are valid"
+    )
 
 
-def _missing(error: ImportError) -> str:
+def _import_failure(error: ImportError) -> str:
     return f"{sentence(error)}: install it with pip install 'fdpass[serve]'"

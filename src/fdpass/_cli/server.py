@@ -1,4 +1,4 @@
-"""What the verbs that speak to a running server have in common."""
+"""The option ``--control``, of every verb that connects to a running server."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ control_option = click.option(
     default="",
     envvar="FDPASS_CONTROL",
     metavar="PATH",
-    help="Control socket of the server, if it has its own.",
+    help="Control socket of the server, if it is not the default one.",
 )

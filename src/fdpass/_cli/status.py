@@ -1,4 +1,4 @@
-"""``fdpass status``: what a running server does, as a table or as JSON."""
+"""``fdpass status``: the connections and workers of a running server, as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from fdpass.serve.operator.client import ask
   fdpass status --control /run/shop.sock"""
 )
 @control_option
-@click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
 def status(control: str, as_json: bool) -> None:
-    """Show what a running server does: its listeners, connections and workers.
+    """Show the listeners, connections and workers of a running server.
 
-    Of connections, at all times: accepted = finished + live + lost. Handed counts handoffs; rehanded those that
-    came back from one worker for another; moved, replayed, answered_502 and cut what became of connections whose
-    worker died or retired.
+    Connections: accepted = finished + live + lost, at all times. "handed" counts handoffs to workers, "rehanded"
+    the handoffs of connections that another worker had before. "moved", "replayed", "answered_502" and "cut" count
+    the connections of workers that died or retired, by what the dispatcher did with them.
     """
-    told = ask(control, "status")
+    status = ask(control, "status")
     if as_json:
-        click.echo(json.dumps(told))
+        click.echo(json.dumps(status))
     else:
-        _show(told)
+        _show(status)
 
 
-def _show(told: dict[str, Any]) -> None:
+def _show(status: dict[str, Any]) -> None:
     try:
         from rich.console import Console  # noqa: PLC0415 - --json needs none of it
         from rich.table import Table  # noqa: PLC0415
@@ -45,7 +45,7 @@ def _show(told: dict[str, Any]) -> None:
     except ImportError as error:
         raise Failure("the table needs rich: pip install 'fdpass[serve]', or use --json") from error
     console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
-    server, connections = told["server"], told["connections"]
+    server, connections = status["server"], status["connections"]
     console.print(
         Text.assemble(
             (f"{server['app']}", "bold"),
@@ -61,7 +61,7 @@ def _show(told: dict[str, Any]) -> None:
     for name in ("connections", "requests", "handled", "lag ms", "MiB"):
         table.add_column(name, justify="right")
     styles = {"starting": "yellow", "ready": "green", "retiring": "cyan"}
-    for worker in told["workers"]:
+    for worker in status["workers"]:
         table.add_row(
             str(worker["pid"]),
             str(worker["generation"]),

@@ -1,4 +1,4 @@
-"""``fdpass workers``: handle single workers of a running server."""
+"""``fdpass workers``: replace single workers of a running server."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from fdpass.serve.operator.client import ask
 
 @click.group()
 def workers() -> None:
-    """Handle single workers of a running server."""
+    """Replace single workers of a running server."""
 
 
 @workers.command()
 @click.argument("pid", type=click.IntRange(min=1))
 @control_option
 def retire(pid: int, control: str) -> None:
-    """Replace the worker PID: start another, then let this one finish; wait until it has gone."""
+    """Replace the worker PID: start another one, then make this one finish and exit; wait until it has exited."""
     ask(control, "retire", pid=pid)
     click.echo(f"worker {pid} has retired")

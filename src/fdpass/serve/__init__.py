@@ -1,7 +1,7 @@
-"""A server of several processes: one listens, the others serve the connections that it hands to them.
+"""A server of several processes: the dispatcher listens, and workers serve the connections that it passes.
 
-`run` serves an application; `Config` says how. `Connection` is what a raw handler serves; `PassedListener` is for
-servers that want a listening socket.
+`run` serves an application with the settings of a `Config`. `Connection` is the argument of a raw handler.
+`PassedListener` takes the place of a listening socket in servers that accept connections themselves.
 """
 
 from __future__ import annotations
@@ -32,6 +32,6 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _FROM:  # a worker needs little of what the dispatcher does, and the reverse
+    if name in _FROM:  # imported on use: a worker needs little of the dispatcher's code, and the reverse
         return getattr(importlib.import_module(f"fdpass.serve.{_FROM[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

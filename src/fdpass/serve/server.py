@@ -1,4 +1,4 @@
-"""`run`: a whole server; what it takes from the machine, in order, and gives back in reverse."""
+"""`run`: a whole server. It acquires resources of the machine in order, and releases them in reverse."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ log = logging.getLogger("fdpass.serve")
 
 
 def run(app: str = WELCOME, **options: Any) -> None:
-    """Serve an application until the process gets SIGTERM or SIGINT. In the main thread.
+    """Serve an application until the process gets SIGTERM or SIGINT. Call it in the main thread.
 
     Args:
-        app: ``module:name``. Workers are new processes, so it is a name and no object.
-        **options: See `Config`.
+        app: ``module:name``: a name and not an object, because workers are new processes.
+        **options: The settings: see `Config`.
 
     Raises:
-        ConfigError: A setting is not what it can be, or does not fit.
-        AddressInUse: Somebody listens there already.
+        ConfigError: A setting is wrong, or does not fit this machine.
+        AddressInUse: Another socket listens at the address.
         StartFailed: No worker became ready.
         CallFailed: A system call failed.
     """
@@ -47,30 +47,30 @@ def run(app: str = WELCOME, **options: Any) -> None:
 
 
 def check(config: Config) -> None:
-    """What of the settings can be known to be wrong before anything is started.
+    """Check what can be checked of the settings without starting anything.
 
     Raises:
-        ConfigError: It is.
+        ConfigError: A setting is wrong.
     """
     for bind in config.bind:
         check_address(bind)
     tls.context(config)
     privileges.identity(config)
-    limits.most_connections(config, limits.room_for_descriptors())
+    limits.most_connections(config, limits.raise_descriptor_limit())
 
 
 def serve(config: Config, reread: Callable[[], Config]) -> None:
-    """As `run`.
+    """Serve as `run` does.
 
     Args:
         config: The settings.
-        reread: Makes them anew, for a reload. It may raise ConfigError: then the reload fails.
+        reread: Makes the settings again, for a reload, which fails if this raises ConfigError.
     """
     if threading.current_thread() is not threading.main_thread():
-        raise ConfigError("a server runs in the main thread, for signals come there")
+        raise ConfigError("a server must run in the main thread, where Python handles signals")
     configure(config.log_level, as_json=config.log_json)
     with contextlib.ExitStack() as held:
-        capacity = limits.room_for_descriptors()
+        capacity = limits.raise_descriptor_limit()
         most = limits.most_connections(config, capacity)
         identity = privileges.identity(config)
         tls.context(config)
@@ -93,34 +93,36 @@ def serve(config: Config, reread: Callable[[], Config]) -> None:
             capacity=capacity,
             most=most,
             access_log=access_log,
-            settled=outcomes.settled,
+            workers_changed=outcomes.settled,
         )
         held.callback(dispatcher.close)
         operations = Operations(loop, dispatcher, reread=reread, outcomes=outcomes, notifier=notifier)
-        acts = operations.acts(listeners)
-        controls = ControlServer(loop, config.control or client.default_path(), acts)
-        held.callback(controls.close)
+        path = config.control or client.default_path()
+        control = ControlServer(loop, path, operations.commands(listeners))
+        held.callback(control.close)
         if identity is not None:
-            privileges.become(*identity, [*_own(config, listeners), controls.path])
+            privileges.become(*identity, [*_files(config, listeners), control.path])
         log.info(
-            "fdpass %s serves %s at %s",
+            "fdpass %s listens at %s, and starts %d workers for %s",
             fdpass.__version__,
-            config.app,
             ", ".join(each.name for each in listeners),
+            config.workers + config.spare,
+            config.app,
         )
         dispatcher.run()
-    log.info("stopped")
+    log.info("the server has stopped")
 
 
 def _binds(config: Config, activated: Sequence[Inherited]) -> tuple[str, ...]:
-    """Where to bind: nowhere, if sockets were given by activation and no address was asked for."""
+    """Return the addresses to bind: none if there are activated sockets and the address is the default."""
     default = Config.__dataclass_fields__["bind"].default
     return () if activated and config.bind is default else config.bind
 
 
-def _own(config: Config, listeners: list[Listening]) -> list[str]:
-    files = [each.file.path for each in listeners if each.file is not None]
-    files += [
+def _files(config: Config, listeners: list[Listening]) -> list[str]:
+    """Return the paths of the files to give to the user that the server switches to."""
+    paths = [each.file.path for each in listeners if each.file is not None]
+    paths += [
         path for path in (config.pidfile, config.access_log) if path and path != "-" and os.path.isfile(path)
     ]
-    return files
+    return paths

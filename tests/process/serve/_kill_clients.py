@@ -1,28 +1,28 @@
-"""Who takes part in a scenario of the test of random kills, and what each says. See `_kill_plans`."""
+"""The clients in a scenario of the test of random kills, and their requests. See `_kill_plans`."""
 
 import socket
 import struct
 from dataclasses import dataclass, field
 
 SIGNATURE_V2 = b"\r\n\r\n\0\r\nQUIT\n"
-URGENT = (1, 20, 34, 100, 300)  # how many such bytes
-LINGER_SECONDS = 0.3  # in which a client that is owed nothing certain sees what it gets
-PAUSE_SECONDS = 0.02  # in which a worker has read what was sent, most of the time
+URGENT = (1, 20, 34, 100, 300)  # numbers of urgent bytes to send
+LINGER_SECONDS = 0.3  # how long a client reads whose answer is not certain
+PAUSE_SECONDS = 0.02  # long enough for a worker to read what was sent, most of the time
 
 
 @dataclass
-class Said:
-    """A request, or a line.
+class Exchange:
+    """A request, or a line to a raw handler, and the answer that it must get.
 
     Attributes:
-        token: Of it alone.
-        data: Its bytes.
-        method: Of HTTP; LINE.
-        answer: What the body of the answer has to be, or the answer to a line.
-        status: Of a whole answer.
-        plain: After one death it has still to be answered, by a 502 at worst, if it came over TCP.
-        opaque: Its connection may be closed without an answer.
-        head: Where its head ends; the rest waits for a 100 Continue, if that is asked for.
+        token: A text that no other request contains.
+        data: The bytes of the request.
+        method: The HTTP method; LINE for a raw handler.
+        answer: The body of the right response, or the answer to a line.
+        status: The status of a whole response.
+        plain: Whether it must be answered after one death, if only by a 502 (TCP only).
+        opaque: Whether its connection may be closed without an answer.
+        head: The length of its head; the rest waits for a 100 Continue, if the request expects one.
     """
 
     token: str
@@ -37,28 +37,29 @@ class Said:
 
 
 @dataclass
-class Actor:
-    """A client with one connection."""
+class PlannedClient:
+    """A client with one connection: its requests, and the steps in which it sends and reads."""
 
     number: int
     unix: bool
     header: bytes
-    client: str
-    said: list = field(default_factory=list)
+    address: str
+    exchanges: list = field(default_factory=list)
     steps: list = field(default_factory=list)
-    hostile: bool = False  # what it is answered is nobody's business, if it has nothing of another client
+    hostile: bool = False  # its answers are not checked, except for bytes of other clients
     slow: bool = False
     resets: bool = False
     closes: bool = False  # the server ends its connection
 
 
-def client(rng, number, proxied):
+def plan_client(rng, number, proxied):
     unix = rng.random() < 0.3
-    header, client = b"", "-"
+    header, address = b"", "-"
     if proxied:
         host, port = f"192.0.2.{rng.randint(1, 254)}", rng.randint(1024, 65535)
-        header, client = _header(rng.random() < 0.5, host, port), f"{host}:{port}"
-    return Actor(number, unix, header, client)
+        address = f"{host}:{port}"
+        header = _header(rng.random() < 0.5, host, port)
+    return PlannedClient(number, unix, header, address)
 
 
 def _header(first, host, port):
@@ -68,10 +69,10 @@ def _header(first, host, port):
     return SIGNATURE_V2 + struct.pack("!BBH", 0x21, 0x11, len(addresses)) + addresses
 
 
-def begin(rng, actor, *, halves):
-    actor.steps.append((actor.number, "open", None))
-    cut = rng.randint(1, max(1, len(actor.header) - 1)) if halves else 0
-    parts = (actor.header[:cut], actor.header[cut:])
-    actor.steps += [(actor.number, "send", part) for part in parts if part]
+def begin(rng, client, *, halves):
+    client.steps.append((client.number, "open", None))
+    cut = rng.randint(1, max(1, len(client.header) - 1)) if halves else 0
+    parts = (client.header[:cut], client.header[cut:])
+    client.steps += [(client.number, "send", part) for part in parts if part]
     if halves:
-        actor.steps.insert(-1, (None, "pause", PAUSE_SECONDS))
+        client.steps.insert(-1, (None, "pause", PAUSE_SECONDS))

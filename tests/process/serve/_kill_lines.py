@@ -1,9 +1,9 @@
-"""Clients that send lines to the raw handler of ``kills_app.py``, and what they have to be answered."""
+"""Clients that send lines to the raw handler of ``kills_app.py``, and the right answers."""
 
 import itertools
 import zlib
 
-from ._kill_clients import LINGER_SECONDS, URGENT, Said, begin
+from ._kill_clients import LINGER_SECONDS, URGENT, Exchange, begin
 
 
 class Lines:
@@ -28,60 +28,60 @@ class Lines:
         self.token = token
         self.count = itertools.count()
 
-    def line(self, actor, what=None, size=None):
-        """A line, and what it is answered; both depend on those before."""
+    def line(self, client, what=None, size=None):
+        """Make a line and its answer; both depend on the lines before."""
         rng = self.rng
         what = what or rng.choice(("say", "say", "late", "move", "halves", "large"))
-        token = f"{self.token}.{actor.number}.{next(self.count)}."
+        token = f"{self.token}.{client.number}.{next(self.count)}."
         size = rng.choice((0, 10, 2000, 20_000)) if size is None else size
         data = f"{token} {what} {((token + 'secret') * size)[:size]}\n".encode()
-        total = zlib.crc32(b"".join(said.data for said in actor.said) + data)
-        reply = f"{len(actor.said) + 1} {total:08x} {token}\n".encode()
+        total = zlib.crc32(b"".join(exchange.data for exchange in client.exchanges) + data)
+        reply = f"{len(client.exchanges) + 1} {total:08x} {token}\n".encode()
         reply = reply * 5000 if what == "large" else reply
-        said = Said(token, data, "LINE", reply, plain=what not in {"halves", "large"})
-        actor.said.append(said)
-        return said
+        exchange = Exchange(token, data, "LINE", reply, plain=what not in {"halves", "large"})
+        client.exchanges.append(exchange)
+        return exchange
 
-    def secret(self, actor):
-        begin(self.rng, actor, halves=False)
-        self._say(actor, "say", self.rng.choice((10, 3000, 25_000)))
-        actor.steps.append((actor.number, "answer", len(actor.said)))
+    def secret(self, client):
+        begin(self.rng, client, halves=False)
+        self._say(client, "say", self.rng.choice((10, 3000, 25_000)))
+        client.steps.append((client.number, "answer", len(client.exchanges)))
 
-    def again(self, actor):
-        self._say(actor, "say", 10)
-        actor.steps.append((actor.number, "answer", len(actor.said)))
+    def again(self, client):
+        self._say(client, "say", 10)
+        client.steps.append((client.number, "answer", len(client.exchanges)))
 
-    def _say(self, actor, what=None, size=None):
-        data = self.line(actor, what, size).data
+    def _say(self, client, what=None, size=None):
+        data = self.line(client, what, size).data
         cut = self.rng.randrange(1, len(data)) if self.rng.random() < 0.4 else 0
-        actor.steps += [(actor.number, "send", part) for part in (data[:cut], data[cut:]) if part]
+        client.steps += [(client.number, "send", part) for part in (data[:cut], data[cut:]) if part]
 
-    def act(self, actor, kind):
+    def act(self, client, kind):
         rng = self.rng
         what = {"move": "move", "halves": "halves", "large": "large", "late": "late"}.get(kind)
         count = rng.randint(1, 4)
         if kind in {"move", "packed"}:  # several lines at once: what is behind a move is unread then
             lines = [
-                self.line(actor, what if index == 0 else None, rng.choice((0, 10, 2000))) for index in range(4)
+                self.line(client, what if index == 0 else None, rng.choice((0, 10, 2000))) for index in range(4)
             ]
-            data = b"".join(said.data for said in lines)
+            data = b"".join(exchange.data for exchange in lines)
             cut = rng.randrange(1, len(data))
-            actor.steps += [(actor.number, "send", part) for part in (data[:cut], data[cut:])]
+            client.steps += [(client.number, "send", part) for part in (data[:cut], data[cut:])]
             return
         for _ in range(count):
-            self._say(actor, what)
+            self._say(client, what)
             if rng.random() < 0.5:
-                actor.steps.append((actor.number, "answer", len(actor.said)))
+                client.steps.append((client.number, "answer", len(client.exchanges)))
         if kind == "halfclosed":
-            actor.steps.append((actor.number, "shut", None))
-            actor.closes = True
+            client.steps.append((client.number, "shut", None))
+            client.closes = True
         elif kind == "reset":
-            actor.resets = True
-            actor.steps.append((actor.number, "reset", None))
+            client.resets = True
+            client.steps.append((client.number, "reset", None))
         elif kind == "urgent":
-            actor.hostile = True
-            actor.steps.append((actor.number, "send", b"x"))
-            actor.steps.append((actor.number, "urgent", (rng.choice(URGENT), rng.random() < 0.7)))
-            actor.steps.append((actor.number, "linger", LINGER_SECONDS))
-            actor.steps.append((actor.number, "send", b"\n"))
-            actor.steps.append((actor.number, "linger", LINGER_SECONDS / 4))
+            client.hostile = True
+            client.steps.append((client.number, "send", b"x"))
+            client.steps.append((client.number, "urgent", (rng.choice(URGENT), rng.random() < 0.7)))
+            client.steps.append((client.number, "linger", LINGER_SECONDS))
+            client.steps.append((client.number, "send", b"\n"))
+            client.steps.append((client.number, "linger", LINGER_SECONDS / 4))

@@ -1,11 +1,11 @@
-"""What happens in a scenario of the test of random kills: a pure function of its seed. See `_random_kills`."""
+"""The plan of a scenario in the test of random kills: a pure function of its seed. See `_random_kills`."""
 
 import itertools
 import math
 import random
 from dataclasses import dataclass
 
-from ._kill_clients import PAUSE_SECONDS, begin, client
+from ._kill_clients import PAUSE_SECONDS, begin, plan_client
 from ._kill_http import Http
 from ._kill_lines import Lines
 
@@ -14,32 +14,32 @@ from ._kill_lines import Lines
 class Plan:
     seed: str
     kind: str
-    actors: list
-    steps: list  # of (number of the actor or None, verb, argument)
+    clients: list
+    steps: list  # of (number of the client or None, verb, argument)
 
     def told(self):
-        """For people."""
+        """Return the steps with long data cut, to be printed."""
         return [(who, verb, _short(what)) for who, verb, what in self.steps]
 
 
 def planned(seed, token, interface, proxied):
-    """The plan of this seed. ``token`` is what all tokens in it begin with."""
+    """Make the plan of this seed; all its tokens begin with ``token``."""
     rng = random.Random(f"{seed}/{interface}/{proxied}")
     maker = Http(rng, token) if interface == "asgi" else Lines(rng, token)
     kind = rng.choice(maker.kinds)
     numbers = itertools.count()
-    victims = [client(rng, next(numbers), proxied) for _ in range(rng.randint(1, 3))]
+    victims = [plan_client(rng, next(numbers), proxied) for _ in range(rng.randint(1, 3))]
     for victim in victims:
         maker.secret(victim)
     steps = [step for victim in victims for step in victim.steps]
-    subjects = [client(rng, next(numbers), proxied) for _ in range(rng.choice((1, 1, 2, 3)))]
+    subjects = [plan_client(rng, next(numbers), proxied) for _ in range(rng.choice((1, 1, 2, 3)))]
     for index, subject in enumerate(subjects):
         begin(rng, subject, halves=proxied and (kind == "header" or rng.random() < 0.2))
         maker.act(subject, kind if index == 0 else rng.choice(maker.kinds))
     steps += _armed(rng, _merged(rng, subjects), kind)
     for subject in subjects:
         if not (subject.resets or subject.hostile):
-            steps.append((subject.number, "answer", len(subject.said)))
+            steps.append((subject.number, "answer", len(subject.exchanges)))
     for victim in victims:
         victim.steps = []
         maker.again(victim)
@@ -47,9 +47,9 @@ def planned(seed, token, interface, proxied):
     return Plan(seed, kind, victims + subjects, steps)
 
 
-def _merged(rng, actors):
-    """The steps of all, in a random order that keeps that of each."""
-    left = [list(actor.steps) for actor in actors]
+def _merged(rng, clients):
+    """Merge the steps of all clients in a random order that keeps the order of each client."""
+    left = [list(client.steps) for client in clients]
     merged = []
     while any(left):
         merged.append(rng.choice([steps for steps in left if steps]).pop(0))
@@ -57,7 +57,7 @@ def _merged(rng, actors):
 
 
 def _armed(rng, steps, kind):
-    """With a death ordered before one of the steps, and sometimes more."""
+    """Add the order of a death before one of the steps, and sometimes more deaths."""
     opened = [index for index, (_, verb, _) in enumerate(steps) if verb == "open"]
     event, at = rng.choice((("handoff", rng.choice(opened)), ("call", rng.randrange(len(steps)))))
     before = []
@@ -83,7 +83,7 @@ def _armed(rng, steps, kind):
 
 
 def _count(rng, least, most):
-    """A number, small ones as often as large ones: much happens at the beginning."""
+    """Choose a number, with small ones as likely as large ones: much happens at the beginning."""
     return int(math.exp(rng.uniform(math.log(least), math.log(most))))
 
 

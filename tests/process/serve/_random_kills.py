@@ -1,4 +1,4 @@
-"""Workers killed at random bytecodes, in scenarios of all kinds: plays them, and judges what came of each.
+"""Plays scenarios of all kinds in which workers are killed at random bytecodes, and checks the outcome of each.
 
 A scenario (`_kill_plans`) is clients that send, read, shut down, reset and wait, in an order that its seed says;
 a death is ordered in between (`kills_countdown.py`). A death that did not come to pass is called off, and does not
@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from ._kill_clients import PAUSE_SECONDS
+from ._kill_connections import Connection, responses
 from ._kill_plans import planned
-from ._kill_verdicts import Books, verdicts
-from ._kill_wire import Wire, responses
+from ._kill_verdicts import ExecutionLog, verdicts
 
 WORKERS = 4  # with the spare ones
 
 
 @dataclass
-class RequestCount:
-    """Of one server: deaths by the kind of scenario, outcomes by name, and what was violated."""
+class Tally:
+    """What happened on one server: deaths by kind of scenario, outcomes by name, and violations."""
 
     deaths: Counter = field(default_factory=Counter)
     doubles: int = 0
@@ -32,22 +32,22 @@ class RequestCount:
     violations: list = field(default_factory=list)
 
 
-class Stage:
+class ScenarioServer:
     """One server on which scenarios are played.
 
     Args:
-        server: Of ``kills_app.py``.
+        server: A server that serves ``kills_app.py``.
         tools: The helpers of the tests.
-        unix: The path at which it listens too.
+        unix: The path of the server's Unix socket.
         interface: asgi or stream.
-        proxied: Its connections begin with PROXY headers.
+        proxied: Whether connections begin with PROXY headers.
     """
 
     def __init__(self, server, tools, unix, interface, proxied):
         self.server, self.unix = server, unix
         self.interface, self.proxied = interface, proxied
-        self.books = Books(server.folder / "executed")
-        self.tally = RequestCount()
+        self.executions = ExecutionLog(server.folder / "executed")
+        self.tally = Tally()
         self._deaths = 0
         self._wait = partial(tools.wait_until, now=server.log)
         self._state_of = tools.state_of
@@ -55,72 +55,72 @@ class Stage:
         self._at_first = min(self._wait(self._descriptors, "all workers are ready: ") for _ in range(5))
 
     def kind(self, seed):
-        """Of the scenario of this seed."""
+        """Return the kind of the scenario of this seed."""
         return planned(seed, "s", self.interface, self.proxied).kind
 
     def play(self, seed):
-        """A scenario; what came of it is in the tally."""
+        """Play a scenario, and add its outcome to the tally."""
         plan = planned(seed, f"s{self.tally.scenarios}", self.interface, self.proxied)
-        self.books.expect(seed, plan)
+        self.executions.expect(seed, plan)
         self.tally.scenarios += 1
-        wires = {}
+        connections = {}
         try:
             for who, verb, what in plan.steps:
-                actor = None if who is None else plan.actors[who]
-                self._step(plan, wires, actor, verb, what)
+                client = None if who is None else plan.clients[who]
+                self._step(plan, connections, client, verb, what)
             self._call_off()
             deaths = self._died()
-            found = self.books.check()
-            found += verdicts(plan, wires, len(deaths), self.tally.outcomes, self.books)
+            found = self.executions.check()
+            found += verdicts(plan, connections, len(deaths), self.tally.outcomes, self.executions)
         finally:
             (self.server.folder / f"s{self.tally.scenarios - 1}.over").touch()
-            for wire in wires.values():
-                wire.close()
+            for connection in connections.values():
+                connection.close()
         self.tally.deaths[plan.kind] += len(deaths)
         self.tally.doubles += len(deaths) > 1
         if found:
-            self._violated(plan, wires, deaths, found)
+            self._violated(plan, connections, deaths, found)
 
-    def _step(self, plan, wires, actor, verb, what):
-        if actor is None:
+    def _step(self, plan, connections, client, verb, what):
+        if client is None:
             getattr(self, f"_{verb}")(what)
         elif verb == "open":
-            wires[actor.number] = Wire(self.unix if actor.unix else self.server.address, actor.slow)
+            connections[client.number] = Connection(self.unix if client.unix else self.server.address, client.slow)
         elif verb == "answer":
-            self._answered(actor, wires[actor.number], what)
+            self._answered(client, connections[client.number], what)
         elif verb == "interim":
-            wire = wires[actor.number]
-            before = len(wire.data)
-            wire.read_until(lambda: b"\r\n\r\n" in wire.data[before:])
+            connection = connections[client.number]
+            before = len(connection.data)
+            connection.read_until(lambda: b"\r\n\r\n" in connection.data[before:])
         elif verb == "linger":
-            wires[actor.number].read_until(lambda: False, what)
+            connections[client.number].read_until(lambda: False, what)
         elif verb == "urgent":
-            if not actor.unix:
-                self._urgent(wires[actor.number], *what)
-        elif not wires[actor.number].end:
-            getattr(wires[actor.number], verb)(*([] if what is None else [what]))
+            if not client.unix:
+                self._urgent(connections[client.number], *what)
+        elif not connections[client.number].end:
+            getattr(connections[client.number], verb)(*([] if what is None else [what]))
 
-    def _answered(self, actor, wire, count):
-        """Until so many of its requests are."""
-        expected = actor.said[:count]
+    def _answered(self, client, connection, count):
+        """Wait until so many of the client's requests are answered."""
+        expected = client.exchanges[:count]
 
         def enough():
             if expected[0].method == "LINE":
-                return len(wire.data) >= sum(len(said.answer) for said in expected)
-            found, _ = responses(bytes(wire.data), [said.method for said in expected])
+                return len(connection.data) >= sum(len(exchange.answer) for exchange in expected)
+            found, _ = responses(bytes(connection.data), [exchange.method for exchange in expected])
             return len(found) == count and found[-1].whole
 
-        if not wire.read_until(enough) and not wire.end:
-            wire.end = "silence"
+        if not connection.read_until(enough) and not connection.end:
+            connection.end = "silence"
 
-    def _urgent(self, wire, count, unseen):
-        """Urgent bytes. Of those that come while nobody looks none is ever read; of others some are, as data."""
+    def _urgent(self, connection, count, unseen):
+        """Send urgent bytes. Workers never read those that come while they are stopped; else some, as data."""
         pids = self.server.workers() if unseen else []
         self._pause(PAUSE_SECONDS)
         self._signal(pids, signal.SIGSTOP)
         for pid in pids:
             self._wait(lambda pid=pid: self._state_of(pid) in "TZX", f"{pid} is stopped: ")
-        wire.urgent(count)
+        connection.urgent(count)
         self._signal(pids, signal.SIGCONT)
 
     def _signal(self, pids, number):
@@ -128,7 +128,7 @@ class Stage:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
-    # Verbs of nobody
+    # Steps of no client
 
     def _arm(self, order):
         event, death = order
@@ -142,7 +142,7 @@ class Stage:
         os.rename(self.server.folder / "new", self.server.folder / name)
 
     def _pause(self, seconds):
-        """So long that what was sent has been read on its own, most of the time: nothing hangs on it."""
+        """Wait so long that what was sent is read by itself, most of the time; no check depends on it."""
         select.select([], [], [], seconds)
 
     def _retire(self, fraction):
@@ -153,7 +153,7 @@ class Stage:
         self.server.kill(signal.SIGHUP)
 
     def _call_off(self):
-        """No death is to come any more."""
+        """Cancel all deaths that are still ordered."""
         folder = self.server.folder
         for path in ("next", "kill.handoff", "kill.call"):
             (folder / path).unlink(missing_ok=True)
@@ -161,7 +161,7 @@ class Stage:
             path.unlink(missing_ok=True)
 
     def _died(self):
-        """Where workers died since it was asked last."""
+        """Return where workers have died since the last call."""
         try:
             lines = (self.server.folder / "deaths").read_text().splitlines()
         except FileNotFoundError:
@@ -170,28 +170,32 @@ class Stage:
         return new
 
     def settle(self):
-        """At the end: the books agree, and the dispatcher has closed what it had."""
+        """Check at the end that all connections have ended and the dispatcher has closed their descriptors."""
         try:
             self.server.wait_connections(live=0)
             self._wait(lambda: 0 < self._descriptors() <= self._at_first, "no more descriptors than at first: ")
         except AssertionError as error:
             self.tally.violations.append(str(error))
-        self.tally.violations += self.books.check()
+        self.tally.violations += self.executions.check()
 
     def _descriptors(self):
-        """How many the dispatcher has, once all workers are there."""
+        """Return how many descriptors the dispatcher has; False unless all workers are ready."""
         states = [worker["state"] for worker in self.server.status()["workers"]]
         return states == ["ready"] * WORKERS and len(os.listdir(f"/proc/{self.server.pid}/fd"))
 
-    def _violated(self, plan, wires, deaths, found):
+    def _violated(self, plan, connections, deaths, found):
         lines = [f"seed {plan.seed!r} ({plan.kind}), {self.interface}, proxied={self.proxied}:"]
         lines += [f"  VIOLATED {one}" for one in found]
         lines += [f"  died: {death}" for death in deaths]
         lines += [f"  step {step}" for step in plan.told()]
-        for number, wire in wires.items():
-            actor = plan.actors[number]
-            came = f"{bytes(wire.data[:200])!r} .. {bytes(wire.data[-60:])!r}" if wire.data else "nothing"
-            lines.append(f"  client {number} ({'unix' if actor.unix else 'tcp'}): {wire.end}, {came}")
-        lines += [f"  executed {line}" for line in self.books.lines(plan)]
+        for number, connection in connections.items():
+            client = plan.clients[number]
+            came = (
+                f"{bytes(connection.data[:200])!r} .. {bytes(connection.data[-60:])!r}"
+                if connection.data
+                else "nothing"
+            )
+            lines.append(f"  client {number} ({'unix' if client.unix else 'tcp'}): {connection.end}, {came}")
+        lines += [f"  executed {line}" for line in self.executions.lines(plan)]
         self.tally.violations.append("\n".join(lines))
         print("\n" + self.tally.violations[-1], flush=True)  # a long run need not come to its end

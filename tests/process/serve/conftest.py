@@ -1,4 +1,4 @@
-"""A real server for a test: started as a user would, awaited by its own notifications, and gone afterwards."""
+"""Real servers for tests: started as a user starts them, ready by their own notifications, ended afterwards."""
 
 import contextlib
 import functools
@@ -59,9 +59,9 @@ class Server:
 
     Attributes:
         process: The dispatcher.
-        folder: Its working folder.
-        control: Path of its control socket.
-        output: Path of what it prints.
+        folder: The dispatcher's working folder.
+        control: The path of the control socket.
+        output: The path of the file that gets standard output and standard error.
     """
 
     def __init__(self, folder, app, flags, *, env, bind, launch, pass_fds):
@@ -70,7 +70,7 @@ class Server:
         self.output = folder / "output"
         self._notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notices.bind(str(folder / "notify"))
-        os.chmod(folder / "notify", 0o666)  # as that of a service manager is
+        os.chmod(folder / "notify", 0o666)  # as a service manager's socket has it
         self._notices.setblocking(False)
         self.heard = []
         command = [*(launch or (sys.executable, "-m", "fdpass")), "serve", *([app] if app else [])]
@@ -89,7 +89,7 @@ class Server:
         self.pid = self.process.pid
 
     def wait_heard(self, word):
-        """Until the server notifies its manager of this: ``READY=1``, ...; returns the whole notice."""
+        """Wait for a notification with this field, such as ``READY=1``; returns the whole notification."""
         while True:
             for index, notice in enumerate(self.heard):
                 if word in notice.split("\n"):
@@ -98,7 +98,7 @@ class Server:
             self.heard.append(self._heard())
 
     def _heard(self):
-        with contextlib.suppress(BlockingIOError):  # what it said stays after its end
+        with contextlib.suppress(BlockingIOError):  # notifications can be read after the server's end
             return self._notices.recv(4096).decode()
         if self.process.poll() is not None:
             raise AssertionError(f"the server has ended:\n{self.log()}")
@@ -112,34 +112,34 @@ class Server:
         return self._notices.recv(4096).decode()
 
     def log(self):
-        """All that it has printed so far."""
+        """Return all that the server has printed so far."""
         return self.output.read_text(errors="replace")
 
     def wait_log(self, text, count=1):
-        """Until this stands in the log."""
+        """Wait until the log has this text so many times; returns the log."""
         return wait_until(lambda: self.log().count(text) >= count and self.log(), f"{text!r} in:\n", self.log)
 
     def status(self):
-        """What ``fdpass status --json`` has."""
+        """Return what ``fdpass status --json`` prints."""
         return ask(self.control, "status")
 
     def workers(self, state="ready"):
-        """The pids of the workers in a state."""
+        """Return the pids of the workers in a state."""
         return [worker["pid"] for worker in self.status()["workers"] if worker["state"] == state]
 
     def wait_status(self, condition):
-        """Until the status is so; returns it. At all times its sums agree."""
+        """Wait until the status meets a condition; returns it. Checks at each look that its sums agree."""
 
         def look():
             status = self.status()
-            books = status["connections"]
-            assert books["accepted"] == books["finished"] + books["live"] + books["lost"], books
+            found = status["connections"]
+            assert found["accepted"] == found["finished"] + found["live"] + found["lost"], found
             return condition(status) and status
 
         return wait_until(look, "the status is ", self.status)
 
     def wait_connections(self, **figures):
-        """Until these figures of the connections are so."""
+        """Wait until the status has these figures of connections; returns it."""
         return self.wait_status(lambda status: figures.items() <= status["connections"].items())
 
     @functools.cached_property
@@ -149,7 +149,7 @@ class Server:
         return host.strip("[]"), int(port)
 
     def wait_read(self, one):
-        """Until no byte of this client waits in the kernel, or the connection has ended (TCP over IPv4)."""
+        """Wait until no byte of this client waits in the kernel, or its connection has ended (TCP over IPv4)."""
         here, there = (f":{sock[1]:04X}" for sock in (self.address, one.sock.getsockname()))
 
         def look():
@@ -186,12 +186,12 @@ class Server:
             return stream.read()
 
     def kill_worker(self, pid):
-        """End a worker as the kernel does, and wait until what it had is dealt with."""
+        """Kill a worker, and wait until the dispatcher has dealt with its connections."""
         os.kill(pid, signal.SIGKILL)
         self.wait_log(f"worker {pid} ended")
 
     def executed(self):
-        """What ``kept_app.py`` has executed: token, attempt and process number of each."""
+        """Return token, attempt and pid of each request that ``kept_app.py`` has executed."""
         try:
             lines = (self.folder / "executed").read_text().splitlines()
         except FileNotFoundError:
@@ -199,7 +199,7 @@ class Server:
         return [(token, int(attempt), int(pid)) for token, attempt, pid in map(str.split, lines)]
 
     def wait_executed(self, token, attempt=0):
-        """Until the application was called for it; returns the worker's number."""
+        """Wait until the application has been called for a request; returns the worker's pid."""
 
         def look():
             return next((pid for *what, pid in self.executed() if what == [token, attempt]), None)
@@ -226,11 +226,11 @@ class Server:
         return self.wait_end()
 
     def wait_end(self):
-        """Until it has ended; returns its exit code."""
+        """Wait until the server has ended; returns its exit code."""
         return self.process.wait(LIMIT)
 
     def close(self):
-        """End it whatever it does; nothing of it may remain."""
+        """End the server in any case, and check that no process of it remains."""
         pids = descendants(self.pid)
         try:
             if self.process.poll() is None:
@@ -247,11 +247,11 @@ class Server:
 
 
 class Client:
-    """A connection to a server, and what to say on it, byte by byte: no library comes between.
+    """A connection to a server, and requests on it, byte by byte, without a library.
 
     Attributes:
         sock: The connection.
-        worker: Who serves it, once `hold` or `upgrade` was told.
+        worker: The pid of its worker, after `held`.
     """
 
     def __init__(self, address, source=None):
@@ -265,7 +265,7 @@ class Client:
         self.worker = None
 
     def wrap(self, context):
-        """Speak TLS from now on, to "localhost"."""
+        """Speak TLS from now on, with "localhost" as the server's name."""
         self._file.close()
         self.sock = context.wrap_socket(self.sock, server_hostname="localhost")
         self._file = self.sock.makefile("rb")
@@ -308,23 +308,23 @@ class Client:
         return status, self.body(headers)
 
     def body(self, headers):
-        """What follows the head of a response."""
+        """Read the body of a response with these headers."""
         return self._file.read(int(headers["content-length"])).decode()
 
     def told(self, status=200):
-        """What ``kept_app.py`` answers."""
+        """Return the answer of ``kept_app.py``."""
         found, body = self.answer()
         assert found == status, (found, body)
         return json.loads(body)
 
     def refused(self):
-        """The reason of the 502 that ends the connection."""
+        """Return the reason in the 502 that ends the connection."""
         status, body = self.answer()
         assert (status, self._file.read()) == (502, b"")
         return body
 
     def cut(self):
-        """Read to the end: what came before the reset, and whether there was one."""
+        """Read to the end; returns the bytes, and whether the end was a reset."""
         data = b""
         try:
             while some := self._file.read1():
@@ -334,17 +334,17 @@ class Client:
         return data, False
 
     def answered(self):
-        """The number of the worker that answers `send`."""
+        """Return the pid of the worker that answers `send`."""
         status, body = self.answer()
         assert status == 200, (status, body)
         return int(body)
 
     def ended(self):
-        """Read to the end: whether there was nothing more."""
+        """Read to the end; returns whether no bytes came."""
         return not self.rest()
 
     def failed(self):
-        """Read to the end: whether it came without an answer, or with that of a gateway (502)."""
+        """Read to the end; returns whether there was no answer, or a 502."""
         return self.rest()[:12] in {b"", b"HTTP/1.1 502"}
 
     def rest(self):
@@ -355,7 +355,7 @@ class Client:
             return b""
 
     def stream(self):
-        """Ask for a stream of events that holds on."""
+        """Ask for a stream of events that does not end."""
         return self.send("/sse")
 
     def upgrade(self):
@@ -368,7 +368,7 @@ class Client:
         )
 
     def held(self):
-        """The answer to `stream` or `upgrade`: who holds it."""
+        """Read the start of the answer to `stream` or `upgrade`, and note the worker."""
         status, _ = self.head()
         if status == 101:
             self.worker = int(self.hear())
@@ -378,12 +378,12 @@ class Client:
         return self
 
     def say(self, text):
-        """A WebSocket message, of less than 126 bytes."""
+        """Send a WebSocket message of less than 126 bytes."""
         data = text.encode()
         self.sock.sendall(bytes([0x81, 0x80 | len(data), 0, 0, 0, 0]) + data)  # a mask of zeros changes nothing
 
     def hear(self):
-        """A WebSocket message; the code, if the server closes."""
+        """Receive a WebSocket message; returns the close code if the server closes."""
         kind, size = self._file.read(2)
         data = self._file.read(size)
         return int.from_bytes(data[:2], "big") if kind & 0xF == 8 else data.decode()
@@ -412,7 +412,7 @@ def request(path="/", token="-", method="GET", body=None, version="1.1", **heade
 
 
 def wait_until(condition, what, now, limit=LIMIT):
-    """Look again and again until it is so; for what no event tells."""
+    """Poll until the condition holds, for what no event reports."""
     end = time.monotonic() + limit
     while not (found := condition()):
         if time.monotonic() > end:

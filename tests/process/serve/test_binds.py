@@ -85,7 +85,7 @@ def test_a_port_and_a_control_socket_that_are_taken_are_refused_with_a_sentence(
     assert len(second.log().splitlines()) == 1
     third = serve("app:app", "--workers", "1", "--control", server.control, ready=False)
     assert third.wait_end() == 1
-    assert third.log().startswith("fdpass serve: the control socket ")
+    assert third.log().startswith(f"fdpass serve: another server has the control socket {server.control}")
     assert "with --control PATH" in third.log()
     assert server.get()[0] == 200
 

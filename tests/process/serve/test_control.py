@@ -1,4 +1,4 @@
-"""The control socket and the verbs that use it: each waits for the outcome, and exits by it."""
+"""The control socket, and the verbs that use it: each waits for the outcome, and its exit code says which."""
 
 import json
 import os
@@ -36,21 +36,21 @@ def test_status_is_a_table_or_json_with_the_documented_keys(serve):
     assert table.count("ready") == 2
 
 
-def test_scale_waits_for_more_or_fewer_and_refuses_what_cannot_be(serve):
+def test_scale_waits_for_the_workers_and_refuses_an_impossible_number(serve):
     server = serve("app:app", "--workers", "1")
     (first,) = server.workers()
     assert server.cli("scale", "3").stdout == "3 workers\n"
     assert len(server.workers()) == 3
     assert first in server.workers()
-    assert server.cli("scale", "1").stdout == "1 workers\n"
+    assert server.cli("scale", "1").stdout == "1 worker\n"
     assert len(server.workers()) == 1
     wrong = server.cli("scale", "1000000", check=False)
     assert (wrong.returncode, wrong.stdout) == (1, "")
-    assert wrong.stderr.startswith("fdpass scale: the number of workers is from 1 to ")
+    assert wrong.stderr.startswith("fdpass scale: the number of workers must be from 1 to ")
     assert server.cli("scale", "0", check=False).returncode == 2
 
 
-def test_retire_replaces_one_worker_new_before_old(serve):
+def test_retire_starts_a_worker_before_it_ends_the_old_one(serve):
     server = serve()
     first, second = server.workers()
     assert server.cli("workers", "retire", str(first)).stdout == f"worker {first} has retired\n"
@@ -63,7 +63,7 @@ def test_retire_replaces_one_worker_new_before_old(serve):
     wrong = server.cli("workers", "retire", str(first), check=False)
     assert (wrong.returncode, wrong.stderr) == (
         1,
-        f"fdpass workers: no worker has the number {first}: see fdpass status\n",
+        f"fdpass workers: no worker has the process ID {first}: fdpass status lists the workers\n",
     )
 
 
@@ -74,7 +74,7 @@ def test_stop_waits_until_the_server_has_ended(serve):
     assert not os.path.exists(server.control)
 
 
-def test_stop_gives_up_in_time_and_now_cuts_what_is_in_progress(serve):
+def test_stop_fails_after_its_timeout_and_stop_now_cuts_requests(serve):
     server = serve("app:app", "--workers", "1")
     with server.connect() as sock:
         sock.sendall(b"GET /sse HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -101,18 +101,19 @@ def test_without_a_server_a_verb_fails_with_one_sentence(tmp_path, verb):
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr == (
-            f"fdpass {verb[0]}: no server answers at {path}: start one, or say which with --control\n"
+            f"fdpass {verb[0]}: no server answers at {path}: "
+            "start one, or give its control socket with --control\n"
         )
 
 
-def test_two_servers_are_told_apart_by_their_control_sockets(serve):
+def test_each_of_two_servers_answers_at_its_own_control_socket(serve):
     first, second = serve("app:app", "--workers", "1"), serve("app:app", "--workers", "1")
     assert json.loads(first.cli("status", "--json").stdout)["server"]["pid"] == first.pid
     assert json.loads(second.cli("status", "--json").stdout)["server"]["pid"] == second.pid
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_another_user_is_refused(serve):
+def test_the_control_socket_refuses_another_user(serve):
     server = serve("app:app", "--workers", "1")
     os.chmod(server.folder, 0o755)
     assert os.stat(server.control).st_mode & 0o777 == 0o600
@@ -137,7 +138,7 @@ def test_another_user_is_refused(serve):
     assert server.get()[0] == 200
 
 
-def test_nonsense_over_the_control_socket_is_answered_and_survived(serve):
+def test_the_server_survives_nonsense_at_the_control_socket(serve):
     server = serve("app:app", "--workers", "1")
     for nonsense in (
         b"{}",
@@ -159,7 +160,7 @@ def test_nonsense_over_the_control_socket_is_answered_and_survived(serve):
     assert "Traceback" not in server.log()
 
 
-def test_a_verb_that_waits_learns_that_the_server_ended(serve):
+def test_a_waiting_command_fails_when_the_server_ends(serve):
     server = serve("app:app", "--workers", "1")
     os.kill(server.workers()[0], signal.SIGSTOP)
     waiting = subprocess.Popen(

@@ -79,7 +79,7 @@ def test_a_websocket_ends_with_its_worker_and_is_counted_as_cut(kept, client):
     assert one.hear() == "hello"
     server.kill_worker(one.worker)
     assert one.ended()
-    assert "closed: its worker died, and had a state of it that nobody else has" in server.log()
+    assert "closed: its worker died, and no other process has its state" in server.log()
     server.wait_connections(accepted=1, live=0, lost=1, moved=0, replayed=0, answered_502=0, cut=1)
 
 

@@ -16,7 +16,7 @@ def test_clients_of_a_hung_worker_go_on_with_others_and_its_request_is_repeated(
         told = one.told()
         assert (told["attempt"], told["pid"] != hung) == (0, True)
     server.wait_log(f"worker {hung} ended")
-    assert f"worker {hung} hangs: its event loop has not moved" in server.log()
+    assert f"worker {hung} hangs: its event loop has not run" in server.log()
     server.wait_connections(accepted=3, live=3, lost=0, replayed=1, answered_502=0, cut=0)
 
 

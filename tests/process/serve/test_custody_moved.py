@@ -7,7 +7,7 @@ import threading
 import pytest
 
 
-class Asking(threading.Thread):
+class RepeatingClient(threading.Thread):
     """Sends one request after the other over one connection until it is told to stop."""
 
     def __init__(self, one):
@@ -33,12 +33,12 @@ class Asking(threading.Thread):
 
 
 @pytest.fixture
-def asking(client):
-    """``asking(server)``: a client that sends requests all the time, over one connection."""
+def repeating(client):
+    """``repeating(server)``: a client that sends requests all the time, over one connection."""
     made = []
 
     def begin(server):
-        made.append(Asking(client(server)))
+        made.append(RepeatingClient(client(server)))
         made[-1].start()
         return made[-1]
 
@@ -62,12 +62,12 @@ WAYS = {
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("way", WAYS)
-def test_a_worker_that_retires_closes_no_connection(kept, client, asking, way, loop):
+def test_a_worker_that_retires_closes_no_connection(kept, client, repeating, way, loop):
     server = kept("--loop", loop)
     idle = [client(server) for _ in range(6)]
     for one in idle:
         one.ask().told()
-    busy = [asking(server) for _ in range(4)]
+    busy = [repeating(server) for _ in range(4)]
     WAYS[way](server)
     server.wait_log("has retired", {"reload": 2}.get(way, 1))
     answers = {one.ask().told()["pid"] for one in idle}
@@ -77,9 +77,9 @@ def test_a_worker_that_retires_closes_no_connection(kept, client, asking, way, l
     assert status["connections"]["moved"] >= (6 if way == "reload" else 3)
 
 
-def test_workers_that_have_handled_enough_are_replaced_under_one_connection(kept, asking, tools):
+def test_workers_that_have_handled_enough_are_replaced_under_one_connection(kept, repeating, tools):
     server = kept("--workers", "2", "--max-requests", "20")
-    one = asking(server)
+    one = repeating(server)
     tools.wait_until(lambda: len(set(one.pids)) >= 3 or one.error, "three workers have answered: ", server.log)
     assert len(set(one.end())) >= 3
     server.wait_connections(accepted=1, live=1, lost=0, finished=0)

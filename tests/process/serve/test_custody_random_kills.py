@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ._random_kills import Stage
+from ._random_kills import ScenarioServer
 
 HERE = Path(__file__).parent
 KILLS = 16  # of each configuration
@@ -42,8 +42,8 @@ CONFIGURATIONS = {
 
 
 @pytest.fixture
-def stage(serve, tools, tmp_path):
-    """``stage(configuration)``: a server of this configuration, with workers that can be killed at a bytecode."""
+def scenarios(serve, tools, tmp_path):
+    """``scenarios(configuration)``: a server of this configuration, whose workers can be killed at a bytecode."""
 
     def start(name):
         interface, loop, parser, proxied = CONFIGURATIONS[name]
@@ -63,21 +63,21 @@ def stage(serve, tools, tmp_path):
             bind=["127.0.0.1:0", f"unix:{path}"],
             env=env,
         )
-        return Stage(server, tools, path, interface, proxied)
+        return ScenarioServer(server, tools, path, interface, proxied)
 
     return start
 
 
-def play(stage, name, kills):
+def play(scenarios, name, kills):
     """Scenarios until so many workers have died."""
-    tally = stage.tally
+    tally = scenarios.tally
     seeds = (f"{FROM}/{name}/{number}" for number in range(kills * MOST_SCENARIOS))
     for seed in [SEED] * AGAIN if SEED else seeds:
-        if KIND in {None, stage.kind(seed)}:
-            stage.play(seed)
+        if KIND in {None, scenarios.kind(seed)}:
+            scenarios.play(seed)
         if tally.deaths.total() >= kills or len(tally.violations) >= MOST_VIOLATIONS:
             break
-    stage.settle()
+    scenarios.settle()
     print(f"\n{name}: {tally.deaths.total()} deaths in {tally.scenarios} scenarios, {tally.doubles} with two;")
     print(f"  of {dict(tally.deaths)}; {dict(tally.outcomes)}")
     assert not tally.violations, "\n\n".join(tally.violations[:MOST_VIOLATIONS])
@@ -86,12 +86,12 @@ def play(stage, name, kills):
 
 
 @pytest.mark.parametrize("name", list(CONFIGURATIONS)[:4])
-def test_workers_killed_at_random_bytecodes_break_no_promise(stage, name):
-    play(stage(name), name, KILLS)
+def test_workers_killed_at_random_bytecodes_break_no_promise(scenarios, name):
+    play(scenarios(name), name, KILLS)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_many_workers_killed_at_random_bytecodes_break_no_promise(stage, name):
-    play(stage(name), name, SOAK_KILLS // len(CONFIGURATIONS))
+def test_many_workers_killed_at_random_bytecodes_break_no_promise(scenarios, name):
+    play(scenarios(name), name, SOAK_KILLS // len(CONFIGURATIONS))

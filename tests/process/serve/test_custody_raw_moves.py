@@ -1,4 +1,4 @@
-"""Raw handlers at bad moments: many that move while nobody listens, and those that fail in the middle."""
+"""Raw handlers at bad moments: many that move while the dispatcher is stopped, and those that fail in a reply."""
 
 import os
 import signal
@@ -28,8 +28,8 @@ async def handle(conn):
 """
 
 
-def test_what_many_connections_move_with_is_theirs_though_their_worker_dies_before_it_is_heard(serve, client):
-    """Its last words are heard to their end: what is not heard would be taken from its buffers."""
+def test_moved_bytes_are_kept_though_their_worker_dies_before_the_dispatcher_reads_its_messages(serve, client):
+    """The dispatcher reads the dead worker's messages to the end: else it would take the bytes from buffers."""
     server = serve("moving:handle", "--workers", "1", files={"moving.py": MOVING})
     (worker,) = server.workers()
     some = [client(server) for _ in range(MANY)]
@@ -50,10 +50,36 @@ def test_what_many_connections_move_with_is_theirs_though_their_worker_dies_befo
     assert answers == {b"before and behind after moved\n"}
 
 
-PROXY = """
+def test_moved_bytes_are_not_taken_from_a_buffer_that_another_connection_has_got(serve, client):
+    server = serve("moving:handle", "--workers", "1", files={"moving.py": MOVING})
+    (worker,) = server.workers()
+    others = [client(server) for _ in range(MANY)]
+    some = [client(server) for _ in range(MANY)]
+    server.wait_connections(live=2 * MANY, handed=2 * MANY)
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        for one in some:
+            one.sock.sendall(b"go\nmine: ")
+        server.wait_log("MOVES", MANY)
+        server.wait_read(some[-1])
+        for one in others:
+            one.sock.sendall(b"a secret")  # without a line's end: it stays in its buffer
+        for one in others:
+            server.wait_read(one)
+        os.kill(worker, signal.SIGKILL)
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    server.wait_log(f"worker {worker} ended")
+    for one in some:
+        one.sock.sendall(b"x\n")
+    answers = {line_of(one) for one in some}
+    assert answers == {b"mine: x after moved\n"}
+
+
+FAILS = """
 import asyncio, socket
 
-async def one_that_dies():
+async def read_from_a_dead_peer():
     ours, theirs = socket.socketpair()
     theirs.close()
     reader, writer = await asyncio.open_connection(sock=ours)
@@ -65,13 +91,13 @@ async def one_that_dies():
 async def handle(conn):
     await conn.readline()
     await conn.write(b"part of it")
-    await one_that_dies()
+    await read_from_a_dead_peer()
 
 async def stream(reader, writer):
     await reader.readline()
     writer.write(b"part of it")
     await writer.drain()
-    await one_that_dies()
+    await read_from_a_dead_peer()
 
 def exits(sock):
     sock.recv(10)
@@ -81,8 +107,8 @@ def exits(sock):
 
 
 @pytest.mark.parametrize("name", ["handle", "stream", "exits"])
-def test_a_handler_that_fails_over_what_is_not_its_client_resets(serve, client, name):
-    server = serve(f"proxy:{name}", "--workers", "1", files={"proxy.py": PROXY})
+def test_a_handler_that_fails_after_a_part_of_its_reply_resets_its_connection(serve, client, name):
+    server = serve(f"fails:{name}", "--workers", "1", files={"fails.py": FAILS})
     one = client(server)
     one.sock.sendall(b"ask\n")
     assert one.cut() == (b"part of it", True)

@@ -13,8 +13,8 @@ BASE, BUFFER = str(slots.BASE), str(slots.BUFFER)
 HOOK = """
 import os, sys
 
-class Counting:
-    '''The words of a slot. At the store with a certain number it kills its process, before or behind it.'''
+class KillingSlot:
+    '''The words of a slot. At the store with a certain number it kills its process, before or after the store.'''
 
     def __init__(self, words, last, behind):
         self.words, self.last, self.behind, self.count = words, last, behind, 0
@@ -41,7 +41,7 @@ def kept(real):
             return real(keeper, passed, words, *more, **options)
         with open("killing") as file:
             last, behind = map(int, file.read().split())
-        return real(keeper, passed, Counting(words, last, behind), *more, **options)
+        return real(keeper, passed, KillingSlot(words, last, behind), *more, **options)
     return made
 
 if "fdpass.serve.worker" in sys.orig_argv:

@@ -57,7 +57,7 @@ def queue(client, tools):
 
 def test_a_worker_killed_before_it_is_ready_is_replaced(serve):
     server = serve("gate:app", files={"gate.py": GATE}, ready=False)
-    server.wait_log("serves gate:app")
+    server.wait_log("workers for gate:app")
     first = server.workers("starting")
     assert len(first) == 2
     os.kill(first[0], signal.SIGKILL)

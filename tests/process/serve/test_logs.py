@@ -1,4 +1,4 @@
-"""The logs: one line a request if asked for, the server's own as text or JSON; a full disk hinders nobody."""
+"""The access log and the server's own log, as text or JSON; a full disk stops neither server nor requests."""
 
 import json
 import re
@@ -42,7 +42,7 @@ def test_the_access_log_goes_to_standard_output_and_nothing_else_is_logged_per_c
     server.wait_connections(finished=3)
     assert server.stop() == 0
     assert len(entries(server.log())) == 3
-    assert len(server.log().splitlines()) == 3 + 5  # serves, ready, stopping, has retired, stopped
+    assert len(server.log().splitlines()) == 3 + 5  # listens, is ready, stopping, has retired, has stopped
 
 
 def test_without_an_access_log_requests_leave_no_line(serve):
@@ -82,14 +82,14 @@ def test_log_json_makes_every_line_an_object(serve):
     assert "ValueError: on purpose" in failure["traceback"]
 
 
-def test_the_level_of_the_log_is_obeyed(serve):
+def test_log_level_hides_lines_below_it(serve):
     server = serve("app:app", "--workers", "1", "--log-level", "error")
     server.get()
     assert server.stop() == 0
     assert server.log() == ""
 
 
-def test_a_full_disk_under_the_access_log_hinders_no_request(serve):
+def test_requests_are_answered_though_the_access_logs_disk_is_full(serve):
     server = serve("app:app", "--workers", "1", "--access-log", "/dev/full")
     assert [server.get()[0] for _ in range(5)] == [200] * 5
     server.wait_log("access log: lines are dropped from now on: ")
@@ -97,7 +97,7 @@ def test_a_full_disk_under_the_access_log_hinders_no_request(serve):
     assert server.stop() == 0
 
 
-def test_a_full_disk_under_the_servers_own_log_hinders_nothing(serve):
+def test_the_server_works_though_its_own_logs_disk_is_full(serve):
     full = (sys.executable, "-c", FULL)
     server = serve("app:app", "--access-log", "-", "--log-level", "debug", launch=full)
     assert [server.get()[0] for _ in range(4)] == [200] * 4
@@ -106,7 +106,7 @@ def test_a_full_disk_under_the_servers_own_log_hinders_nothing(serve):
     assert server.stop() == 0
 
 
-def test_an_access_log_that_cannot_be_opened_ends_the_start_with_a_sentence(serve):
+def test_an_access_log_that_cannot_be_opened_makes_the_start_fail(serve):
     server = serve("app:app", "--access-log", "/nowhere/at/all", ready=False)
     assert server.wait_end() == 1
     assert server.log() == "fdpass serve: cannot open the access log /nowhere/at/all: No such file or directory\n"

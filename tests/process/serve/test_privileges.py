@@ -1,4 +1,4 @@
-"""What a server gives up: root's rights after binding, and descriptors that are none of its workers' business."""
+"""A server gives up the rights of root after binding, and workers inherit no other descriptors."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ APP = """
 
 
 def identities(pid):
-    """All user and group numbers of a process."""
+    """The user and group numbers of a process: real, effective, saved and of files."""
     text = Path(f"/proc/{pid}/status").read_text()
     return {
         name: set(map(int, re.search(rf"^{name}:(.*)$", text, re.MULTILINE)[1].split())) for name in ("Uid", "Gid")
@@ -55,7 +55,7 @@ def launch(monkeypatch):
 
 
 @root
-def test_dispatcher_and_workers_become_the_user_after_binding(serve, tmp_path, launch):
+def test_dispatcher_and_workers_switch_to_the_user_after_binding(serve, tmp_path, launch):
     path, log, pidfile = tmp_path / "s", tmp_path / "access", tmp_path / "pid"
     flags = ("--workers", "1", "--user", "nobody", "--access-log", str(log), "--pidfile", str(pidfile))
     # A port below 1024, which only root can bind; and a socket file in a folder that is root's.

@@ -1,4 +1,4 @@
-"""A reload that is refused changes no setting of the running server; one that is accepted changes it."""
+"""A refused reload changes no setting of the running server; an accepted reload changes them."""
 
 import json
 import os
@@ -45,29 +45,29 @@ class Settings:
         (self.folder / "serve.toml").write_text("\n".join([*lines, text]))
 
     def accepted(self, text):
-        """A reload with this instead."""
+        """Reload with these settings, with success."""
         self.write(text)
         assert self.server.cli("reload").stdout == "generation 2 serves\n"
 
     def refused(self, text):
-        """A reload with this, and an application that there is not."""
+        """Reload with these settings and an application that does not exist, without success."""
         self.write(NOTHING_SUCH + text)
         done = self.server.cli("reload", check=False)
         assert done.returncode == 1
         assert done.stderr.startswith("fdpass reload: cannot import 'nosuch:app': ")
 
     def scaled(self):
-        """The line that the server logs when it is scaled; "" if it logs none."""
+        """Scale, and return the line that the server logs about it; "" if it logs none."""
         self.server.cli("scale", "3")
-        return next((line for line in self.server.log().splitlines() if "scale: " in line), "")
+        return next((line for line in self.server.log().splitlines() if "scaling from " in line), "")
 
     def get(self, path, count):
-        """A request, after which so many connections have ended and are logged."""
+        """Send a request, and wait until ``count`` connections have ended, and so are logged."""
         assert self.server.get(path)[0] == 200
         self.server.wait_connections(finished=count, live=0)
 
     def logged(self, path):
-        """In which of its files a request was logged."""
+        """Return the names of the access logs that have a line of this request."""
         files = [self.folder / name for name in ("first", "second")]
         return [file.name for file in files if file.exists() and path in file.read_text()]
 
@@ -78,13 +78,13 @@ def settings(serve):
     return lambda text="": Settings(serve, text)
 
 
-def test_a_refused_log_level_is_not_taken(settings):
+def test_a_refused_reload_keeps_the_log_level(settings):
     one = settings("log-level = 'info'\n")
     one.refused("log-level = 'error'\n")
-    assert "scale: 3 workers" in one.scaled()
+    assert "to 3 workers" in one.scaled()
 
 
-def test_an_accepted_log_level_is_taken_by_dispatcher_and_workers(settings):
+def test_an_accepted_reload_changes_the_log_level_of_dispatcher_and_workers(settings):
     one = settings("log-level = 'info'\n")
     one.accepted("log-level = 'error'\n")
     assert one.scaled() == ""
@@ -92,16 +92,16 @@ def test_an_accepted_log_level_is_taken_by_dispatcher_and_workers(settings):
     assert "imported by generation 2" not in one.server.log()
 
 
-def test_a_refused_log_format_is_not_taken(settings):
+def test_a_refused_reload_keeps_the_log_format(settings):
     one = settings()
     one.refused("log-json = true\n")
     assert not one.scaled().startswith("{")
 
 
-def test_an_accepted_log_format_is_taken_by_dispatcher_and_workers(settings):
+def test_an_accepted_reload_changes_the_log_format_of_dispatcher_and_workers(settings):
     one = settings()
     one.accepted("log-json = true\n")
-    assert json.loads(one.scaled())["message"] == "scale: 3 workers instead of 1"
+    assert json.loads(one.scaled())["message"] == "scaling from 1 to 3 workers"
     lines = [line for line in one.server.log().splitlines() if "imported by" in line]
     assert [line.startswith("{") for line in lines] == [False, True, True, True]
 
@@ -111,7 +111,7 @@ MOVES = {"changed": (FIRST, SECOND), "on": (OFF, SECOND), "off": (FIRST, OFF)}
 
 
 @pytest.mark.parametrize(("before", "after"), MOVES.values(), ids=MOVES)
-def test_a_refused_access_log_is_not_taken_and_is_given_back(settings, tools, before, after):
+def test_a_refused_reload_keeps_the_access_log_and_closes_the_new_one(settings, tools, before, after):
     one = settings(before)
     one.get("/early", 1)
     held = len(open_files(one.server.pid))
@@ -123,7 +123,7 @@ def test_a_refused_access_log_is_not_taken_and_is_given_back(settings, tools, be
 
 
 @pytest.mark.parametrize(("before", "after"), MOVES.values(), ids=MOVES)
-def test_an_accepted_access_log_is_taken_and_the_one_before_is_closed(settings, before, after):
+def test_an_accepted_reload_changes_the_access_log_and_closes_the_old_one(settings, before, after):
     one = settings(before)
     one.get("/early", 1)
     one.accepted(after)
@@ -133,34 +133,34 @@ def test_an_accepted_access_log_is_taken_and_the_one_before_is_closed(settings, 
     assert not [path for path in open_files(one.server.pid) if path.endswith("/first")]
 
 
-def test_a_refused_application_is_not_named(settings):
+def test_a_refused_reload_keeps_the_application_in_the_status(settings):
     one = settings()
     one.refused("")
     assert one.server.status()["server"]["app"] == "app:app"
     assert "app:app at " in one.server.cli("status").stdout
 
 
-def test_an_accepted_application_is_named(settings):
+def test_an_accepted_reload_changes_the_application_in_the_status(settings):
     one = settings()
     one.accepted("app = 'app:other'\n")
     assert one.server.status()["server"]["app"] == "app:other"
 
 
-def test_a_refused_number_of_workers_is_not_taken(settings):
+def test_a_refused_reload_keeps_the_number_of_workers(settings):
     one = settings()
     one.refused("workers = 2\n")
-    assert "scale: 3 workers instead of 1" in one.scaled()
+    assert "scaling from 1 to 3 workers" in one.scaled()
 
 
-def test_an_accepted_number_of_workers_is_taken(settings):
+def test_an_accepted_reload_changes_the_number_of_workers(settings):
     one = settings()
     one.accepted("workers = 2\n")
     assert len(one.server.workers()) == 2
-    assert "scale: 3 workers instead of 2" in one.scaled()
+    assert "scaling from 2 to 3 workers" in one.scaled()
 
 
 @pytest.mark.parametrize("ends", ["accepted", "refused", "stopped"])
-def test_until_the_next_generation_serves_nothing_changes(settings, tools, ends):
+def test_settings_change_only_when_the_next_generation_serves(settings, tools, ends):
     one = settings(FIRST)
     server = one.server
     (one.folder / "go").unlink()
@@ -170,7 +170,7 @@ def test_until_the_next_generation_serves_nothing_changes(settings, tools, ends)
         status = server.wait_status(lambda status: [w for w in status["workers"] if w["state"] == "starting"])
         assert status["server"]["app"] == "app:app"
         server.kill(signal.SIGUSR1)
-        server.wait_log("logs opened again")  # at the level from before
+        server.wait_log("access log opened again")  # at the level from before
         one.get("/early", 1)
         assert one.logged("/early") == ["first"]
         if ends == "stopped":
@@ -192,5 +192,5 @@ def test_until_the_next_generation_serves_nothing_changes(settings, tools, ends)
 
 
 def open_files(pid):
-    """The paths of what a process has open."""
+    """Return the paths of the open files of a process."""
     return [os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")]

@@ -1,4 +1,4 @@
-"""Settings: from flags, the environment and TOML files, in this order; and what of them is refused, and how."""
+"""Settings from flags, environment and TOML files, in this order of precedence; wrong ones are refused."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ def check(tmp_path):
 
 
 def refused(done):
-    """What was said, in its last line, by a command that was called wrongly."""
+    """Return the last line of standard error of a command that refused its settings."""
     assert (done.returncode, done.stdout) == (2, "")
     assert "Traceback" not in done.stderr
     return done.stderr.splitlines()[-1]
@@ -54,18 +54,18 @@ factory = false
 """
 
 
-def test_flags_go_before_the_environment_and_this_before_the_file(check):
+def test_a_flag_overrides_the_environment_which_overrides_a_file(check):
     files = {"pyproject.toml": PYPROJECT}
     env = {"FDPASS_BIND": "127.0.0.1:4 [::1]:4", "FDPASS_WORKERS": "4"}
     done = check(files=files)
-    assert "3 workers at 127.0.0.1:3: the settings are right" in done.stdout
+    assert "3 workers at 127.0.0.1:3: settings and application are valid" in done.stdout
     done = check(env=env)
     assert "4 workers at 127.0.0.1:4, [::1]:4:" in done.stdout
     done = check("--bind", "127.0.0.1:5", "--bind", "unix:s", env=env)
     assert "4 workers at 127.0.0.1:5, unix:s:" in done.stdout
 
 
-def test_a_named_file_stands_in_the_place_of_pyproject_toml(check):
+def test_a_file_of_config_is_read_instead_of_pyproject_toml(check):
     files = {
         "pyproject.toml": PYPROJECT,
         "bare.toml": "workers = 6\n",
@@ -79,12 +79,12 @@ def test_a_named_file_stands_in_the_place_of_pyproject_toml(check):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[tool]\nfdpass = 3", "tool.fdpass is no table"),
+        ("[tool]\nfdpass = 3", "tool.fdpass is not a table"),
         ("[tool.fdpass]\nworkrs = 3", "there is no setting 'workrs': did you mean 'workers'?"),
         ("[tool.fdpass]\nworkers = '3'", "--workers takes a whole number, not '3'"),
         ("[tool.fdpass]\nbind = [3]", "--bind takes one or more addresses, not [3]"),
         ("[tool.fdpass]\nfactory = 'si'", "--factory takes true or false, not 'si'"),
-        ("[tool.fdpass]\nworkers = ", "pyproject.toml is no TOML"),
+        ("[tool.fdpass]\nworkers = ", "pyproject.toml is not TOML"),
     ],
 )
 def test_a_file_with_a_wrong_setting_is_refused(check, text, said):
@@ -97,19 +97,19 @@ def test_a_file_with_a_wrong_setting_is_refused(check, text, said):
     ("flags", "env", "said"),
     [
         (("--workrs", "2"), {}, "Did you mean '--workers'?"),
-        (("--workers", "0"), {}, "--workers 0: it is from 1 to"),
+        (("--workers", "0"), {}, "--workers 0: must be from 1 to"),
         ((), {"FDPASS_WORKERS": "many"}, "'many' is not a valid integer"),
         (("--bind", "nonsense"), {}, "write HOST:PORT, [::1]:PORT, unix:PATH or fd://N"),
         (("--keep-alive", "nan"), {}, "--keep-alive takes a finite number"),
-        (("--max-rss", "much"), {}, "is no size"),
+        (("--max-rss", "much"), {}, "is not a size"),
         (("--balance", "fair"), {}, "is not one of 'least', 'round-robin', 'hash'"),
         (("--max-connections", "16000000"), {}, "--max-connections 16,000,000 cannot fit: "),
         (("--tls-key", "key.pem"), {}, "need --tls-cert"),
         (("--tls-cert", "nix.pem"), {}, "--tls-cert nix.pem: No such file or directory"),
         (("--user", "nobody-of-this-name"), {}, "there is no such user"),
-        (("--app-dir", "nix"), {}, "--app-dir 'nix' is no folder"),
+        (("--app-dir", "nix"), {}, "--app-dir 'nix' is not a folder"),
         (("--config", "nix.toml"), {}, "cannot read nix.toml: No such file or directory"),
-        (("app.py",), {}, "write MODULE:NAME, such as shop.main:app"),
+        (("app.py",), {}, "give MODULE:NAME, such as shop.main:app"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
@@ -126,7 +126,7 @@ def test_a_wrong_setting_is_refused_with_a_sentence_and_exit_code_2(check, flags
         ("app:app", "def app(a, b, c, d): pass", "say which with --interface"),
     ],
 )
-def test_check_says_what_is_wrong_with_the_application(check, name, text, said):
+def test_check_reports_why_the_application_cannot_be_served(check, name, text, said):
     done = check(name, files={"app.py": text})
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("fdpass serve: ")
@@ -134,7 +134,7 @@ def test_check_says_what_is_wrong_with_the_application(check, name, text, said):
     assert "fdpass/serve" not in done.stderr  # a traceback, if any, is the application's alone
 
 
-def test_check_names_the_interface_that_it_found(check):
+def test_check_prints_the_interface_of_the_application(check):
     files = {"app.py": "async def handle(reader, writer): pass\ndef main(listener): pass\n"}
     assert "app:handle (stream): 2 workers" in check("app:handle", "--workers", "2", files=files).stdout
     assert "app:main (listener)" in check("app:main").stdout
@@ -162,7 +162,7 @@ def test_run_serves_from_python(serve, tmp_path):
     assert server.log().endswith("returned\n")
 
 
-def test_run_raises_what_is_wrong(tmp_path):
+def test_run_raises_a_wrong_setting(tmp_path):
     script = """if True:
         import fdpass.serve
         try:

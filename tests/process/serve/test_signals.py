@@ -1,4 +1,4 @@
-"""What signals do: one worker more, one less, a reload, logs opened again, the end."""
+"""Signals to the dispatcher: they scale, reload, open the access log again, and stop."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ import signal
 import pytest
 
 
-def test_ttin_and_ttou_scale_by_one_and_never_to_none(serve):
+def test_sigttin_and_sigttou_scale_by_one_and_never_to_zero(serve):
     server = serve("app:app", "--workers", "1")
     server.kill(signal.SIGTTIN)
     server.wait_status(lambda status: [w["state"] for w in status["workers"]] == ["ready", "ready"])
@@ -18,7 +18,7 @@ def test_ttin_and_ttou_scale_by_one_and_never_to_none(serve):
     assert server.get()[0] == 200
 
 
-def test_hup_makes_a_new_generation(serve):
+def test_sighup_starts_a_new_generation(serve):
     server = serve()
     old = set(server.workers())
     server.kill(signal.SIGHUP)
@@ -29,7 +29,7 @@ def test_hup_makes_a_new_generation(serve):
     assert [w["generation"] for w in status["workers"]] == [2, 2]
 
 
-def test_usr1_opens_a_moved_access_log_again_in_every_worker(serve, tmp_path):
+def test_sigusr1_opens_a_moved_access_log_again_in_every_worker(serve, tmp_path):
     path, moved = tmp_path / "access", tmp_path / "access.1"
     server = serve("app:app", "--access-log", str(path))
     for _ in range(2):
@@ -39,7 +39,7 @@ def test_usr1_opens_a_moved_access_log_again_in_every_worker(serve, tmp_path):
     server.get("/between")
     server.wait_connections(finished=3)
     server.kill(signal.SIGUSR1)
-    server.wait_log("logs opened again")
+    server.wait_log("access log opened again")
     assert path.exists()
     for _ in range(4):
         server.get("/after")
@@ -50,20 +50,20 @@ def test_usr1_opens_a_moved_access_log_again_in_every_worker(serve, tmp_path):
     assert {int(line.split("pid=")[1]) for line in after.splitlines()} == set(server.workers())
 
 
-def test_usr1_keeps_the_log_that_it_has_if_the_new_one_cannot_be_opened(serve, tmp_path):
+def test_sigusr1_keeps_the_old_access_log_if_the_new_one_cannot_be_opened(serve, tmp_path):
     folder = tmp_path / "logs"
     folder.mkdir()
     server = serve("app:app", "--workers", "1", "--access-log", str(folder / "access"))
     os.rename(folder, tmp_path / "moved")
     server.kill(signal.SIGUSR1)
-    server.wait_log("the one before is used on")
+    server.wait_log("workers keep writing to the old file")
     server.get("/after")
     server.wait_connections(finished=1)
     assert "/after" in (tmp_path / "moved" / "access").read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_term_and_int_end_an_idle_server_with_exit_code_0(serve, number):
+def test_sigterm_and_sigint_stop_an_idle_server_with_exit_code_0(serve, number):
     server = serve("app:app", "--workers", "1")
     with server.connect():
         server.wait_connections(accepted=1)
@@ -71,7 +71,7 @@ def test_term_and_int_end_an_idle_server_with_exit_code_0(serve, number):
     assert "Traceback" not in server.log()
 
 
-def test_a_term_while_the_first_workers_start_ends_it(serve):
+def test_a_sigterm_while_the_first_workers_start_stops_the_server(serve):
     text = """
         import asyncio
         async def app(scope, receive, send):

@@ -1,4 +1,4 @@
-"""The end: what is in progress is finished, in time; WebSockets are told; the second signal is meant."""
+"""A stop finishes requests in progress within graceful-timeout, and closes WebSockets; a second one cuts all."""
 
 import signal
 import time
@@ -37,7 +37,7 @@ GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 def url(server):
-    """Where its WebSockets are."""
+    """The address of the server's WebSockets."""
     return f"ws://127.0.0.1:{server.address[1]}/"
 
 
@@ -52,7 +52,7 @@ def test_a_websocket_echoes_and_is_balanced(serve):
     server.wait_connections(live=0, finished=2)
 
 
-def test_a_websocket_gets_close_code_1012_at_the_end(serve):
+def test_a_websocket_gets_close_code_1012_at_a_stop(serve):
     server = serve("app:app", "--workers", "1")
     with connect(url(server)) as websocket:
         websocket.recv()
@@ -63,7 +63,7 @@ def test_a_websocket_gets_close_code_1012_at_the_end(serve):
     assert server.wait_end() == 0
 
 
-def test_a_request_in_progress_is_finished_and_nothing_new_accepted(serve):
+def test_a_stop_finishes_a_request_in_progress_and_accepts_no_connection(serve):
     flags = ("--workers", "1", "--lifespan", "off")
     server = serve("app:app", *flags, files={"app.py": SLOW})
     address = server.address
@@ -80,7 +80,7 @@ def test_a_request_in_progress_is_finished_and_nothing_new_accepted(serve):
         server.exchange(GET, address)
 
 
-def test_connections_that_have_only_just_come_do_not_hold_up_the_end(serve):
+def test_new_idle_connections_do_not_delay_the_stop(serve):
     server = serve("app:app", "--workers", "1", "--graceful-timeout", "5")
     held = [server.connect() for _ in range(40)]
     assert server.stop() == 0
@@ -90,7 +90,7 @@ def test_connections_that_have_only_just_come_do_not_hold_up_the_end(serve):
     assert "Traceback" not in server.log()
 
 
-def test_a_second_term_ends_it_at_once(serve):
+def test_a_second_sigterm_stops_the_server_at_once(serve):
     flags = ("--workers", "1", "--lifespan", "off")
     server = serve("app:app", *flags, files={"app.py": SLOW})
     with server.connect() as sock:
@@ -109,7 +109,7 @@ def test_a_second_term_ends_it_at_once(serve):
             pass
 
 
-def test_the_graceful_time_over_a_stream_without_end_is_cut(serve):
+def test_an_endless_stream_is_cut_after_graceful_timeout(serve):
     server = serve("app:app", "--workers", "1", "--graceful-timeout", "0.3")
     with server.connect() as sock, sock.makefile("rb") as stream:
         sock.sendall(b"GET /sse HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -122,8 +122,8 @@ def test_the_graceful_time_over_a_stream_without_end_is_cut(serve):
 
 
 @pytest.mark.parametrize(("kind", "said"), [("stream", "cancelled"), ("blocking", "ended by a reset")])
-def test_handlers_of_bytes_are_waited_for_and_then_cut(serve, kind, said):
-    """By a reset: what they have sent must not pass for the whole."""
+def test_raw_handlers_are_cut_after_graceful_timeout(serve, kind, said):
+    """By a reset: a client must not take what they have sent for a whole reply."""
     flags = ("--workers", "1", "--graceful-timeout", "0.3")
     server = serve(f"app:{kind}", *flags, files={"app.py": SLOW})
     with server.connect() as sock:

@@ -1,4 +1,4 @@
-"""A graceful stop answers whoever was there before it, in whatever state it finds dispatcher and workers."""
+"""A graceful stop answers the clients that connected before it, whatever state dispatcher and workers are in."""
 
 import contextlib
 import signal
@@ -29,7 +29,7 @@ def stuck(server, tools):
 
 
 @WAYS
-def test_clients_that_wait_in_the_backlog_are_answered(serve, client, tools, flags):
+def test_clients_in_the_backlog_at_a_stop_are_answered(serve, client, tools, flags):
     server = serve("app:app", *flags)
     assert server.address  # who is stopped cannot say it
     with tools.stopped(server.pid):
@@ -39,7 +39,9 @@ def test_clients_that_wait_in_the_backlog_are_answered(serve, client, tools, fla
 
 
 @WAYS
-def test_they_are_answered_by_workers_that_hear_of_them_and_of_the_end_at_once(serve, client, tools, flags):
+def test_clients_in_the_backlog_are_answered_by_workers_that_read_handoff_and_end_together(
+    serve, client, tools, flags
+):
     server = serve("app:app", *flags)
     workers = server.workers()
     assert server.address  # who is stopped cannot say it
@@ -55,7 +57,7 @@ def test_they_are_answered_by_workers_that_hear_of_them_and_of_the_end_at_once(s
 
 
 @WAYS
-def test_they_are_answered_when_workers_move_that_did_not_at_the_stop(serve, client, tools, flags):
+def test_clients_in_the_backlog_are_answered_once_stopped_workers_run_again(serve, client, tools, flags):
     server = serve("app:app", *flags)
     workers = server.workers()
     with contextlib.ExitStack() as held:
@@ -69,7 +71,7 @@ def test_they_are_answered_when_workers_move_that_did_not_at_the_stop(serve, cli
     assert assert_answered(server, stuck) <= set(workers)
 
 
-def test_workers_that_never_move_again_do_not_hold_up_the_end(serve, client, tools):
+def test_stopped_workers_do_not_delay_the_end_beyond_graceful_timeout(serve, client, tools):
     server = serve("app:app", "--graceful-timeout", "0.3")
     with stuck(server, tools):
         asked = client(server).send()
@@ -78,7 +80,7 @@ def test_workers_that_never_move_again_do_not_hold_up_the_end(serve, client, too
     assert asked.failed()
 
 
-def test_a_second_term_does_not_wait_for_workers_that_do_not_move(serve, client, tools):
+def test_a_second_sigterm_does_not_wait_for_stopped_workers(serve, client, tools):
     server = serve()
     with stuck(server, tools):
         asked = client(server).send()

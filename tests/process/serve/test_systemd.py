@@ -1,4 +1,4 @@
-"""The service manager is told what happens, and the unit files in examples/deploy fit what the server does."""
+"""The server notifies the service manager, and the unit files in examples/deploy fit the server."""
 
 import configparser
 import os
@@ -24,30 +24,30 @@ class _Unit(configparser.RawConfigParser):
         self.read_string((DEPLOY / name).read_text())
 
 
-def test_a_life_is_told_in_its_steps(serve):
+def test_the_manager_is_notified_of_start_scaling_reload_and_stop(serve):
     server = serve(ready=False)
     assert "STATUS=generation 1, 2 workers" in server.wait_heard("READY=1").split("\n")
     server.cli("scale", "1")
-    server.wait_heard("STATUS=generation 1, 1 workers")
+    server.wait_heard("STATUS=generation 1, 1 worker")
     server.cli("reload")
     (stamp,) = [
         line for line in server.wait_heard("RELOADING=1").split("\n") if line.startswith("MONOTONIC_USEC=")
     ]
     assert int(stamp.split("=")[1]) > 0
-    assert "STATUS=generation 2, 1 workers" in server.wait_heard("READY=1").split("\n")
+    assert "STATUS=generation 2, 1 worker" in server.wait_heard("READY=1").split("\n")
     assert server.stop() == 0
     server.wait_heard("STOPPING=1")
 
 
-def test_a_refused_reload_ends_with_ready_again(serve):
+def test_a_refused_reload_ends_with_ready(serve):
     server = serve("app:app", "--workers", "1")
     (server.folder / "app.py").write_text("import missing_module")
     assert server.cli("reload", check=False).returncode == 1
     server.wait_heard("RELOADING=1")
-    assert "STATUS=generation 1, 1 workers" in server.wait_heard("READY=1").split("\n")
+    assert "STATUS=generation 1, 1 worker" in server.wait_heard("READY=1").split("\n")
 
 
-def test_signs_of_life_come_as_often_as_they_are_wanted_and_from_the_dispatcher_alone(serve):
+def test_only_the_dispatcher_notifies_the_watchdog_as_often_as_it_asks(serve):
     text = """
         import os
         async def app(scope, receive, send):
@@ -64,7 +64,7 @@ def test_signs_of_life_come_as_often_as_they_are_wanted_and_from_the_dispatcher_
         server.wait_heard("WATCHDOG=1")
 
 
-def test_the_service_unit_fits_what_the_server_does():
+def test_the_service_unit_fits_the_servers_notifications_and_timeouts():
     unit = _Unit("fdpass.service")
     service = unit["Service"]
     assert service["Type"] == "notify-reload"  # RELOADING=1 with MONOTONIC_USEC, and SIGHUP, its default
@@ -78,7 +78,7 @@ def test_the_service_unit_fits_what_the_server_does():
     assert unit["Unit"]["Requires"] == "fdpass.socket"
 
 
-def test_the_units_command_line_is_accepted(tmp_path):
+def test_the_server_accepts_the_command_line_of_the_service_unit(tmp_path):
     _, *arguments = shlex.split(_Unit("fdpass.service")["Service"]["ExecStart"])
     package = tmp_path / "shop"
     package.mkdir()
@@ -88,7 +88,7 @@ def test_the_units_command_line_is_accepted(tmp_path):
     assert done.stdout.startswith("shop.main:app (asgi): 4 workers")
 
 
-def test_systemd_itself_finds_nothing_wrong_with_the_units(tmp_path):
+def test_systemd_analyze_accepts_the_units(tmp_path):
     tool = shutil.which("systemd-analyze")
     if tool is None:
         pytest.skip("systemd-analyze is not installed")

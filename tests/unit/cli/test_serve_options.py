@@ -1,4 +1,4 @@
-"""The options of ``fdpass serve``: one for each setting, made from its field; what is given reaches `Config`."""
+"""The options of ``fdpass serve``: made from the fields of `Config`, and their values reach a `Config`."""
 
 import os
 
@@ -9,7 +9,7 @@ from fdpass._cli.serve import _config, serve
 from fdpass.serve.shared.config import NAMES, SETTINGS, Config, flag
 
 PARAMETERS = {parameter.name: parameter for parameter in serve.params}
-EXAMPLES = {  # as text, and what it is; settings with choices are given their last one
+EXAMPLES = {  # the text of a value, and the value; a setting with choices gets its last choice
     "text": ("shop.main:app", "shop.main:app"),
     "path": (os.curdir, os.curdir),
     "account": ("www-data", "www-data"),
@@ -28,7 +28,7 @@ def example(name):
 
 
 def arguments(name):
-    """How the command line gives a setting."""
+    """The arguments that give a setting its example value."""
     text, _ = example(name)
     if name == "app":
         return [text]
@@ -36,7 +36,7 @@ def arguments(name):
 
 
 def made(given, env=None):
-    """The record that the command would serve by."""
+    """The `Config` that the command makes from these arguments."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (env or {}).items():
             patch.setenv(name, value)
@@ -46,18 +46,18 @@ def made(given, env=None):
 
 @pytest.fixture(autouse=True)
 def nothing_else_is_set(monkeypatch, tmp_path):
-    """No pyproject.toml is read, and no variable of ours is set."""
+    """There is no pyproject.toml, and no variable FDPASS_... is set."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("FDPASS_")]:
         monkeypatch.delenv(name)
 
 
-def test_there_is_one_for_each_setting_in_the_order_of_the_fields():
+def test_each_setting_has_an_option_in_the_order_of_the_fields():
     assert list(PARAMETERS) == [*NAMES, "config", "check"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_has_the_name_the_variable_and_the_sentence_of_its_setting(name):
+def test_an_option_has_the_name_the_variable_and_the_help_of_its_setting(name):
     parameter = PARAMETERS[name]
     assert parameter.envvar == f"FDPASS_{name.upper()}"
     if name != "app":
@@ -67,25 +67,25 @@ def test_it_has_the_name_the_variable_and_the_sentence_of_its_setting(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_command_line_accepts_it(name):
+def test_a_value_on_the_command_line_reaches_the_config(name):
     given = arguments(name) if name == "tls_cert" else [*NEEDED, *arguments(name)]
     _, expected = example(name)
     assert getattr(made(given), name) == expected != Config.__dataclass_fields__[name].default or name == "app_dir"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_environment_is_accepted_like_the_command_line(name):
+def test_a_value_in_the_environment_reaches_the_config(name):
     text, _ = example(name)
     needed = [] if name == "tls_cert" else NEEDED
     assert made(needed, {f"FDPASS_{name.upper()}": text}) == made([*needed, *arguments(name)])
 
 
-def test_without_options_the_record_has_its_defaults():
+def test_without_options_the_config_has_its_defaults():
     assert made([]) == Config()
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if SETTINGS[name].choices])
-def test_choices_are_those_of_the_setting(name):
+def test_an_option_has_the_choices_of_its_setting(name):
     assert tuple(PARAMETERS[name].type.choices) == SETTINGS[name].choices
     with pytest.raises(click.BadParameter):
         made([flag(name), "nonsense"])
@@ -104,10 +104,10 @@ def test_choices_are_those_of_the_setting(name):
         ("app_dir", "."),
     ],
 )
-def test_the_default_is_shown_as_one_would_write_it_or_in_words(name, shown):
+def test_help_shows_the_default_as_a_user_types_it_or_in_words(name, shown):
     assert PARAMETERS[name].help.endswith(f"  [default: {shown}]")
 
 
 @pytest.mark.parametrize("name", ["tls_cert", "factory", "access_log"])
-def test_no_default_is_shown_where_it_is_nothing(name):
+def test_help_shows_no_default_that_is_empty(name):
     assert "[default" not in PARAMETERS[name].help

@@ -12,10 +12,10 @@ class AccessLog:
     """An open access log. The dispatcher lends it to workers, and writes nothing itself.
 
     Args:
-        path: The file, which is appended to; ``-`` is standard output, "" is no log.
+        path: Path of the file, to which lines are appended; ``-`` is standard output, "" is no log.
 
     Attributes:
-        fd: The open file; None if there is no log. Owned. The number stays the same until `close`.
+        fd: The open file; None if there is no log. Owned. Its number stays the same until `close`.
 
     Raises:
         CallFailed: The file cannot be opened.
@@ -23,18 +23,18 @@ class AccessLog:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self.fd = _opened(path) if path else None
+        self.fd = _open(path) if path else None
 
     def reopen(self) -> None:
-        """Open the file again, because somebody has moved it.
+        """Open the path again: log rotation has moved the file.
 
         Raises:
-            CallFailed: The file cannot be opened; the one before stays open.
+            CallFailed: The file cannot be opened; the previous one stays open.
         """
         if self.fd is not None:
-            with _opened(self._path) as fresh:
-                # A message that waits in a worker's channel names this number: it must not become another file.
-                os.dup2(fresh.fileno(), self.fd.fileno(), inheritable=False)
+            with _open(self._path) as reopened:
+                # A message that is queued for a worker names this number: it must not become another file's.
+                os.dup2(reopened.fileno(), self.fd.fileno(), inheritable=False)
 
     def close(self) -> None:
         """Close the file. A second call does nothing."""
@@ -42,7 +42,7 @@ class AccessLog:
             self.fd.close()
 
 
-def _opened(path: str) -> Fd:
+def _open(path: str) -> Fd:
     try:
         if path == "-":
             return Fd(os.dup(1))

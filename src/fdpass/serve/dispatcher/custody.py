@@ -1,6 +1,6 @@
-"""Custody: the dispatcher's own duplicate of each connection, and what it does with those of a dead worker.
+"""`Custody`: the dispatcher's own duplicate of each connection, and what it does with those of a dead worker.
 
-What became of each is asked of the kernel and of its slot, and decided by `recovery`; this file asks and acts.
+This file reads the slot and the kernel's counters, `recovery` decides by them, and this file acts on the decision.
 """
 
 from __future__ import annotations
@@ -44,155 +44,171 @@ log = logging.getLogger("fdpass.serve")
 
 _INFO = struct.Struct("=B119xQQ")  # struct tcp_info (linux/tcp.h): state, bytes_acked, bytes_received
 _ESTABLISHED, _CLOSE_WAIT = 1, 8  # include/net/tcp_states.h
-_WORD = struct.Struct("=i")
+_INT = struct.Struct("=i")
 _READING, _WRITING = int(Flag.READING), int(Flag.WRITING)
 _REASON = b"The process that worked on this request ended.\n"
-_ANSWER = (
+_RESPONSE_502 = (
     b"HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/plain\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
     % (len(_REASON), _REASON)
 )
 _LINGER_SECONDS = 2.0  # for a client to read its 502 before the connection is closed
-_TOLD = {
+_LOGGED = {
     Action.REPLAY: (logging.INFO, "its worker died before it answered the request"),
     Action.ANSWER: (logging.WARNING, "its worker died before it answered the request, which must not be repeated"),
     Action.RESET: (logging.WARNING, "its worker died in the middle of a response"),
-    Action.CLOSE: (logging.WARNING, "its worker died, and had a state of it that nobody else has"),
+    Action.CLOSE: (logging.WARNING, "its worker died, and no other process has its state"),
 }
 _DONTWAIT = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
 
 class Custody:
-    """All connections that workers have.
+    """All connections that workers have, and those that wait for a worker.
 
     Args:
         loop: Event loop; waits for clients to read their 502.
-        most: How many there may be.
+        most: How many connections there can be.
         replay: As of ``--replay``.
 
     Attributes:
-        memory: The slots; workers have it too. Owned.
-        counts: Of dead workers' connections, how many were treated so.
+        memory: The slots; workers have this memory too. Owned.
+        counts: For each action, how many connections of dead workers it was done with; IDLE also counts those that
+            living workers gave back.
     """
 
     def __init__(self, loop: Loop, most: int, replay: str) -> None:
         self.replay = replay
         self.counts: Counter[Action] = Counter()
         self._loop = loop
-        self._numbers: dict[int, int] = {}
-        self._handed: dict[int, tuple[int, bytes]] = {}  # bytes that were handed on, and the BASE they begin at
-        self._lingering: dict[int, Timer] = {}
+        self._fds: dict[int, int] = {}  # of each slot in use, the dispatcher's descriptor
+        self._handed: dict[int, tuple[int, bytes]] = {}  # by slot: bytes handed on, and their BASE
+        self._lingering: dict[int, Timer] = {}  # by descriptor: clients that may still read their 502
         self.memory = common(SLOT_SIZE * most, name="fdpass-slots")
         self._map = mapped(self.memory)
         self._words = memoryview(self._map).cast("q")
         self._zeros = memoryview(bytes(SLOT_SIZE)).cast("q")
 
-    def keep(self, slot: int, number: int) -> None:
-        """A new connection, in a slot: its descriptor is ours from now on."""
-        self._numbers[slot] = number
+    def keep(self, slot: int, fd: int) -> None:
+        """Keep the descriptor of a new connection, and clear its slot. The descriptor is given."""
+        self._fds[slot] = fd
         slot_of(self._words, slot)[:] = self._zeros
 
-    def number(self, slot: int) -> int:
-        """Our descriptor of a connection. Lent."""
-        return self._numbers[slot]
+    def fd(self, slot: int) -> int:
+        """The dispatcher's descriptor of a connection. Lent."""
+        return self._fds[slot]
 
     def end(self, slots: Iterable[int]) -> None:
-        """These have ended: close ours."""
+        """Close the descriptors of connections that have ended."""
         if self._handed:
             slots = list(slots)
             for slot in slots:
                 self._handed.pop(slot, None)
-        take = self._numbers.pop
-        numbers = [take(slot) for slot in slots]
-        numbers.sort()
-        close_all(numbers)
+        take = self._fds.pop
+        fds = [take(slot) for slot in slots]
+        fds.sort()
+        close_all(fds)
 
-    def shut(self, slots: Iterable[int]) -> None:
-        """These have ended, but their worker could not shut them down: do, and close ours."""
+    def shut_down(self, slots: Iterable[int]) -> None:
+        """Shut connections down that no worker can shut down any more, and close their descriptors."""
         slots = list(slots)
         for slot in slots:
-            _shutdown(self._numbers[slot])
+            _shut_down(self._fds[slot])
         self.end(slots)
 
     def take_back(self, slot: int, read: bytes) -> None:
-        """A living worker gives a connection back, of which it has read no more: ready it for the next one."""
+        """Prepare the slot of a connection that a living worker gives back.
+
+        Args:
+            slot: The slot.
+            read: What the worker has read of the connection from BASE on.
+
+        Raises:
+            ProtocolError: The slot holds impossible values.
+        """
         self.counts[Action.IDLE] += 1
         words = self._slot(slot)
         if not is_sane(words):
             raise ProtocolError("it gives back a connection with a slot of nonsense")
         if read or not is_idle(words):
-            hand_on(words, Decision(Action.IDLE, words[BASE], words[WRITTEN], attempt=words[ATTEMPT]), read)
+            prepare_slot(words, Decision(Action.IDLE, words[BASE], words[WRITTEN], attempt=words[ATTEMPT]), read)
         self._remember(slot, read)
 
     def _slot(self, slot: int) -> memoryview:
         return slot_of(self._words, slot)
 
     def _remember(self, slot: int, read: bytes) -> None:
-        """These bytes are handed on with the connection: until the next worker is done with them they are ours."""
+        """Keep bytes that are handed on with a connection, until the next worker has moved BASE beyond them."""
         if read:
             self._handed[slot] = self._words[slot * WORDS + BASE], read
         else:
             self._handed.pop(slot, None)
 
     def recover(self, slot: int, buffers: mmap.mmap | None) -> tuple[Action, bytes]:
-        """A connection whose worker is dead: do with it what the table says.
+        """Decide about a connection of a dead worker, and do what was decided.
+
+        Args:
+            slot: The slot.
+            buffers: The dead worker's receive buffers.
 
         Returns:
-            What was done; for IDLE and REPLAY another worker has to get it, with these bytes that were read of it.
+            What was done; for IDLE and REPLAY also the bytes that the next worker has to be handed.
         """
-        number = self._numbers[slot]
+        fd = self._fds[slot]
         words = self._slot(slot)
-        base, ours = self._handed.get(slot, (0, b""))
+        base, handed = self._handed.get(slot, (0, b""))
         if base != words[BASE]:
-            ours = b""  # the worker was done with them
-        if is_idle(words) and not ours:
+            handed = b""  # the worker had moved BASE beyond them
+        if is_idle(words) and not handed:
             self.counts[Action.IDLE] += 1
             return Action.IDLE, b""
-        facts = self._facts(words, number)
+        facts = self._facts(words, fd)
         agreed = facts.read is None or agrees(words, facts.read, buffers)
-        decision = decide(words, facts._replace(ours=len(ours), agreed=agreed), self.replay)
+        decision = decide(words, facts._replace(handed=len(handed), agreed=agreed), self.replay)
         self.counts[decision.action] += 1
-        if decision.action in _TOLD:
-            level, reason = _TOLD[decision.action]
+        if decision.action in _LOGGED:
+            level, reason = _LOGGED[decision.action]
             log.log(level, "connection %d: %s: %s", slot, decision.action.value, reason)
         if decision.action is Action.IDLE or decision.action is Action.REPLAY:
-            read = kept_of(words, decision, buffers, ours)
-            hand_on(words, decision, read)
+            read = bytes_to_hand(words, decision, buffers, handed)
+            prepare_slot(words, decision, read)
             self._remember(slot, read)
             return decision.action, read
         if decision.action is Action.ANSWER:
-            del self._numbers[slot]
+            del self._fds[slot]
             self._remember(slot, b"")
-            self._answer(number)
+            self._answer_502(fd)
         elif decision.action is Action.RESET:
-            reset(number)
+            reset(fd)
             self.end([slot])
         else:
-            self.shut([slot])
+            self.shut_down([slot])
         return decision.action, b""
 
-    def _facts(self, words: memoryview, number: int) -> Facts:
+    def _facts(self, words: memoryview, fd: int) -> Facts:
         try:
-            info, unread, unacked = _counters(number)
-        except OSError:  # EOPNOTSUPP: a Unix socket, of which the kernel keeps no counters
+            info, unread, unacknowledged = _counters(fd)
+        except OSError:  # EOPNOTSUPP: the kernel keeps no counters of Unix sockets, so the slot's words count
             flags = words[FLAGS]
             read = None if flags & _READING else words[READ]
-            return Facts(not has_ended(number), read, None if flags & _WRITING else words[WROTE])
-        state, acked, received = info
+            return Facts(not has_ended(fd), read, None if flags & _WRITING else words[WROTE])
+        state, acknowledged, received = info
         if state not in {_ESTABLISHED, _CLOSE_WAIT}:
             return Facts(False, None, None)
-        # The peer's FIN is counted as if it were a byte.
-        return Facts(True, received - unread - (state == _CLOSE_WAIT), acked + unacked)
+        # The kernel counts the peer's FIN as one received byte.
+        return Facts(True, received - unread - (state == _CLOSE_WAIT), acknowledged + unacknowledged)
 
-    def _answer(self, number: int) -> None:
-        """Send 502, and close it when the client has ended its side: unread bytes would make a reset of it."""
-        with _borrowed(number) as sock, contextlib.suppress(OSError):
-            sock.send(_ANSWER, _DONTWAIT)
+    def _answer_502(self, fd: int) -> None:
+        """Send a 502, and close the connection when the client has ended its side.
+
+        A close(2) while bytes are unread would send a reset, and the client could lose the response.
+        """
+        with _borrowed(fd) as sock, contextlib.suppress(OSError):
+            sock.send(_RESPONSE_502, _DONTWAIT)
             sock.shutdown(socket.SHUT_WR)
-        self._lingering[number] = self._loop.call_later(_LINGER_SECONDS, lambda: self._let_go(number))
-        self._loop.watch(number, lambda: self._drain(number))
+        self._lingering[fd] = self._loop.call_later(_LINGER_SECONDS, lambda: self._end_lingering(fd))
+        self._loop.watch(fd, lambda: self._discard_unread(fd))
 
-    def _drain(self, number: int) -> None:
-        with _borrowed(number) as sock:
+    def _discard_unread(self, fd: int) -> None:
+        with _borrowed(fd) as sock:
             try:
                 while sock.recv(65536, _DONTWAIT):
                     pass
@@ -200,43 +216,43 @@ class Custody:
                 return
             except OSError:
                 pass
-        self._let_go(number)
+        self._end_lingering(fd)
 
-    def _let_go(self, number: int) -> None:
-        self._lingering.pop(number).cancel()
-        self._loop.unwatch(number)
-        os.close(number)
+    def _end_lingering(self, fd: int) -> None:
+        self._lingering.pop(fd).cancel()
+        self._loop.unwatch(fd)
+        os.close(fd)
 
     def close(self) -> None:
         """Close every connection, and the slots."""
-        for number in list(self._lingering):
-            self._let_go(number)
-        self.end(list(self._numbers))
+        for fd in list(self._lingering):
+            self._end_lingering(fd)
+        self.end(list(self._fds))
         self._words.release()
         self._map.close()
         self.memory.close()
 
 
-def kept_of(words: memoryview, decision: Decision, buffers: mmap.mmap | None, ours: bytes) -> bytes:
-    """The bytes that the next worker has to be handed.
+def bytes_to_hand(words: memoryview, decision: Decision, buffers: mmap.mmap | None, handed: bytes) -> bytes:
+    """The bytes that the next worker has to be handed with a connection.
 
     Args:
         words: The slot, as the dead worker left it.
         decision: IDLE or REPLAY.
-        buffers: The dead worker's.
-        ours: What this worker was handed.
+        buffers: The dead worker's receive buffers.
+        handed: The bytes that the dead worker was handed.
     """
     if decision.action is Action.IDLE:
         return b""
     if not decision.stop:
-        return ours
+        return handed
     assert buffers is not None, "a request is in a buffer"
     start = (words[BUFFER] - 1) * BUFFER_SIZE
     return buffers[start + decision.start : start + decision.stop]
 
 
-def hand_on(words: memoryview, decision: Decision, read: bytes) -> None:
-    """Make a slot ready for the next worker, who is handed these bytes."""
+def prepare_slot(words: memoryview, decision: Decision, read: bytes) -> None:
+    """Prepare a slot for the next worker, which is handed the bytes of ``read``."""
     words[BUFFER] = 0
     words[ATTEMPT] = decision.attempt
     words[FLAGS] &= Flag.STREAM
@@ -247,46 +263,47 @@ def hand_on(words: memoryview, decision: Decision, read: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _borrowed(number: int) -> Iterator[socket.socket]:
+def _borrowed(fd: int) -> Iterator[socket.socket]:
     """A descriptor as a socket object that leaves it open."""
-    # What is told is not asked of the kernel; for what is done here it need not be true.
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=number)
+    # Family and kind given here save the system calls that would find them; the calls below work with wrong ones.
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fd)
     try:
         yield sock
     finally:
         sock.detach()
 
 
-def _shutdown(number: int) -> None:
-    with _borrowed(number) as sock, contextlib.suppress(OSError):
+def _shut_down(fd: int) -> None:
+    with _borrowed(fd) as sock, contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_RDWR)
 
 
-def _counters(number: int) -> tuple[tuple[int, int, int], int, int]:
-    """TCP's state, bytes acknowledged and received, and what is unread and unacknowledged: all of one moment.
+def _counters(fd: int) -> tuple[tuple[int, int, int], int, int]:
+    """TCP's state, bytes acknowledged and received; bytes unread and unacknowledged: all of one moment.
 
-    Each is asked for by itself, and packets arrive in between: an acknowledgement would make of a response that is
-    out one that never was. So it is asked again until nothing has moved; every packet moves one of them.
+    Three system calls ask for them, and a packet can arrive in between: an acknowledgement could make it seem that
+    a response that was sent was never written. Every packet changes TCP_INFO, so the calls are repeated until
+    TCP_INFO is the same before and after the others.
     """
-    with _borrowed(number) as sock:
+    with _borrowed(fd) as sock:
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
         while True:
-            unread, unacked = _ioctl(number, termios.FIONREAD), _ioctl(number, termios.TIOCOUTQ)
+            unread, unacknowledged = _ioctl(fd, termios.FIONREAD), _ioctl(fd, termios.TIOCOUTQ)
             before, info = info, sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
-            found = _INFO.unpack(info)
-            if found == _INFO.unpack(before):
-                return found, unread, unacked
+            counters = _INFO.unpack(info)
+            if counters == _INFO.unpack(before):
+                return counters, unread, unacknowledged
 
 
-def _ioctl(number: int, request: int) -> int:
-    found: int = _WORD.unpack(fcntl.ioctl(number, request, bytes(_WORD.size)))[0]
-    return found
+def _ioctl(fd: int, request: int) -> int:
+    value: int = _INT.unpack(fcntl.ioctl(fd, request, bytes(_INT.size)))[0]
+    return value
 
 
-def client_of(number: int) -> Any:
-    """The address at the other end of a connection; None if it has none any more."""
+def client_of(fd: int) -> Any:
+    """The client's address of a connection; None if the connection is no longer connected."""
     try:
-        with socket.socket(fileno=os.dup(number)) as sock:
+        with socket.socket(fileno=os.dup(fd)) as sock:
             return sock.getpeername()
     except OSError:
         return None

@@ -1,4 +1,4 @@
-"""The dispatcher: accepts connections, hands them to workers, and looks after the workers."""
+"""`Dispatcher`: accepts connections, hands them to workers, and supervises the workers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fdpass._memory import common, mapped
 from fdpass.errors import StartFailed
 from fdpass.serve.dispatcher import limits
 from fdpass.serve.dispatcher.accept.balance import BALANCES
-from fdpass.serve.dispatcher.accept.base import Accepting
+from fdpass.serve.dispatcher.accept.base import Acceptor
 from fdpass.serve.dispatcher.accept.by_dispatcher import ByDispatcher
 from fdpass.serve.dispatcher.accept.by_worker import ByWorker
 from fdpass.serve.dispatcher.access_log import AccessLog
@@ -29,23 +29,25 @@ from fdpass.serve.shared.ledger import BEAT_SECONDS, SIZE, Ledger
 from fdpass.serve.shared.slots import BUFFER_SIZE
 
 log = logging.getLogger("fdpass.serve")
-_UPKEEP_EVERY = 3  # beats
+_UPKEEP_EVERY = 3  # checks
 
 
 class Dispatcher:
-    """Listens, chooses, hands over, and looks after the workers.
+    """Joins the acceptor and the pool of workers.
 
     Args:
-        loop: Its loop.
+        loop: Event loop.
         config: The settings.
-        listeners: Where it listens. Lent.
+        listeners: All listeners. Lent.
         capacity: The most connections of one worker.
-        most: The most connections of all.
-        access_log: The access log of the first workers. Given.
-        settled: Called whenever something has ended that somebody may wait for.
+        most: The most connections of all workers.
+        access_log: The access log of the first generation. Given.
+        workers_changed: Called whenever workers have started, become ready, failed or ended.
 
     Attributes:
-        accounts: The books.
+        connections: All connections.
+        ledger: The workers' ledger.
+        custody: Keeps duplicates of the connections; None without custody.
         pool: The workers.
     """
 
@@ -58,49 +60,49 @@ class Dispatcher:
         capacity: int,
         most: int,
         access_log: AccessLog,
-        settled: Callable[[Pool], None],
+        workers_changed: Callable[[Pool], None],
     ) -> None:
         self._loop = loop
         self._listeners = listeners
-        self._settled = settled
+        self._workers_changed = workers_changed
         self._stopping = False
-        self._looks = 0
-        self.accounts = Connections(most)
+        self._checks = 0
+        self.connections = Connections(most)
         self._memory = common(SIZE, name="fdpass-ledger")
         self._map = mapped(self._memory)
         self.ledger = Ledger(self._map)
         self.custody = Custody(loop, most, config.replay) if config.keeps else None
-        self._buffers = BUFFER_SIZE * limits.buffers_each(config)
-        balance = BALANCES[config.balance]()
-        needs = (loop, listeners, self.accounts, self.ledger, balance, capacity)
-        passes = config.accept == "dispatcher"
-        self._accepting: Accepting = ByDispatcher(*needs, custody=self.custody) if passes else ByWorker(*needs)
-        self.pool = Pool(loop, self.ledger, self, config, access_log)
-        self._messages = WorkerMessages(loop, self._accepting, self.pool)
+        self._buffers_size = BUFFER_SIZE * limits.buffers_each(config)
+        arguments = (loop, listeners, self.connections, self.ledger, BALANCES[config.balance](), capacity)
+        self._acceptor: Acceptor = (
+            ByWorker(*arguments) if config.accept == "worker" else ByDispatcher(*arguments, custody=self.custody)
+        )
+        self.pool = Pool(loop, self.ledger, self.connections, owner=self, config=config, access_log=access_log)
+        self._messages = WorkerMessages(loop, self._acceptor, self.pool)
         self._upkeep = Upkeep(loop, self.ledger, self.pool)
 
     def run(self) -> None:
-        """Serve until `stop`, or until it is clear that no worker will start.
+        """Serve until `stop`, or until no worker will start.
 
         Raises:
             StartFailed: No worker became ready.
         """
         self.pool.reconcile()
-        self._look()
+        self._check()
         self._loop.run()
-        if self.pool.hopeless:
-            raise StartFailed(self.pool.hopeless)
+        if self.pool.starts.given_up:
+            raise StartFailed(self.pool.starts.given_up)
 
     def close(self) -> None:
-        """End what is left: workers (at once), and what waits for one."""
-        self._accepting.close()
+        """Kill the workers that are left, and close the connections that wait for one."""
+        self._acceptor.close()
         self.pool.stop()
         self.pool.kill()
-        while self.pool.members:
-            for member in self.pool.members:
-                self.pool.bury(member)
+        while self.pool.workers:
+            for worker in self.pool.workers:
+                self.pool.wait_for_end(worker)
         self.pool.close()
-        self._accepting.drop()
+        self._acceptor.drop_waiting()
         if self.custody is not None:
             self.custody.close()
         self.ledger.release()
@@ -108,77 +110,83 @@ class Dispatcher:
         self._memory.close()
 
     def stop(self) -> None:
-        """Accept nothing more; finish what is in progress; then `run` returns. The second time, at once."""
+        """Drain the backlogs, and let the workers finish what is in progress; then `run` returns.
+
+        A second call kills the workers.
+        """
         if self._stopping:
             log.warning("stopping at once")
             self.pool.kill()
             return
         self._stopping = True
-        log.info("stopping: what is in progress is finished")
+        requests = sum(self.ledger.requests[worker.row] for worker in self.pool.workers)
+        log.info(
+            "stopping: finishing %d requests (at most %g s)", requests, self.pool.current.config.graceful_timeout
+        )
         self.pool.stop()
-        self._accepting.drain(self._end)
+        self._acceptor.drain(self._end_workers)
 
-    def _end(self) -> None:
-        """All that was to be had is with the workers: they finish, and go."""
-        for member in self.pool.members:
-            self.pool.retire(member, messages.END)
-        self.settled()
+    def _end_workers(self) -> None:
+        """The drain is over: let the workers finish and exit."""
+        for worker in self.pool.workers:
+            self.pool.retire(worker, messages.END)
+        self.workers_changed()
 
-    def _look(self) -> None:
-        self._loop.call_later(BEAT_SECONDS, self._look)
-        for member in self.pool.members:
-            member.talk.flush()  # what found no room in its channel
-        self._accepting.look()
-        self._looks += 1
-        if self._looks % _UPKEEP_EVERY == 0:
-            self._upkeep.look()
+    def _check(self) -> None:
+        self._loop.call_later(BEAT_SECONDS, self._check)
+        for worker in self.pool.workers:
+            worker.conversation.flush()  # messages for which its channel had no space
+        self._acceptor.check_workers()
+        self._checks += 1
+        if self._checks % _UPKEEP_EVERY == 0:
+            self._upkeep.check()
 
-    # What the pool asks and tells
+    # What the pool asks and reports
 
-    def buffers(self) -> Fd | None:
+    def make_buffers(self) -> Fd | None:
         """See `owner.Owner`."""
-        return None if self.custody is None else common(self._buffers, name="fdpass-buffers")
+        return None if self.custody is None else common(self._buffers_size, name="fdpass-buffers")
 
-    def set_up(self, member: WorkerHandle, generation: Generation) -> bool:
+    def set_up(self, worker: WorkerHandle, generation: Generation) -> bool:
         """See `owner.Owner`."""
-        kept = [] if self.custody is None or member.buffers is None else [self.custody.memory, member.buffers]
+        kept = [] if self.custody is None or worker.buffers is None else [self.custody.memory, worker.buffers]
         data, fds = setup.packed(
             generation.config,
-            member.row,
-            [each.sock for each in self._listeners],
+            worker.row,
+            [listener.sock for listener in self._listeners],
             ledger=self._memory,
             access_log=generation.access_log.fd,
             kept=kept,
         )
-        self._messages.watch(member)
-        return member.send(data, fds)
+        self._messages.watch(worker)
+        return worker.send(data, fds)
 
-    def ready(self, member: WorkerHandle) -> None:
+    def activate(self, worker: WorkerHandle) -> None:
         """See `owner.Owner`."""
-        self._accepting.add(member)
-        self._accepting.go_on()
+        self._acceptor.add(worker)
+        self._acceptor.proceed()
 
-    def leaving(self, member: WorkerHandle) -> None:
+    def deactivate(self, worker: WorkerHandle) -> None:
         """See `owner.Owner`."""
-        if not self.pool.stopping:  # else nobody else would have it
-            self._accepting.take_back(member)  # what it has not read need not wait for its end
-        self._accepting.remove(member)
-        self._accepting.go_on()
+        if not self.pool.stopping:  # else no other worker could get them
+            self._acceptor.take_back_unread(worker)
+        self._acceptor.remove(worker)
+        self._acceptor.proceed()
 
-    def gone(self, member: WorkerHandle) -> str:
+    def recover(self, worker: WorkerHandle) -> str:
         """See `owner.Owner`."""
-        self._accepting.hear()
-        self._messages.read_last(member)
-        became = self._accepting.gone(member)
-        self._accepting.go_on()
-        return became
+        self._acceptor.read_ended()
+        self._messages.read_last(worker)
+        outcome = self._acceptor.recover(worker)
+        self._acceptor.proceed()
+        return outcome
 
-    def waits(self) -> bool:
+    def has_waiting(self) -> bool:
         """See `owner.Owner`."""
-        return self._accepting.waits
+        return self._acceptor.has_waiting
 
-    def settled(self) -> None:
+    def workers_changed(self) -> None:
         """See `owner.Owner`."""
-        if self.pool.hopeless or (self._stopping and not self.pool.members):
+        if self.pool.starts.given_up or (self._stopping and not self.pool.workers):
             self._loop.stop()
-        self._settled(self.pool)
+        self._workers_changed(self.pool)

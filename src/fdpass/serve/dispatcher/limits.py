@@ -11,12 +11,14 @@ from fdpass.serve.shared.config import Config
 from fdpass.serve.shared.ledger import RING
 from fdpass.serve.shared.slots import BUFFER_SIZE, MOST_BUFFERS, SLOT_SIZE
 
-_OWN = 256  # descriptors that a process keeps for itself: libraries, files, databases
+_RESERVED = 256  # descriptors that a process keeps for itself: libraries, files, databases
 
 
-def room_for_descriptors() -> int:
-    """Raise the limit on open files to what is allowed, for the workers too; return how many connections a process
-    may have, after what it needs for itself.
+def raise_descriptor_limit() -> int:
+    """Raise the limit on open files to the hard limit, for the workers too.
+
+    Returns:
+        How many connections one process may have, after the descriptors that it needs for itself.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY:
@@ -24,18 +26,18 @@ def room_for_descriptors() -> int:
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(1, soft - min(_OWN, soft // 2))
+    return max(1, soft - min(_RESERVED, soft // 2))
 
 
 def most_connections(config: Config, capacity: int) -> int:
     """How many connections may live at once.
 
     Args:
-        config: What was asked for.
-        capacity: What one process may have.
+        config: The settings.
+        capacity: The most connections of one process.
 
     Raises:
-        ConfigError: More was asked for than fits, and the numbers.
+        ConfigError: ``--max-connections`` is more than fits; the message has the numbers.
     """
     fits = capacity if config.keeps else capacity * config.workers
     if config.max_connections > fits:
@@ -52,22 +54,23 @@ def most_connections(config: Config, capacity: int) -> int:
             f"{fits:,} connections; raise the limit, or have more workers"
         )
     most = config.max_connections or fits
-    if config.keeps and (needed := most_memory(config, most)) > (there := _memory()):
+    if config.keeps and (needed := most_memory(config, most)) > (available := _memory()):
         raise ConfigError(
             f"{most:,} connections and {config.workers + config.spare} workers can need {needed >> 20:,} MiB of "
-            f"shared memory, and there are {there >> 20:,}: lower --max-connections, or use --custody off"
+            f"shared memory, and this machine has {available >> 20:,}; lower --max-connections, or use "
+            "--custody off"
         )
     return most
 
 
 def buffers_each(config: Config) -> int:
-    """How many receive buffers each worker has: in all up to `MOST_BUFFERS`, and an eighth of the memory."""
+    """How many receive buffers each worker has: all together up to `MOST_BUFFERS`, and an eighth of the memory."""
     most = min(MOST_BUFFERS, _memory() // 8 // BUFFER_SIZE, config.max_connections or MOST_BUFFERS)
     return max(16, most // (config.workers + config.spare))
 
 
 def most_memory(config: Config, most: int) -> int:
-    """The most bytes of shared memory that custody of so many connections can take, the ledger included."""
+    """The most bytes of shared memory that custody of ``most`` connections can take, the ledger included."""
     workers = config.workers + config.spare
     return SLOT_SIZE * most + BUFFER_SIZE * buffers_each(config) * workers + RING * 8 * workers
 

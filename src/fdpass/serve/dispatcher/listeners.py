@@ -1,4 +1,4 @@
-"""The listening sockets of a server: bound, or adopted from whoever started us."""
+"""`Listening`: the listening sockets of a server, bound here, or inherited from the program that started it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fdpass._fd import Fd
 from fdpass._sockets import SocketFile, bound_socket, identity_of, readable, unlink_own
 from fdpass.errors import AddressInUse, ConfigError
 
-_UNIX_MODE = 0o666  # whoever can reach the folder may connect, as to a port; close the folder to close the door
+_UNIX_MODE = 0o666  # every user may connect, as to a port; the rights of the folder can forbid it
 
 
 @dataclass(slots=True)
@@ -26,7 +26,7 @@ class Listening:
     Attributes:
         sock: The socket.
         name: Its address as people write it: ``127.0.0.1:8000``, ``[::1]:8000``, ``unix:/run/app.sock``.
-        file: The socket file that we made and shall remove, if any.
+        file: The socket file that `close` removes; None if fdpass made none.
     """
 
     sock: socket.socket
@@ -34,78 +34,78 @@ class Listening:
     file: SocketFile | None = None
 
     def close(self) -> None:
-        """Stop listening, and remove the file that we made. Twice does nothing."""
+        """Stop listening, and remove the socket file that fdpass made. A second call does nothing."""
         unlink_own(self.sock, self.file)
         self.sock.close()
 
 
 def listen_at(binds: Iterable[str], backlog: int, activated: Iterable[Inherited] = ()) -> list[Listening]:
-    """Listen everywhere.
+    """Listen at all addresses and on all inherited sockets.
 
     Args:
         binds: Addresses, as of `Config.bind`.
         backlog: As of listen(2).
-        activated: What socket activation gave. Given: taken over, or closed on failure.
+        activated: Descriptors from socket activation. Given: taken over, or closed on failure.
 
     Raises:
-        ConfigError: An address is none, or what was given is no listening stream socket.
-        AddressInUse: Somebody listens there already.
+        ConfigError: An address is malformed, or an inherited descriptor is no listening stream socket.
+        AddressInUse: Another socket listens there already.
         CallFailed: bind(2) or listen(2) failed (`NotPermitted`, ...).
     """
-    found: list[Listening] = []
-    given = list(activated)
+    listeners: list[Listening] = []
+    remaining = list(activated)
     try:
-        while given:
-            found.append(_adopted(given.pop(0).fd, "socket activation"))
+        while remaining:
+            listeners.append(_adopt(remaining.pop(0).fd, "socket activation"))
         for bind in binds:
-            found.extend(_bound(bind, backlog))
+            listeners.extend(_listen(bind, backlog))
     except BaseException:
-        for listening in found:
-            listening.close()
-        for inherited in given:
+        for listener in listeners:
+            listener.close()
+        for inherited in remaining:
             inherited.fd.close()
         raise
-    return found
+    return listeners
 
 
-def _bound(bind: str, backlog: int) -> list[Listening]:
+def _listen(bind: str, backlog: int) -> list[Listening]:
     if bind.startswith("fd://"):
         if not re.fullmatch(r"\d{1,9}", bind[5:], re.ASCII):
             raise ConfigError(f"--bind {bind!r}: write fd://N, with the number of an open descriptor")
-        return [_adopted(Fd(int(bind[5:])), f"--bind {bind}")]
+        return [_adopt(Fd(int(bind[5:])), f"--bind {bind}")]
     if bind.startswith("unix:"):
         sock = bound_socket(bind[5:], "stream", _UNIX_MODE, backlog)
         sock.setblocking(False)
         return [Listening(sock, f"unix:{readable(sock.getsockname())}", identity_of(sock.getsockname()))]
     host, port = parse(bind)
-    found: list[Listening] = []
+    listeners: list[Listening] = []
     try:
-        for family, address in _resolved(host, port, bind):
-            found.append(_tcp(family, address, backlog, bind))
+        for family, address in _resolve(host, port, bind):
+            listeners.append(_listen_tcp(family, address, backlog, bind))
             if port == 0:
                 break  # another family would get another port
     except BaseException:
-        for listening in found:
-            listening.close()
+        for listener in listeners:
+            listener.close()
         raise
-    return found
+    return listeners
 
 
 def check_address(bind: str) -> None:
-    """Whether it is written as an address is.
+    """Check the syntax of an address.
 
     Raises:
-        ConfigError: It is not.
+        ConfigError: The address is malformed.
     """
     if not bind.startswith(("fd://", "unix:")):
         parse(bind)
 
 
 def parse(bind: str) -> tuple[str, int]:
-    """Host and port of an address. An empty host is every IPv4 address.
+    """Host and port of a TCP address. An empty host is every IPv4 address.
 
     Raises:
-        ConfigError: It is none.
+        ConfigError: The address is malformed.
     """
     match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\[\]:/]*)):(\d{1,5})", bind, re.ASCII)
     if match is None or int(match[3]) > 65535:
@@ -115,7 +115,7 @@ def parse(bind: str) -> tuple[str, int]:
     return match[1] or match[2] or "0.0.0.0", int(match[3])  # noqa: S104 - asked for by an empty host
 
 
-def _resolved(host: str, port: int, bind: str) -> list[tuple[int, tuple[str, int]]]:
+def _resolve(host: str, port: int, bind: str) -> list[tuple[int, tuple[str, int]]]:
     try:
         answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
@@ -123,14 +123,14 @@ def _resolved(host: str, port: int, bind: str) -> list[tuple[int, tuple[str, int
     return list(dict.fromkeys((int(family), address) for family, _, _, _, address in answers))  # type: ignore[misc]
 
 
-def _tcp(family: int, address: tuple[str, int], backlog: int, bind: str) -> Listening:
-    # With its protocol: what is told of it to the workers makes asyncio set TCP_NODELAY there.
+def _listen_tcp(family: int, address: tuple[str, int], backlog: int, bind: str) -> Listening:
+    # With its protocol, which SETUP tells the workers: with 0 asyncio would not set TCP_NODELAY there.
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        # A restarted server need not wait for the old one's connections in TIME_WAIT. Linux does not let two
-        # listeners share a port by this.
+        # So that a restarted server can bind while connections of the old one are in TIME_WAIT. Linux does not let
+        # two listeners share a port by this option.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        take_urgent(sock)
+        receive_urgent_inline(sock)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setblocking(False)
@@ -147,37 +147,38 @@ def _tcp(family: int, address: tuple[str, int], backlog: int, bind: str) -> List
     return Listening(sock, name_of(sock))
 
 
-def _adopted(fd: Fd, whence: str) -> Listening:
+def _adopt(fd: Fd, source: str) -> Listening:
     try:
         kind = fd.kind
     except OSError as error:
         with contextlib.suppress(OSError):
-            fd.take()  # it is not open: nothing to close
-        raise ConfigError(f"{whence}: this descriptor is not open") from error
+            fd.take()  # the number is not open: there is nothing to close
+        raise ConfigError(f"{source}: this descriptor is not open") from error
     if kind != "listener":
         fd.close()
-        raise ConfigError(f"{whence}: it is a {kind}, not a socket that listens")
+        raise ConfigError(f"{source}: it is a {kind}, not a socket that listens")
     sock = fd.socket()
     if sock.type != socket.SOCK_STREAM:
         sock.close()
-        raise ConfigError(f"{whence}: it listens, but not for streams")
+        raise ConfigError(f"{source}: it listens, but not for streams")
     os.set_inheritable(sock.fileno(), False)
     sock.setblocking(False)
     if sock.family != socket.AF_UNIX:
-        take_urgent(sock)
+        receive_urgent_inline(sock)
     return Listening(sock, name_of(sock))
 
 
-def take_urgent(sock: socket.socket) -> None:
-    """Let urgent bytes stand among the others on each connection that comes from now on (RFC 6093).
+def receive_urgent_inline(sock: socket.socket) -> None:
+    """Let the connections that a listener accepts from now on receive urgent bytes among the others (RFC 6093).
 
-    Else the kernel would count them as received, and no read would return them: custody compares the two.
+    Without this the kernel counts urgent bytes as received, but no read returns them, and custody compares the
+    kernel's count with what was read.
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
 
 
 def name_of(sock: socket.socket) -> str:
-    """The address of a socket as people write it."""
+    """The address of a socket, as `Listening.name` has it."""
     address = sock.getsockname()
     if sock.family == socket.AF_UNIX:
         return f"unix:{readable(address)}"

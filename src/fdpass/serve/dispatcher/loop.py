@@ -1,7 +1,8 @@
 """The dispatcher's event loop: descriptors (epoll), timers and signals, and nothing else.
 
-It is ours because the dispatcher handles descriptors, not streams: one system call tells what is ready, and a
-callback takes it. A signal handler notes that it came, and wakes the loop (signal.set_wakeup_fd).
+It is not asyncio's because the dispatcher handles descriptors, not streams: epoll says which descriptors are
+ready, and the loop calls their callbacks. A signal handler only notes its signal; signal.set_wakeup_fd wakes the
+loop.
 """
 
 from __future__ import annotations
@@ -18,115 +19,117 @@ from typing import Any
 
 _MOST_EVENTS = 256
 
+Callback = Callable[[], None]
+
 
 class Timer:
-    """A call to come.
+    """A call that the loop will make.
 
     Attributes:
-        when: On the monotonic clock, in seconds.
+        callback: What the loop will call; None once it was cancelled.
     """
 
-    __slots__ = ("act", "when")
+    __slots__ = ("callback",)
 
-    def __init__(self, when: float, act: Callable[[], None]) -> None:
-        self.when = when
-        self.act: Callable[[], None] | None = act
+    def __init__(self, callback: Callback) -> None:
+        self.callback: Callback | None = callback
 
     def cancel(self) -> None:
-        """Call it off. Twice, or after it was made, does nothing."""
-        self.act = None
+        """Cancel the call. A second time, or after the call, this does nothing."""
+        self.callback = None
 
 
 class Loop:
-    """Calls back when a descriptor is ready, a time has come, or a signal arrived."""
+    """Calls a callback when a descriptor is ready, a time has come, or a signal has arrived."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._ready: dict[int, Callable[[], None]] = {}
-        self._timers: list[tuple[float, int, Timer]] = []
-        self._count = itertools.count()
+        self._callbacks: dict[int, Callback] = {}  # by watched descriptor
+        self._timers: list[tuple[float, int, Timer]] = []  # a heap, by time
+        self._count = itertools.count()  # orders timers of the same time
         self._running = False
-        self._woken: tuple[socket.socket, socket.socket] | None = None
-        self._before: dict[int, Any] = {}
+        self._wakeup: tuple[socket.socket, socket.socket] | None = None
+        self._handlers_before: dict[int, Any] = {}
         self._wakeup_before = -1
 
-    def watch(self, fd: int, act: Callable[[], None]) -> None:
-        """Call ``act`` whenever the descriptor, lent, is readable or has ended, until `unwatch`."""
+    def watch(self, fd: int, callback: Callback) -> None:
+        """Call ``callback`` whenever ``fd`` is readable or at its end, until `unwatch`. The descriptor is lent."""
         self._epoll.register(fd, select.EPOLLIN)
-        self._ready[fd] = act
+        self._callbacks[fd] = callback
 
     def unwatch(self, fd: int) -> None:
-        """No more. Do it before the descriptor is closed: a registration follows the open file, not the number."""
-        if self._ready.pop(fd, None) is not None:
+        """Stop watching ``fd``. Call it before closing: a registration follows the open file, not the number."""
+        if self._callbacks.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
-    def call_later(self, seconds: float, act: Callable[[], None]) -> Timer:
-        """Call ``act`` once, so many seconds from now."""
-        timer = Timer(time.monotonic() + seconds, act)
-        heapq.heappush(self._timers, (timer.when, next(self._count), timer))
+    def call_later(self, seconds: float, callback: Callback) -> Timer:
+        """Call ``callback`` once, in so many seconds."""
+        timer = Timer(callback)
+        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._count), timer))
         return timer
 
-    def on_signals(self, acts: Mapping[int, Callable[[], None]]) -> None:
-        """Call back for these signals, in this loop. Signals that come while one of their kind waits are one.
+    def on_signals(self, callbacks: Mapping[int, Callback]) -> None:
+        """Call the callbacks of these signals in this loop.
 
-        `close` gives back what handled them before. Main thread only.
+        A signal that comes twice before its callback runs counts once. `close` restores the handlers
+        that were there before. Main thread only.
         """
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        theirs.setblocking(False)
-        self._woken = ours, theirs
+        reader, writer = socket.socketpair()
+        reader.setblocking(False)
+        writer.setblocking(False)
+        self._wakeup = reader, writer
 
-        # The bytes only wake: some hundreds fill the buffer, and the signal that matters may be the next.
-        came: deque[int] = deque()
+        # The wakeup socket only wakes the loop: some hundred bytes fill it, and the next signal may be SIGTERM.
+        arrived: deque[int] = deque()
 
-        def note(number: int, _: Any) -> None:
-            if number not in came:
-                came.append(number)
+        def handler(number: int, _: Any) -> None:
+            if number not in arrived:
+                arrived.append(number)
 
-        def act_on() -> None:
-            ours.recv(65536)
-            while came:
-                acts[came.popleft()]()
+        def call_callbacks() -> None:
+            reader.recv(65536)
+            while arrived:
+                callbacks[arrived.popleft()]()
 
-        self._wakeup_before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
-        for number in acts:
-            self._before[number] = signal.signal(number, note)
-        self.watch(ours.fileno(), act_on)
+        self._wakeup_before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        for number in callbacks:
+            self._handlers_before[number] = signal.signal(number, handler)
+        self.watch(reader.fileno(), call_callbacks)
 
     def run(self) -> None:
-        """Call back until `stop`."""
+        """Wait for events and call their callbacks, until `stop`."""
         self._running = True
         while self._running:
-            for fd, _ in self._epoll.poll(self._patience(), _MOST_EVENTS):
-                act = self._ready.get(fd)  # an earlier callback may have dropped it
-                if act is not None:
-                    act()
-            self._make_due_calls()
+            for fd, _ in self._epoll.poll(self._timeout(), _MOST_EVENTS):
+                callback = self._callbacks.get(fd)
+                if callback is not None:  # else an earlier callback of this round has unwatched it
+                    callback()
+            self._call_due()
 
     def stop(self) -> None:
         """Let `run` return after the callback that runs now."""
         self._running = False
 
     def close(self) -> None:
-        """Give back the signals, and close what is ours. What was watched is its owners'."""
-        for number, handler in self._before.items():
+        """Restore the signal handlers, and close epoll. Watched descriptors stay open: they are their owners'."""
+        for number, handler in self._handlers_before.items():
             signal.signal(number, handler)
-        if self._woken is not None:
+        if self._wakeup is not None:
             signal.set_wakeup_fd(self._wakeup_before)
-            for end in self._woken:
+            for end in self._wakeup:
                 end.close()
         self._epoll.close()
 
-    def _patience(self) -> float | None:
-        while self._timers and self._timers[0][2].act is None:
+    def _timeout(self) -> float | None:
+        while self._timers and self._timers[0][2].callback is None:
             heapq.heappop(self._timers)
         return max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
 
-    def _make_due_calls(self) -> None:
+    def _call_due(self) -> None:
         if not self._timers:
             return
         now = time.monotonic()
         while self._timers and self._timers[0][0] <= now:
             timer = heapq.heappop(self._timers)[2]
-            if timer.act is not None:
-                timer.act()
+            if timer.callback is not None:
+                timer.callback()

@@ -1,4 +1,4 @@
-"""`WorkerMessages`: reads what workers say on their channels, and gives each word to whom it concerns."""
+"""`WorkerMessages`: reads the messages of workers, and passes each to the acceptor or the pool."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 from fdpass.errors import FdpassError, ProtocolError
-from fdpass.serve.dispatcher.accept.base import Accepting
+from fdpass.serve.dispatcher.accept.base import Acceptor
 from fdpass.serve.dispatcher.loop import Loop
 from fdpass.serve.dispatcher.pool.pool import Pool
 from fdpass.serve.dispatcher.pool.worker_handle import WorkerHandle
@@ -17,66 +17,66 @@ from fdpass.serve.shared import messages
 
 log = logging.getLogger("fdpass.serve")
 _DONTWAIT = int(socket.MSG_DONTWAIT)
-_MOST_PULLS = 64
+_MOST_MESSAGES = 64  # of one worker, before the loop handles other events
 
 
 class WorkerMessages:
-    """The dispatcher's ear at the channels.
+    """Reads the channels of all workers.
 
     Args:
-        loop: Where the channels are watched.
-        accepting: Hears of connections.
-        pool: Hears of the workers' own lives.
+        loop: Event loop; watches the channels.
+        acceptor: Gets the messages about connections.
+        pool: Gets the messages about the workers themselves.
     """
 
-    def __init__(self, loop: Loop, accepting: Accepting, pool: Pool) -> None:
+    def __init__(self, loop: Loop, acceptor: Acceptor, pool: Pool) -> None:
         self._loop = loop
-        self._accepting = accepting
+        self._acceptor = acceptor
         self._pool = pool
 
-    def watch(self, member: WorkerHandle) -> None:
-        """Listen to a worker from now on."""
-        self._loop.watch(member.talk.sock.fileno(), lambda: self._read(member))
+    def watch(self, worker: WorkerHandle) -> None:
+        """Read the messages of a worker from now on."""
+        self._loop.watch(worker.conversation.sock.fileno(), lambda: self._read(worker))
 
-    def read_last(self, member: WorkerHandle) -> None:
-        """A worker has ended: read all of its last words. A connection that it gave back is no longer its own."""
-        self._read(member, most=sys.maxsize)
-        self._loop.unwatch(member.talk.sock.fileno())
+    def read_last(self, worker: WorkerHandle) -> None:
+        """Read all remaining messages of a worker that has ended: it may have given connections back."""
+        self._read(worker, most=sys.maxsize)
+        self._loop.unwatch(worker.conversation.sock.fileno())
 
-    def _read(self, member: WorkerHandle, *, most: int = _MOST_PULLS) -> None:
-        talk = member.talk
+    def _read(self, worker: WorkerHandle, *, most: int = _MOST_MESSAGES) -> None:
+        conversation = worker.conversation
         try:
             for _ in range(most):
-                if not talk.pull(_DONTWAIT) or talk.ended:
+                if not conversation.pull(_DONTWAIT) or conversation.ended:
                     break
-            while talk.inbox:
-                self._hear(member, talk.take().data)
+            while conversation.inbox:
+                self._on_message(worker, conversation.take().data)
         except (FdpassError, ValueError, RecursionError) as error:
-            # Its messages are a stranger's: a worker that sends nonsense is not to be trusted with connections.
-            log.error("worker %d is killed: %s", member.pid, error)  # noqa: TRY400 - its nonsense, not our traceback
-            self._loop.unwatch(talk.sock.fileno())
-            member.kill()
-        if talk.ended:
-            self._loop.unwatch(talk.sock.fileno())
+            # A worker that sends nonsense must not have connections: the fault can be anywhere in its memory.
+            log.error("worker %d is killed: %s", worker.pid, error)  # noqa: TRY400 - its nonsense, not our traceback
+            self._loop.unwatch(conversation.sock.fileno())
+            worker.kill()
+        if conversation.ended:
+            self._loop.unwatch(conversation.sock.fileno())
 
-    def _hear(self, member: WorkerHandle, data: bytes) -> None:
-        word = data[:1]
-        if word == messages.READY:
-            self._pool.on_ready(member)
-        elif word == messages.FAILED:
-            member.failure = _failure(data)
-        elif word == messages.LEAVING:
-            self._pool.on_leaving(member)
-        elif not self._accepting.told(member, word, data):
+    def _on_message(self, worker: WorkerHandle, data: bytes) -> None:
+        kind = data[:1]
+        if kind == messages.READY:
+            self._pool.on_ready(worker)
+        elif kind == messages.FAILED:
+            worker.failure = _failure(data)
+        elif kind == messages.LEAVING:
+            self._pool.replace(worker)
+        elif not self._acceptor.on_message(worker, kind, data):
             raise ProtocolError(f"it sent a message of an unknown kind: {data[:16]!r}")
 
 
 def _failure(data: bytes) -> dict[str, Any]:
-    told = json.loads(data[1:])
-    if not isinstance(told, dict):
-        raise ProtocolError("it says nothing sensible about why it did not start")
+    report = json.loads(data[1:])
+    if not isinstance(report, dict):
+        raise ProtocolError("its report about why it did not start makes no sense")
     return {
-        "sentence": str(told.get("sentence", "")),
-        "details": str(told.get("details", "")),
-        "final": told.get("final") is True,
+        "sentence": str(report.get("sentence", "")),
+        "details": str(report.get("details", "")),
+        "final": report.get("final") is True,
     }

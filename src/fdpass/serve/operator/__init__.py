@@ -1,1 +1,1 @@
-"""What an operator does to a running server, and sees of it."""
+"""What an operator does with a running server: commands, signals, status, and the service manager."""

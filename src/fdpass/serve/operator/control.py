@@ -1,7 +1,8 @@
-"""The control socket, the server's side (commands use `client`): one request, one reply, in JSON over a channel.
+"""The server's side of the control socket: one JSON request and one JSON reply at a time, over a channel.
 
-Whoever may connect (the server's own user, or root) may do everything. A request is ``{"do": VERB, ...}``; a
-reply is ``{"ok": true, ...}`` or ``{"ok": false, "error": SENTENCE}``, and comes when the outcome is known.
+The server's own user and root can connect, and can do everything. A request is ``{"do": VERB, ...}``. A reply is
+``{"ok": true, ...}`` or ``{"ok": false, "error": SENTENCE}``, sent when the outcome is known. The other side is in
+`client`.
 """
 
 from __future__ import annotations
@@ -22,30 +23,33 @@ from fdpass.errors import AddressInUse, FdpassError
 from fdpass.serve.dispatcher.loop import Loop, Timer
 
 Reply = Callable[[Mapping[str, Any]], None]
-Act = Callable[[Mapping[str, Any], Reply], None]
+Command = Callable[[Mapping[str, Any], Reply], None]
 
-_LONGEST = 65536  # bytes of a request
-_MOST = 64  # clients at a time
-_ROOM_SECONDS = 0.1  # until the next look for a free descriptor
+_MAX_REQUEST = 65536  # bytes
+_MAX_CLIENTS = 64
+_ACCEPT_PAUSE = 0.1  # seconds until the next try after accept(2) has failed
 _DONTWAIT = int(socket.MSG_DONTWAIT)
 
 
 class ControlServer:
-    """The server's side.
+    """Listens at the control socket, and runs a command for each request.
 
     Args:
-        loop: Where it waits.
-        path: Of the socket.
-        acts: What is done for each verb. Each calls its `Reply` once, now or later.
+        loop: The dispatcher's event loop.
+        path: The path of the control socket.
+        commands: A function for each verb. It calls its `Reply` once, at once or later.
+
+    Attributes:
+        path: The absolute path of the control socket.
 
     Raises:
         AddressInUse: Another server has this socket.
         CallFailed: bind(2) failed.
     """
 
-    def __init__(self, loop: Loop, path: str, acts: Mapping[str, Act]) -> None:
+    def __init__(self, loop: Loop, path: str, commands: Mapping[str, Command]) -> None:
         self._loop = loop
-        self._acts = acts
+        self._commands = commands
         self._clients: set[Conversation] = set()
         self.path = os.path.abspath(path)
         try:
@@ -53,7 +57,7 @@ class ControlServer:
         except AddressInUse as error:
             raise AddressInUse(
                 errno.EADDRINUSE,
-                f"the control socket {path} is another server's: give this one its own, with --control PATH",
+                f"another server has the control socket {path}: give this server its own with --control PATH",
             ) from error
         self._file: SocketFile | None = identity_of(self._sock.getsockname())
         self._sock.setblocking(False)
@@ -64,71 +68,71 @@ class ControlServer:
         self._loop.watch(self._sock.fileno(), self._on_client)
 
     def close(self) -> None:
-        """Remove the socket, and drop its clients."""
+        """Remove the socket, and disconnect its clients."""
         if self._pause is not None:
             self._pause.cancel()
         self._loop.unwatch(self._sock.fileno())
         unlink_own(self._sock, self._file)
         self._sock.close()
-        for talk in list(self._clients):
-            self._drop(talk)
+        for client in list(self._clients):
+            self._drop(client)
 
     def _on_client(self) -> None:
         try:
             sock = accepted(self._sock)
-        except OSError:  # there is no descriptor free, and nothing tells when there is
+        except OSError:  # the descriptor table is full, and no event says when it no longer is
             self._loop.unwatch(self._sock.fileno())
-            self._pause = self._loop.call_later(_ROOM_SECONDS, self._watch)
+            self._pause = self._loop.call_later(_ACCEPT_PAUSE, self._watch)
             return
         try:
             if sock is None or not admitted(sock, same_user):
                 return
         except (FdpassError, OSError):
-            return  # it went away: it will see its end
-        if len(self._clients) >= _MOST:
+            return  # the client has disconnected
+        if len(self._clients) >= _MAX_CLIENTS:
             sock.close()
             return
-        talk = Conversation(sock, acknowledged=False, max_message=_LONGEST, max_fds=0, policy=None)
-        self._clients.add(talk)
-        self._loop.watch(sock.fileno(), lambda: self._on_request(talk))
+        client = Conversation(sock, acknowledged=False, max_message=_MAX_REQUEST, max_fds=0, policy=None)
+        self._clients.add(client)
+        self._loop.watch(sock.fileno(), lambda: self._on_request(client))
 
-    def _on_request(self, talk: Conversation) -> None:
+    def _on_request(self, client: Conversation) -> None:
         try:
-            talk.pull(_DONTWAIT)
-            while talk.inbox and talk in self._clients:
-                self._do(talk, talk.take().data)
+            client.pull(_DONTWAIT)
+            while client.inbox and client in self._clients:
+                self._run(client, client.take().data)
         except FdpassError:
-            self._refuse(talk)
-        if talk.ended is not None:
-            self._drop(talk)
+            self._refuse(client)
+        if client.ended is not None:
+            self._drop(client)
 
-    def _do(self, talk: Conversation, data: bytes) -> None:
+    def _run(self, client: Conversation, data: bytes) -> None:
         try:
             request = json.loads(data)
-            act = self._acts[request["do"]]
+            command = self._commands[request["do"]]
         except (ValueError, KeyError, TypeError, RecursionError):
-            self._refuse(talk)
+            self._refuse(client)
         else:
-            act(request, lambda reply: self._answer(talk, reply))
+            command(request, lambda reply: self._send(client, reply))
 
-    def _refuse(self, talk: Conversation) -> None:
-        self._answer(talk, {"ok": False, "error": "this is no request that a server of this version knows"})
-        self._drop(talk)
+    def _refuse(self, client: Conversation) -> None:
+        self._send(client, {"ok": False, "error": "a server of this version does not know this request"})
+        self._drop(client)
 
-    def _answer(self, talk: Conversation, reply: Mapping[str, Any]) -> None:
-        if talk not in self._clients:
+    def _send(self, client: Conversation, reply: Mapping[str, Any]) -> None:
+        if client not in self._clients:
             return
-        with contextlib.suppress(FdpassError):  # it has gone: its end will be seen
-            message = talk.out.prepare(json.dumps(reply).encode(), ())
+        with contextlib.suppress(FdpassError):  # the client has disconnected: the loop reports that too
+            message = client.out.prepare(json.dumps(reply).encode(), ())
             try:
-                talk.queue(message)
-                if talk.push() != "sent":  # it does not read
-                    self._drop(talk)
+                client.queue(message)
+                if client.push() != "sent":  # the client does not read its replies
+                    self._drop(client)
             finally:
                 message.close()
 
-    def _drop(self, talk: Conversation) -> None:
-        if talk in self._clients:
-            self._clients.discard(talk)
-            self._loop.unwatch(talk.sock.fileno())
-            talk.close()
+    def _drop(self, client: Conversation) -> None:
+        if client in self._clients:
+            self._clients.discard(client)
+            self._loop.unwatch(client.sock.fileno())
+            client.close()

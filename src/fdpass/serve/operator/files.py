@@ -1,4 +1,4 @@
-"""The pidfile: a file in which an operator finds the number of the dispatcher."""
+"""The pidfile: a file that holds the dispatcher's process ID, for an operator's scripts."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from fdpass._errors import translated
 
 @contextlib.contextmanager
 def pidfile(path: str) -> Iterator[None]:
-    """Have our process number in a file, if a path is given. It is removed if it is still ours.
+    """Write our process ID to a file, and remove the file at the end if it still holds our process ID.
+
+    Args:
+        path: The file; "" for none.
 
     Raises:
-        CallFailed: It cannot be written.
+        CallFailed: The file cannot be written.
     """
     if not path:
         yield

@@ -1,4 +1,4 @@
-"""`Outcomes`: answers those who wait for workers to come or go, and tells the service manager about the server."""
+"""`Outcomes`: replies to commands once workers have started or ended, and notifies the service manager."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ STOPPING: dict[str, Any] = {"ok": False, "error": "the server is stopping"}
 
 
 class Outcomes:
-    """Replies that wait, and what they wait for.
+    """Keeps the replies that have to wait for workers. The dispatcher calls `settled` at each change of a worker.
 
     Args:
-        notifier: The line to the service manager. Lent.
+        notifier: Notifies the service manager. Lent.
     """
 
     def __init__(self, notifier: Notifier) -> None:
@@ -29,33 +29,33 @@ class Outcomes:
         self._status = ""
 
     def wait_scaled(self, reply: Reply) -> None:
-        """Answer once as many workers as are wanted are ready, or one could not be started."""
+        """Reply once all wanted workers are ready, or one could not be started."""
         self._scaling.append(reply)
 
-    def wait_retired(self, member: WorkerHandle, reply: Reply) -> None:
-        """Answer once this worker has ended, or another could not be started in its place."""
-        self._retiring.append((member, reply))
+    def wait_retired(self, worker: WorkerHandle, reply: Reply) -> None:
+        """Reply once this worker has ended, or its replacement could not be started."""
+        self._retiring.append((worker, reply))
 
     def reloaded(self, pool: Pool) -> None:
-        """A reload has ended, in one way or the other."""
+        """Notify the service manager that a reload has ended, with success or without."""
         self._status = _summary(pool)
         self._notifier.ready(self._status)
 
     def stopping(self) -> None:
-        """The server has begun to stop: it is not scaled any more."""
+        """Notify the service manager that the server stops, and reply so to those who wait for a scaling."""
         self._notifier.stopping()
         waiting, self._scaling = self._scaling, []
-        answer(waiting, STOPPING)
+        reply_all(waiting, STOPPING)
 
     def settled(self, pool: Pool) -> None:
-        """Something has happened among the workers: answer those who waited for it."""
-        if self._scaling and (pool.complete or pool.trouble):
+        """Reply to those whose wait is over, now that workers have started or ended."""
+        if self._scaling and (pool.complete or pool.starts.failure):
             waiting, self._scaling = self._scaling, []
-            answer(waiting, OK | {"workers": pool.target} if pool.complete else _failed(pool.trouble))
-        for member, reply in list(self._retiring):
-            if member not in pool.members or pool.trouble:
-                self._retiring.remove((member, reply))
-                reply(OK if member not in pool.members else _failed(pool.trouble))
+            reply_all(waiting, OK | {"workers": pool.target} if pool.complete else _failed(pool.starts.failure))
+        for worker, reply in list(self._retiring):
+            if worker not in pool.workers or pool.starts.failure:
+                self._retiring.remove((worker, reply))
+                reply(OK if worker not in pool.workers else _failed(pool.starts.failure))
         summary = _summary(pool)
         if pool.complete and not self._was_ready:
             self._was_ready = True
@@ -65,20 +65,24 @@ class Outcomes:
         self._status = summary
 
 
-def answer(replies: Sequence[Reply], outcome: Mapping[str, Any]) -> None:
-    """Tell each of them the same."""
+def reply_all(replies: Sequence[Reply], outcome: Mapping[str, Any]) -> None:
+    """Send the same reply to several clients."""
     for reply in replies:
         reply(outcome)
 
 
+def no_reply(_: Mapping[str, Any]) -> None:
+    """Take the place of a reply to a signal: no client waits, and the log has the outcome."""
+
+
 def refused(why: str) -> dict[str, Any]:
-    """The reply to what is not done."""
+    """Make the reply that says why a command was not done."""
     return {"ok": False, "error": why}
 
 
 def _failed(why: str) -> dict[str, Any]:
-    return refused(f"{why} (the server goes on trying)")
+    return refused(f"{why} (the server keeps trying)")
 
 
 def _summary(pool: Pool) -> str:
-    return f"generation {pool.current.number}, {pool.target} workers"
+    return f"generation {pool.current.number}, {pool.target} worker{'' if pool.target == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""Another user's rights: which user and group to become, and becoming them."""
+"""Give up the rights of root: find the user and the group to switch to, and switch to them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from fdpass.serve.shared.config import Config
 
 
 def identity(config: Config) -> tuple[int, int] | None:
-    """The user and the group to become; None if neither is named.
+    """Find the user and the group to switch to; None if the settings name neither.
 
     Raises:
-        ConfigError: There is no such user or group, or only root may become another.
+        ConfigError: The user or the group does not exist, or this process is not root's.
     """
     if not (config.user or config.group):
         return None
@@ -35,23 +35,23 @@ def identity(config: Config) -> tuple[int, int] | None:
             gid = int(config.group) if config.group.isdigit() else grp.getgrnam(config.group).gr_gid
     except KeyError:
         raise ConfigError(f"--group {config.group!r}: there is no such group") from None
-    if gid is None:  # not ours: that would be root's
-        raise ConfigError(f"--user {config.user}: the system knows no group of this user: give --group")
+    if gid is None:  # our own would be root's
+        raise ConfigError(f"--user {config.user}: the system has no group for this user: give one with --group")
     if os.geteuid() != 0 and (uid, gid) != (os.geteuid(), os.getegid()):
-        raise ConfigError("--user and --group: only root can become another user")
+        raise ConfigError("--user and --group: only root can switch to another user or group")
     return uid, gid
 
 
 def become(uid: int, gid: int, own: Iterable[str]) -> None:
-    """Give up the rights of root for good, in this process and so in the workers.
+    """Give up the rights of root for good, in this process and so in its workers.
 
     Args:
         uid: The user.
-        gid: The group; of the user's other groups, those that the system lists.
-        own: Files that shall be the user's, to be removed or opened again later.
+        gid: The group; the supplementary groups are those that the system lists for the user.
+        own: Files to give to the user, who has to remove or open them later.
 
     Raises:
-        CallFailed: The system does not permit it.
+        CallFailed: The kernel does not permit it.
     """
     if (uid, gid) == (os.geteuid(), os.getegid()):
         return
@@ -60,9 +60,9 @@ def become(uid: int, gid: int, own: Iterable[str]) -> None:
             os.chown(path, uid, gid)
         try:
             os.initgroups(pwd.getpwuid(uid).pw_name, gid)
-        except KeyError:  # a number without a name
+        except KeyError:  # the user has no entry in the system's list
             os.setgroups([gid])
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
     except OSError as error:
-        raise translated(error, f"cannot become user {uid}, group {gid}") from error
+        raise translated(error, f"cannot switch to user {uid}, group {gid}") from error

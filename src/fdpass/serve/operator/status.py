@@ -1,4 +1,4 @@
-"""What ``fdpass status`` shows: the server, its connections, and each worker."""
+"""The figures that ``fdpass status`` shows: of the server, its connections, and each worker."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import fdpass
 from fdpass.serve.dispatcher.custody import Custody
 from fdpass.serve.dispatcher.dispatcher import Dispatcher
 from fdpass.serve.dispatcher.listeners import Listening
-from fdpass.serve.dispatcher.pool.process import resident
+from fdpass.serve.dispatcher.pool.process import resident_bytes
 from fdpass.serve.dispatcher.pool.worker_handle import WorkerHandle
 from fdpass.serve.dispatcher.recovery import Action
 from fdpass.serve.shared.ledger import BEAT_SECONDS, Ledger
 
 
 def status(dispatcher: Dispatcher, listeners: Sequence[Listening]) -> dict[str, Any]:
-    """What is going on, as ``fdpass status --json`` has it."""
-    books, current = dispatcher.accounts, dispatcher.pool.current
+    """Collect the figures in the form of ``fdpass status --json``."""
+    connections, current = dispatcher.connections, dispatcher.pool.current
     return {
         "server": {
             "pid": os.getpid(),
@@ -29,20 +29,23 @@ def status(dispatcher: Dispatcher, listeners: Sequence[Listening]) -> dict[str, 
             "app": current.config.app,
         },
         "connections": {
-            "accepted": books.accepted,
-            "live": books.live,
-            "handed": books.handed,
-            "finished": books.finished,
-            "rehanded": books.rehanded,
-            "lost": books.lost,
-            **(_outlived(dispatcher.custody) if dispatcher.custody is not None else {}),
+            "accepted": connections.accepted,
+            "live": connections.live,
+            "handed": connections.handed,
+            "finished": connections.finished,
+            "rehanded": connections.rehanded,
+            "lost": connections.lost,
+            **(_recovered(dispatcher.custody) if dispatcher.custody is not None else {}),
         },
-        "workers": [_worker(member, dispatcher.ledger) for member in dispatcher.pool.members],
+        "workers": [
+            _worker(worker, dispatcher.ledger, connections.live_of[worker.row])
+            for worker in dispatcher.pool.workers
+        ],
     }
 
 
-def _outlived(custody: Custody) -> dict[str, int]:
-    """What became of connections whose worker died, or retired."""
+def _recovered(custody: Custody) -> dict[str, int]:
+    """Count connections by what the dispatcher did with them when their worker died or retired."""
     return {
         "moved": custody.counts[Action.IDLE],
         "replayed": custody.counts[Action.REPLAY],
@@ -51,16 +54,16 @@ def _outlived(custody: Custody) -> dict[str, int]:
     }
 
 
-def _worker(member: WorkerHandle, ledger: Ledger) -> dict[str, Any]:
-    row = member.row
-    late = time.monotonic_ns() - ledger.beat[row] - int(BEAT_SECONDS * 1e9) if ledger.beat[row] else 0
+def _worker(worker: WorkerHandle, ledger: Ledger, connections: int) -> dict[str, Any]:
+    row = worker.row
+    overdue = time.monotonic_ns() - ledger.beat[row] - int(BEAT_SECONDS * 1e9) if ledger.beat[row] else 0
     return {
-        "pid": member.pid,
-        "generation": member.generation,
-        "state": member.state.value,
-        "connections": member.live,
+        "pid": worker.pid,
+        "generation": worker.generation,
+        "state": worker.state.value,
+        "connections": connections,
         "requests": ledger.requests[row],
         "handled": ledger.handled[row],
-        "lag_ms": round(max(ledger.lag[row], late, 0) / 1e6, 1),
-        "rss": resident(member.pid),
+        "lag_ms": round(max(ledger.lag[row], overdue, 0) / 1e6, 1),
+        "rss": resident_bytes(worker.pid),
     }

@@ -1,1 +1,1 @@
-"""The contract between dispatcher and workers. Imports none of the other rooms."""
+"""What dispatcher and workers have agreed on: settings, messages, memory. Imports no other room."""

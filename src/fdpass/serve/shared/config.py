@@ -1,7 +1,7 @@
 """`Config`: every setting of a server in one frozen record, checked once, when it is made.
 
-All that is known of a setting stands in its field. The docstring of `Config`, the options of ``fdpass serve`` and
-the table in docs/reference.md are made from it.
+The field of a setting holds its help text, kind, choices and bounds. The docstring of `Config`, the options of
+``fdpass serve`` and the table in docs/reference.md are made from the fields.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import difflib
 import inspect
 import math
 import os
-import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,52 +18,22 @@ from typing import Any, Self
 
 from fdpass.errors import ConfigError
 from fdpass.serve.shared.ledger import MOST_WORKERS
+from fdpass.serve.shared.setting import Setting, field, size
 
 WELCOME = "fdpass.serve.worker.welcome:app"
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
-_AT_ONCE = MOST_WORKERS // 4  # a reload has two generations, and some may be on their way out
-_KINDS = {str: "text", int: "whole", float: "seconds", bool: "switch", tuple: "addresses"}
+MOST_WANTED = MOST_WORKERS // 4
+"""The greatest number of workers to ask for: a reload has two generations of them, and others may still retire."""
+
 _TAKES: dict[str, tuple[Any, str]] = {
     "whole": (int, "a whole number"),
     "size": (int, "a whole number"),
     "seconds": (float | int, "a number of seconds"),
     "switch": (bool, "true or false"),
 }
-_BOUNDS = {"whole": (0, 2**62), "size": (0, 2**62), "seconds": (0, 1_000_000)}  # where a setting has no others
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """What is known of a setting beyond its name, type and default.
-
-    Attributes:
-        help: What it is, for the command line and the reference; `...` marks code.
-        kind: What it takes: text, path, account, whole (number), seconds, size, switch or addresses.
-        choices: The only values; none if any will do.
-        bounds: The least and the greatest number; None of what is no number.
-        metavar: What stands for its value in a usage; empty if the kind says it.
-        shown: The default in words, where its value does not tell.
-    """
-
-    help: str
-    kind: str
-    choices: tuple[str, ...] = ()
-    bounds: tuple[float, float] | None = None
-    metavar: str = ""
-    shown: str = ""
-
-
-def _setting(default: Any, text: str, *, kind: str = "", **more: Any) -> Any:
-    """A field of `Config`; a default that is a function is called for each record."""
-    kind = kind or _KINDS[type(default() if callable(default) else default)]
-    metadata = {"setting": Setting(help=text, kind=kind, **{"bounds": _BOUNDS.get(kind), **more})}
-    if callable(default):
-        return dataclasses.field(default_factory=default, metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
 
 
 def _default_workers() -> int:
-    # Two at least: while one is replaced, another serves.
+    # At least two: while one is replaced, the other serves.
     return max(2, len(os.sched_getaffinity(0)))
 
 
@@ -73,136 +42,162 @@ class Config:
     """The settings of a server.
 
     Raises:
-        ConfigError: One of them is not what it can be.
+        ConfigError: A value is not allowed.
     """
 
-    app: str = _setting(WELCOME, "Application to serve, as `MODULE:NAME`.", metavar="MODULE:NAME")
-    bind: tuple[str, ...] = _setting(
+    app: str = field(WELCOME, "Application to serve, as `MODULE:NAME`.", metavar="MODULE:NAME")
+    bind: tuple[str, ...] = field(
         ("127.0.0.1:8000",),
         "Address to listen at: `HOST:PORT`, `[::1]:PORT`, `unix:PATH` or `fd://N`; repeatable. "
-        "Sockets from socket activation come before these, and in place of the default.",
+        "Sockets from socket activation come first, and replace the default address.",
+        fixed=True,
     )
-    workers: int = _setting(
-        _default_workers, "Number of workers.", bounds=(1, _AT_ONCE), shown="one per processor, at least 2"
+    workers: int = field(
+        _default_workers, "Number of workers.", bounds=(1, MOST_WANTED), shown="one per processor, at least 2"
     )
-    spare: int = _setting(
-        0, "Extra workers that wait, ready, until one must replace another.", bounds=(0, _AT_ONCE)
+    spare: int = field(
+        0,
+        "Extra workers that are ready, and get no connections until another worker dies.",
+        bounds=(0, MOST_WANTED),
     )
-    accept: str = _setting(
+    accept: str = field(
         "dispatcher",
-        "Who accepts: the dispatcher, which passes connections, or the worker whose turn it is (no custody).",
+        "Which process accepts connections: the `dispatcher`, which passes them to workers, or the `worker` whose "
+        "turn it is (no custody).",
         choices=("dispatcher", "worker"),
+        fixed=True,
     )
-    custody: str = _setting(
+    custody: str = field(
         "on",
-        "Let connections outlive their worker: another goes on with them. Always off with `--accept worker`.",
+        "Keep connections open when their worker dies: another worker continues them. Always off with "
+        "`--accept worker`.",
         choices=("on", "off"),
+        fixed=True,
     )
-    replay: str = _setting(
+    replay: str = field(
         "safe",
         "Retry after a worker's death: `none` = only requests that the application never saw; `safe` = also GET, "
         "HEAD, OPTIONS, TRACE; `idempotent` = also PUT and DELETE. No request is retried once its response began.",
         choices=("none", "safe", "idempotent"),
+        fixed=True,
     )
-    balance: str = _setting(
+    balance: str = field(
         "least",
-        "Which worker gets the next connection: `least` = the one with the fewest connections; `round-robin` = "
-        "each in turn; `hash` = the same one for the same client address.",
+        "Which worker gets the next connection: `least` = the worker with the fewest connections; `round-robin` = "
+        "each worker in turn; `hash` = the same worker for the same client address.",
         choices=("least", "round-robin", "hash"),
+        fixed=True,
     )
-    interface: str = _setting(
+    interface: str = field(
         "auto",
-        "How to call the application; `auto` = as its parameters tell.",
+        "How to call the application; `auto` = decided by its parameters.",
         choices=("auto", "asgi", "wsgi", "stream", "blocking", "listener"),
     )
-    factory: bool = _setting(False, "Call the function NAME, and serve the application that it returns.")
-    loop: str = _setting(
+    factory: bool = field(False, "Call NAME, and serve the application that the call returns.")
+    loop: str = field(
         "auto",
         "Event loop of the workers; `auto` = uvloop if it is installed. Interface `listener` always uses asyncio.",
         choices=("auto", "uvloop", "asyncio"),
     )
-    backlog: int = _setting(
+    backlog: int = field(
         2048,
-        "Most connections that wait at a listener to be accepted; the kernel caps it at `net.core.somaxconn`.",
+        "Greatest number of connections that wait to be accepted, per listener; the kernel caps it at "
+        "`net.core.somaxconn`.",
         bounds=(1, 2**31 - 1),
+        fixed=True,
     )
-    max_connections: int = _setting(
-        0, "Most connections at a time; 0 = as many as the limit on open files allows.", bounds=(0, 2**24)
+    max_connections: int = field(
+        0,
+        "Greatest number of open connections; 0 = as many as the limit on open files allows.",
+        bounds=(0, 2**24),
+        fixed=True,
     )
-    tls_cert: str = _setting("", "PEM file of the certificate chain. Turns TLS on.", kind="path")
-    tls_key: str = _setting("", "PEM file of the private key.", kind="path", shown="the file of `--tls-cert`")
-    tls_ca: str = _setting(
-        "", "PEM file of authorities: each client must show a certificate of theirs.", kind="path"
+    tls_cert: str = field("", "PEM file of the certificate chain. Turns TLS on.", kind="path")
+    tls_key: str = field("", "PEM file of the private key.", kind="path", shown="the file of `--tls-cert`")
+    tls_ca: str = field(
+        "",
+        "PEM file of certificate authorities; each client must present a certificate from one of them.",
+        kind="path",
     )
-    proxy_protocol: bool = _setting(
-        False, "Demand a PROXY header, version 1 or 2, on each connection; it tells the client's address."
+    proxy_protocol: bool = field(
+        False, "Require a PROXY header (version 1 or 2) on each connection, and take the client's address from it."
     )
-    user: str = _setting("", "User to become after binding, by name or number; only root can.", kind="account")
-    group: str = _setting(
-        "", "Group to become after binding, by name or number.", kind="account", shown="the user's own"
+    user: str = field(
+        "", "User to switch to after binding, by name or number; only root can.", kind="account", fixed=True
     )
-    graceful_timeout: float = _setting(
-        30.0, "Seconds for a worker that stops or retires to finish what is in progress; the rest is then cut."
+    group: str = field(
+        "",
+        "Group to switch to after binding, by name or number.",
+        kind="account",
+        shown="the user's own",
+        fixed=True,
     )
-    start_timeout: float = _setting(
-        60.0, "Seconds for a worker to become ready; a slower one is killed.", bounds=(0.1, 1_000_000)
+    graceful_timeout: float = field(
+        30.0,
+        "Seconds that a stopping or retiring worker has to finish its requests; unfinished ones are then cut.",
     )
-    hang_timeout: float = _setting(
-        30.0, "Seconds that a worker's event loop may stand still before the worker is killed; 0 = no limit."
+    start_timeout: float = field(
+        60.0, "Seconds that a worker has to become ready; a slower worker is killed.", bounds=(0.1, 1_000_000)
     )
-    keep_alive: float = _setting(5.0, "Seconds that an idle HTTP connection stays open.")
-    max_requests: int = _setting(
-        0, "Replace a worker after so many requests (connections, if it serves no HTTP); 0 = never."
+    hang_timeout: float = field(
+        30.0, "Seconds that a worker's event loop may be blocked before the worker is killed; 0 = no limit."
     )
-    max_rss: int = _setting(
+    keep_alive: float = field(5.0, "Seconds that an idle HTTP connection stays open.")
+    max_requests: int = field(
+        0, "Replace a worker after this many requests (connections, if it serves no HTTP); 0 = never."
+    )
+    max_rss: int = field(
         0,
         "Replace a worker whose resident memory exceeds this (bytes, or such as `500M`); 0 = never.",
         kind="size",
     )
-    access_log: str = _setting(
-        "", "File for a line per HTTP request or WebSocket; `-` = standard output.", kind="path"
+    access_log: str = field(
+        "", "File that gets a line per HTTP request or WebSocket; `-` = standard output.", kind="path"
     )
-    log_level: str = _setting(
+    log_level: str = field(
         "info", "Least severe level to log.", choices=("debug", "info", "warning", "error", "critical")
     )
-    log_json: bool = _setting(False, "Write the log and the access log as JSON, one object a line.")
-    pidfile: str = _setting("", "File for the dispatcher's process number; removed at the end.", kind="path")
-    control: str = _setting(
+    log_json: bool = field(False, "Write the log and the access log as JSON, one object a line.")
+    pidfile: str = field(
+        "", "File that holds the dispatcher's process ID; removed at the end.", kind="path", fixed=True
+    )
+    control: str = field(
         "",
-        "Control socket, for fdpass status, reload, scale, stop and workers.",
+        "Control socket, to which `fdpass status`, `reload`, `scale`, `stop` and `workers` connect.",
         kind="path",
         metavar="PATH",
+        fixed=True,
         shown="fdpass.sock in $XDG_RUNTIME_DIR, else in /run for root, else in /tmp/fdpass-UID",
     )
-    app_dir: str = _setting(".", "Folder to import the application from.", kind="path", metavar="FOLDER")
-    lifespan: str = _setting(
+    app_dir: str = field(".", "Folder to import the application from.", kind="path", metavar="FOLDER")
+    lifespan: str = field(
         "auto",
-        "ASGI lifespan: `on` = the application must support it; `off` = left out; `auto` = run if supported.",
+        "ASGI lifespan: `on` = the application must support it; `off` = not run; `auto` = run if supported.",
         choices=("auto", "on", "off"),
     )
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, typed(field.name, getattr(self, field.name)))
+        for each in dataclasses.fields(self):
+            object.__setattr__(self, each.name, typed(each.name, getattr(self, each.name)))
         _check_app(self.app)
         for name, setting in SETTINGS.items():
             _check_range(name, setting, getattr(self, name))
         if (self.tls_key or self.tls_ca) and not self.tls_cert:
-            raise ConfigError("--tls-key and --tls-ca need --tls-cert: the certificate to show")
+            raise ConfigError("--tls-key and --tls-ca need --tls-cert, the server's own certificate")
         if not os.path.isdir(self.app_dir):
-            raise ConfigError(f"--app-dir {self.app_dir!r} is no folder")
+            raise ConfigError(f"--app-dir {self.app_dir!r} is not a folder")
 
     @property
     def keeps(self) -> bool:
-        """Whether connections are in custody."""
+        """Whether the dispatcher keeps connections in custody."""
         return self.custody == "on" and self.accept == "dispatcher"
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Self:
-        """A record of settings by name.
+        """Make a record from a mapping of names to values.
 
         Raises:
-            ConfigError: There is no such setting, or it is not what it can be.
+            ConfigError: A name is unknown, or a value is not allowed.
         """
         for name in options:
             check_name(name)
@@ -210,9 +205,12 @@ class Config:
 
 
 SETTINGS: dict[str, Setting] = {field.name: field.metadata["setting"] for field in dataclasses.fields(Config)}
-"""What is known of each setting, by its name, in the order of the fields."""
+"""Each setting's properties by its name, in the order of the fields."""
 
 NAMES = tuple(SETTINGS)
+
+FIXED = tuple(name for name, setting in SETTINGS.items() if setting.fixed)
+"""The settings that a reload leaves as they are."""
 
 
 def _attributes() -> str:
@@ -225,15 +223,15 @@ if Config.__doc__:  # python -OO has none
 
 
 def flag(name: str) -> str:
-    """A setting's name as the command line has it."""
+    """The option that gives a setting on the command line."""
     return "--" + name.replace("_", "-") if name != "app" else "the application"
 
 
 def check_name(name: str) -> None:
-    """Whether there is such a setting; names may be written with dashes.
+    """Refuse the name of a setting that does not exist.
 
     Raises:
-        ConfigError: There is none, and which one may be meant.
+        ConfigError: It does not exist; the sentence suggests the nearest name.
     """
     if name not in NAMES:
         near = difflib.get_close_matches(name, NAMES, n=1)
@@ -242,10 +240,10 @@ def check_name(name: str) -> None:
 
 
 def typed(name: str, value: Any) -> Any:
-    """The value in the type of its setting, from Python or TOML.
+    """Convert a value from Python or TOML to the type of its setting.
 
     Raises:
-        ConfigError: It is of another type.
+        ConfigError: The value is of another type.
     """
     kind = SETTINGS[name].kind
     if kind == "addresses":
@@ -269,29 +267,17 @@ def typed(name: str, value: Any) -> Any:
 
 def _check_range(name: str, setting: Setting, value: Any) -> None:
     if setting.choices and value not in setting.choices:
-        raise ConfigError(f"{flag(name)} {value!r}: it is one of {', '.join(setting.choices)}")
+        raise ConfigError(f"{flag(name)} {value!r}: must be one of {', '.join(setting.choices)}")
     if setting.bounds is not None:
         least, most = setting.bounds
         if not least <= value <= most:
-            raise ConfigError(f"{flag(name)} {value!r}: it is from {least:,} to {most:,}")
-
-
-def size(text: str) -> int:
-    """Bytes, from text such as ``500M``; K, M and G are powers of 1024.
-
-    Raises:
-        ConfigError: It is no size.
-    """
-    match = re.fullmatch(r"(\d{1,12})\s?([KMG]?)(?:i?B)?", text.strip(), re.IGNORECASE | re.ASCII)
-    if match is None:
-        raise ConfigError(f"{text!r} is no size: write a number of bytes, or one with K, M or G, such as 500M")
-    return int(match[1]) * _UNITS[match[2].upper()]
+            raise ConfigError(f"{flag(name)} {value!r}: must be from {least:,} to {most:,}")
 
 
 def _check_app(app: str) -> None:
     module, colon, name = app.partition(":")
     if not (module and colon and name and all(part.isidentifier() for part in module.split("."))):
         raise ConfigError(
-            f"{app!r} does not name an application: write MODULE:NAME, such as shop.main:app "
-            "(a module of dots, not a path)"
+            f"{app!r} does not name an application: give MODULE:NAME, such as shop.main:app "
+            "(MODULE is a dotted name, not a path)"
         )

@@ -1,71 +1,73 @@
-"""The layout of the ledger: the shared memory in which each worker keeps its own counters, and views on it.
+"""The layout of the ledger: the shared memory in which each worker keeps its own counters. Pure.
 
-Pure: it works on any writable buffer. The ledger is an array of 64-bit words, in columns, so that the
-dispatcher has one figure of all workers side by side. Each word has one writer and is stored with a single
-aligned store, so a reader finds the old value or the new one, never a mixture.
+`Ledger` works on any writable buffer. The ledger is an array of 64-bit words in columns, so that one figure of all
+workers lies side by side for the dispatcher. Each word has one writer, which stores it with a single aligned
+store: a reader finds the old value or the new one, never a mixture. `Column` describes the columns.
 
-===========  ==========  ========================================================================
-column       written by  what
-===========  ==========  ========================================================================
-BEAT         worker      the monotonic clock in ns, stored by its event loop ten times a second
-LAG          worker      how late its loop was at the last beat, in ns
-TAKEN        worker      connections that it took out of its channel, ever
-ACCEPTED     worker      connections that it accepted itself (``--accept worker``), ever
-REQUESTS     worker      requests in progress, at the last beat
-HANDLED      worker      requests that it had finished by then, ever
-STARVED      dispatcher  1 while it waits for this worker to take something
-ENDED        worker      connections that it noted in its ring as ended, ever
-SEEN         dispatcher  of these, how many it has read
-===========  ==========  ========================================================================
+Behind the columns each worker has a *ring* of `RING` words, in which it notes the slots of ended connections, so
+that no message per connection is sent or read. The lower half of a word is the slot, the upper half is the lower
+half of ENDED: the dispatcher recognises a word that the worker has not stored yet, in whatever order a processor
+makes the stores visible.
 
-Behind the columns each worker has a *ring* of `RING` words, in which it notes the slots of connections that have
-ended: no message has to be sent, nor read, for each. A word has the slot in its lower half and the lower half of
-ENDED above it, so that a word which is not there yet cannot be taken for one that is, whatever the order in which
-a processor makes stores visible.
-
-A worker could write into another's words: what is read here steers balance and figures, never ownership.
+A worker could write into another worker's words. What the dispatcher reads here decides about balance and figures,
+never about ownership.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any
+from typing import Any, Self
 
 MOST_WORKERS = 1024
-"""How many workers one ledger has room for, those that are starting or retiring included."""
+"""The number of rows: workers at a time, starting and retiring ones included."""
 
 BEAT_SECONDS = 0.1
-"""How often a worker's event loop stores BEAT."""
+"""The time from one store of BEAT to the next."""
 
 
 class Column(IntEnum):
-    """What a word is for."""
+    """The columns, in their order.
 
-    BEAT = 0
-    LAG = 1
-    TAKEN = 2
-    ACCEPTED = 3
-    REQUESTS = 4
-    HANDLED = 5
-    STARVED = 6
-    ENDED = 7
-    SEEN = 8
+    Attributes:
+        writer: The process that stores the column's words.
+        meaning: What a word holds.
+    """
+
+    writer: str
+    meaning: str
+
+    def __new__(cls, value: int, writer: str, meaning: str) -> Self:
+        """Make a number that carries its description."""
+        column = int.__new__(cls, value)
+        column._value_ = value
+        column.writer, column.meaning = writer, meaning
+        return column
+
+    BEAT = 0, "worker", "monotonic clock in ns, stored by the worker's event loop ten times a second"
+    LAG = 1, "worker", "how late the event loop was at the last beat, in ns"
+    TAKEN = 2, "worker", "connections that the worker has taken out of its channel, ever"
+    ACCEPTED = 3, "worker", "connections that the worker has accepted itself (`--accept worker`), ever"
+    REQUESTS = 4, "worker", "requests in progress at the last beat"
+    HANDLED = 5, "worker", "requests finished by the last beat, ever"
+    STARVED = 6, "dispatcher", "1 while the dispatcher waits for this worker to take something, else 0"
+    ENDED = 7, "worker", "ended connections that the worker has noted in its ring, ever"
+    SEEN = 8, "dispatcher", "ended connections of the ring that the dispatcher has read, ever"
 
 
 RING = 1024
-"""How many ended connections may wait to be read."""
+"""The number of ended connections that can wait to be read, per worker."""
 
 SIZE = 8 * MOST_WORKERS * (len(Column) + RING)
-"""Bytes of a whole ledger. Pages are taken when they are first written."""
+"""Bytes of a ledger. The kernel allocates each page at its first write."""
 
 _HALF = 0x7FFFFFFF
 
 
 class Ledger:
-    """All columns.
+    """Views of all columns and rings.
 
     Args:
-        buffer: Writable, of `SIZE` bytes, zeros at first. Lent: release this object's views before closing it.
+        buffer: Writable, of `SIZE` bytes, zeros at first. Lent: call `release` before closing it.
     """
 
     def __init__(self, buffer: Any) -> None:
@@ -80,14 +82,14 @@ class Ledger:
         self._views = [*columns, self._rings, words]
 
     def clear(self, row: int) -> None:
-        """Zeros for a worker that is about to start."""
+        """Zero the row of a worker that is about to start."""
         for column in self._columns:
             column[row] = 0
         for place in range(row * RING, (row + 1) * RING):
             self._rings[place] = 0
 
     def note(self, row: int, slot: int) -> bool:
-        """A connection of this worker has ended. False if the ring is full."""
+        """Note that a connection of this worker has ended; False if the ring is full."""
         count = self.ended[row]
         if count - self.seen[row] >= RING:
             return False
@@ -96,7 +98,7 @@ class Ledger:
         return True
 
     def read_notes(self, row: int) -> list[int]:
-        """The slots that this worker has noted since the last call. What it cannot have noted ends the reading."""
+        """Return the slots that this worker has noted since the last call; stop at a word with a wrong count."""
         seen, start = self.seen[row], row * RING
         found: list[int] = []
         while len(found) < RING:
@@ -109,6 +111,6 @@ class Ledger:
         return found
 
     def release(self) -> None:
-        """Give up the views, so that the memory can be unmapped."""
+        """Release the views, so that the memory can be unmapped."""
         for view in self._views:
             view.release()

@@ -1,4 +1,4 @@
-"""Where the server's own log lines go: standard error, for people or as JSON. One line an event."""
+"""Logging of the server: one line per event to standard error, as text or as JSON."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from typing import Any
 _NAMES = ("fdpass", "uvicorn")
 
 
-class _Quiet(logging.StreamHandler[Any]):
-    """A full disk, or a reader that has gone, is no reason to fail, nor to print a traceback."""
+class _StandardError(logging.StreamHandler[Any]):
+    """Ignores a write that fails: a full disk or a closed pipe must not stop the server or print a traceback."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - logging's own
         return
 
 
 def _unbuffered() -> Any:
-    """Standard error. What a full disk refused must not come up again when a buffer is flushed at the exit."""
+    """Open standard error without a buffer: else the exit would flush again what a full disk has refused."""
     try:
         raw = io.FileIO(sys.stderr.fileno(), "w", closefd=False)
-    except OSError:  # somebody has replaced it
+    except OSError:  # sys.stderr has been replaced by an object without a descriptor
         return sys.stderr
     return io.TextIOWrapper(raw, "utf-8", "backslashreplace", write_through=True)
 
 
-class _Plain(logging.Formatter):
+class _TextFormatter(logging.Formatter):
     def __init__(self) -> None:
         super().__init__(f"%(asctime)s [{os.getpid()}] %(levelname)s: %(message)s", "%Y-%m-%d %H:%M:%S")
 
@@ -38,28 +38,28 @@ class _Plain(logging.Formatter):
         return super().format(record)
 
 
-class _Json(logging.Formatter):
+class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        told: dict[str, Any] = {
+        line: dict[str, Any] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03}Z",
             "pid": os.getpid(),
             "level": record.levelname.lower(),
             "message": record.getMessage(),
         }
         if record.exc_info:
-            told["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(told, ensure_ascii=False)
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
 
 
 def configure(level: str, *, as_json: bool) -> None:
-    """Send what fdpass and uvicorn log to standard error. The application's own loggers are its own."""
-    handler = _Quiet(_unbuffered())
-    handler.setFormatter(_Json() if as_json else _Plain())
+    """Send what fdpass and uvicorn log to standard error; the application's own loggers are left alone."""
+    handler = _StandardError(_unbuffered())
+    handler.setFormatter(_JsonFormatter() if as_json else _TextFormatter())
     for name in _NAMES:
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]
         logger.propagate = False
         logger.setLevel(level.upper())
     if level != "debug":
-        # Of uvicorn's, only what goes wrong: its steps of starting and stopping are told by us.
+        # Only uvicorn's warnings and errors: fdpass itself logs each start and stop.
         logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))

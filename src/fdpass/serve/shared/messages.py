@@ -1,33 +1,7 @@
-"""The words between dispatcher and worker: how each stands in a message of their channel. Pure.
+"""The messages between dispatcher and worker: what each one carries, and how it is written. Pure.
 
-The first byte says which word; slots and counts follow as 32-bit words of this machine, for both ends are on it.
-
-=====  ========  ==============================  ==============================  =================
-byte   word      from                            content                         descriptors
-=====  ========  ==============================  ==============================  =================
-``S``  SETUP     dispatcher, first of all        JSON, see `setup`               see `setup`
-``H``  HANDOFF   dispatcher                      a slot for each connection      the connections
-``B``  REPLAY    dispatcher                      a slot, and the bytes of its    the connection
-                                                 request
-``T``  TURN      dispatcher (accept: worker)     a listener's index, and slots   none
-``R``  RETIRE    dispatcher                      none                            none
-``E``  END       dispatcher                      none                            none
-``L``  LOG       dispatcher                      none                            the access log
-``Y``  READY     worker                          none                            none
-``X``  FAILED    worker                          why it could not start, JSON    none
-``F``  FINISHED  worker                          slots of ended connections      none
-``A``  ACCEPTED  worker (accept: worker)         the slots that it used          none
-``U``  RETURNED  worker                          slots of idle connections that  none
-                                                 another worker shall have
-``V``  MOVED     worker                          a slot, and bytes that were     none
-                                                 read of it
-``D``  DROPPED   worker                          slots of connections for which  none
-                                                 its table had no room: another
-                                                 worker shall have them; without
-                                                 custody they are lost
-``C``  ROOM      worker                          none: it took something         none
-``O``  LEAVING   worker                          none: it was asked to go        none
-=====  ========  ==============================  ==============================  =================
+The first byte of a message is its kind. Slots and counts follow as 32-bit words in the byte order of this machine,
+which both processes run on. Each kind is described where it is defined; docs/how-it-works.md has the same table.
 """
 
 from __future__ import annotations
@@ -35,42 +9,95 @@ from __future__ import annotations
 import array
 import sys
 from collections.abc import Sequence
+from typing import Annotated, NamedTuple
 
 from fdpass.errors import ProtocolError
 
-SETUP, HANDOFF, REPLAY, TURN, RETIRE, END, LOG = b"S", b"H", b"B", b"T", b"R", b"E", b"L"
-READY, FAILED, FINISHED, RETURNED, MOVED = b"Y", b"X", b"F", b"U", b"V"
-ACCEPTED, DROPPED, ROOM, LEAVING = b"A", b"D", b"C", b"O"
+
+class Kind(NamedTuple):
+    """The description of one kind of message.
+
+    Attributes:
+        sender: The process that sends it, and when.
+        content: What follows the first byte.
+        descriptors: The descriptors that travel with it.
+    """
+
+    sender: str
+    content: str = ""
+    descriptors: str = ""
+
+
+SETUP: Annotated[
+    bytes,
+    Kind(
+        "dispatcher, first",
+        "settings, row and address: JSON",
+        "the ledger; the access log, if there is one; in custody the slots and this worker's buffers; if "
+        "workers accept, the listeners",
+    ),
+] = b"S"
+HANDOFF: Annotated[bytes, Kind("dispatcher", "a slot for each connection", "the connections")] = b"H"
+REPLAY: Annotated[bytes, Kind("dispatcher", "a slot, and the bytes of its request", "the connection")] = b"B"
+TURN: Annotated[
+    bytes,
+    Kind("dispatcher, if workers accept", "the index of a listener, and a slot for each connection to accept"),
+] = b"T"
+RETIRE: Annotated[bytes, Kind("dispatcher, to make the worker retire")] = b"R"
+END: Annotated[bytes, Kind("dispatcher, when the server stops")] = b"E"
+LOG: Annotated[bytes, Kind("dispatcher", descriptors="the access log, opened again")] = b"L"
+READY: Annotated[bytes, Kind("worker, when it can serve")] = b"Y"
+FAILED: Annotated[bytes, Kind("worker", "why the worker could not start: JSON")] = b"X"
+FINISHED: Annotated[
+    bytes,
+    Kind(
+        "worker",
+        "slots of ended connections that the ring had no room for, or that the dispatcher has to shut down",
+    ),
+] = b"F"
+ACCEPTED: Annotated[bytes, Kind("worker, after TURN", "the slots of its turn that it used")] = b"A"
+RETURNED: Annotated[bytes, Kind("worker", "slots of idle connections, for other workers")] = b"U"
+MOVED: Annotated[bytes, Kind("worker", "a slot, and the bytes read of its connection, for another worker")] = b"V"
+DROPPED: Annotated[
+    bytes,
+    Kind(
+        "worker",
+        "slots of connections for which its descriptor table had no room: other workers get them; without "
+        "custody they are lost",
+    ),
+] = b"D"
+ROOM: Annotated[bytes, Kind("worker, when it takes something after the dispatcher found it without credit")] = b"C"
+LEAVING: Annotated[bytes, Kind("worker, when it has got SIGTERM")] = b"O"
 
 MOST_SLOTS = 8192
-"""In one message: it stays well below the 64 KiB of a packet."""
+"""The greatest number of slots in one message: 32 KiB, well below the 64 KiB of a packet."""
 
 
-def with_slots(word: bytes, slots: Sequence[int]) -> bytes:
-    """A message of a word and up to `MOST_SLOTS` numbers."""
-    return word + array.array("I", slots).tobytes()
+def with_slots(kind: bytes, slots: Sequence[int]) -> bytes:
+    """Write a message of a kind and up to `MOST_SLOTS` slots."""
+    return kind + array.array("I", slots).tobytes()
 
 
 def replay(slot: int, data: bytes) -> bytes:
-    """REPLAY, with the bytes of a request."""
+    """Write REPLAY, with the bytes of a request."""
     return REPLAY + slot.to_bytes(4, sys.byteorder) + data
 
 
 def moved(slot: int, data: bytes) -> bytes:
-    """MOVED, with the bytes that were read."""
+    """Write MOVED, with the bytes that were read."""
     return MOVED + slot.to_bytes(4, sys.byteorder) + data
 
 
 def replayed(data: bytes) -> tuple[int, bytes]:
-    """The slot and the bytes of REPLAY or MOVED."""
+    """Read the slot and the bytes of a REPLAY or a MOVED."""
     return int.from_bytes(data[1:5], sys.byteorder), data[5:]
 
 
 def slots_of(data: bytes) -> array.array[int]:
-    """The numbers of a message.
+    """Read the slots of a message.
 
     Raises:
-        ProtocolError: It ends within a number.
+        ProtocolError: The message ends within a number.
     """
     found = array.array("I")
     try:

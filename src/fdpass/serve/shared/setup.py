@@ -1,4 +1,4 @@
-"""SETUP, the first message to a worker: what it is told, and which descriptors come with it. Both sides of it."""
+"""SETUP, the first message to a worker, with settings and descriptors: written here, and read here."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ def packed(
     access_log: Fd | None,
     kept: Sequence[Fd],
 ) -> tuple[bytes, list[int]]:
-    """The message, and the descriptors to lend with it.
+    """Write the message; returns it, and the descriptors to lend with it.
 
     Args:
         config: The settings.
-        row: Of the worker, in the ledger.
-        listeners: Where the dispatcher listens.
-        ledger: Its memory.
-        access_log: Where requests are to be logged, if anywhere.
-        kept: In custody: the memory of the slots, and of this worker's buffers.
+        row: The worker's row in the ledger.
+        listeners: The dispatcher's listeners.
+        ledger: The memory of the ledger.
+        access_log: The file for a line per request; None without an access log.
+        kept: With custody, the memory of the slots, and of this worker's buffers; else empty.
     """
     families = {(int(sock.family), sock.proto) for sock in listeners}
     family, proto = families.pop() if len(families) == 1 else (-1, -1)
-    told = {
+    content = {
         "config": dataclasses.asdict(config),
         "row": row,
         "family": family,
@@ -49,42 +49,42 @@ def packed(
     }
     accepts = listeners if config.accept == "worker" else ()
     fds: list[Any] = [ledger, *([access_log] if access_log is not None else []), *kept, *accepts]
-    return messages.SETUP + json.dumps(told).encode(), [fd.fileno() for fd in fds]
+    return messages.SETUP + json.dumps(content).encode(), [fd.fileno() for fd in fds]
 
 
 class Setup:
-    """What a worker was told.
+    """The content of SETUP, as its worker reads it.
 
     Args:
-        message: Its descriptors are taken.
+        message: The message; its descriptors are taken.
 
     Attributes:
         config: The settings.
-        row: Its row in the ledger.
-        family: Of every connection that will come, if all have the same; else -1.
-        proto: Likewise.
-        address: Where the dispatcher listens: the first of its listeners.
-        ledger: Shared with all.
-        access_log: Where requests are to be logged, if anywhere. Owned.
-        slots: Those of all connections, if they are in custody.
-        buffers: The memory of this worker's, likewise.
-        listeners: Where to accept, if workers do.
+        row: The worker's row in the ledger.
+        family: The address family of every connection to come; -1 if listeners have different ones.
+        proto: The protocol number of every connection to come; -1 if listeners have different ones.
+        address: The address of the dispatcher's first listener.
+        ledger: The ledger, shared with all processes of the server.
+        access_log: The file for a line per request; None without an access log. Owned.
+        slots: The slots of all connections; None without custody.
+        buffers: The memory of this worker's buffers; None without custody.
+        listeners: The listeners at which this worker accepts; empty if the dispatcher accepts.
     """
 
     def __init__(self, message: Message) -> None:
-        told = json.loads(message.data[1:])
-        self.config = Config.of(told["config"])
-        self.row: int = told["row"]
-        self.family: int = told["family"]
-        self.proto: int = told["proto"]
-        address = told["address"]
+        content = json.loads(message.data[1:])
+        self.config = Config.of(content["config"])
+        self.row: int = content["row"]
+        self.family: int = content["family"]
+        self.proto: int = content["proto"]
+        address = content["address"]
         self.address: Any = tuple(address) if isinstance(address, list) else address
         fds = iter(message.fds)
         self.ledger = Ledger(_memory(next(fds)))
-        self.access_log = next(fds) if told["access_log"] else None
+        self.access_log = next(fds) if content["access_log"] else None
         self.slots: memoryview | None = None
         self.buffers: mmap.mmap | None = None
-        if told["custody"]:
+        if content["custody"]:
             self.slots = memoryview(_memory(next(fds))).cast("q")
             self.buffers = _memory(next(fds))
         self.listeners = [fd.socket() for fd in fds]

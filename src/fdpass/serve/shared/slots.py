@@ -1,117 +1,122 @@
 """The layout of a connection's *slot*, its record in shared memory, and the order of a worker's stores. Pure.
 
 A slot has 32 aligned words of 64 bits (256 bytes), most of which are positions: bytes since the connection began,
-as the kernel counts them too. One worker at a time owns a slot and writes it; the dispatcher reads it when that
-worker is dead (see `recovery`), and prepares it for the next one.
+as the kernel counts them too. One worker at a time owns a slot and writes it. After that worker's death the
+dispatcher reads the slot (see `recovery`), and prepares it for the next worker. docs/how-it-works.md repeats this
+page.
 
-=============  ==========================================================================================
-BASE           read up to the start of the request in progress
-WRITTEN        written up to there
-FINAL_BASE     where that request ends, once its response does
-FINAL_END      what will have been written once the whole response is out; 0 until then
-FLAGS          see `Flag`
-ATTEMPT        how often the request was handed to another worker; above CALLED_BEFORE if the application had been
-               called by one that died
-BUFFER         which of its worker's buffers the request is read into, from 1; 0 is none
-ORIGIN         read up to the start of that buffer
-READ           read so far, as the worker says: the kernel's counter may be ahead of it by one read
-WROTE          Unix sockets only, for which the kernel keeps no counters: written so far, likewise
-CLIENT         three words: who the client is, if a PROXY header told (see `slot_client`)
-STATES         two states of nine words, raw handlers only: a length, and so many bytes
-=============  ==========================================================================================
+**The order of stores.** A worker stores the words of a slot in this order. It can die between any two steps, and
+after each step the slot is true. *K* marks what the kernel does.
 
-**The order of stores.** A worker can die between any two of these steps, and at each the slot has to be true.
-*K* marks what the kernel does.
+1. A request begins. The worker stores ORIGIN and BUFFER. K: bytes are read into the buffer. It stores READ. If no
+   buffer is free, it stores OVERFLOW instead; K: bytes are read into the worker's own memory. It stores READ.
+2. The buffer is full. The worker stores ORIGIN, and clears the buffer. K: more is read, from the buffer's start.
+   It stores READ. ORIGIN above BASE says that the earlier bytes are gone.
+3. The worker stores CALLED and the flags of the method, in one store. Then it calls the application. If
+   `100 Continue` is to be sent, it stores INTERIM first. K: `100 Continue` is written.
+4. The response ends. The worker stores CLOSING, if the connection ends with the response; FINAL_BASE; FINAL_END.
+   K: the last part is written.
+5. The response has left the process. The worker stores FINAL_BASE again, because the response may have ended
+   before the request did (until the request has ended, the connection is OPAQUE); FLAGS as 0, or as OVERFLOW if
+   bytes of the next request have come that found no buffer; ATTEMPT as 0; BASE; WRITTEN; FINAL_END as 0; BUFFER as
+   0, unless bytes of the next request are in the buffer. For an OPAQUE connection it stores WRITTEN; FINAL_END as
+   0; FLAGS as OPAQUE; ATTEMPT as 0.
 
-1. A request begins: ORIGIN, BUFFER; K: bytes are read, into the buffer; READ. If no buffer is free: OVERFLOW; K:
-   bytes are read, into memory of the worker's own; READ.
-2. The buffer is full: ORIGIN, and the buffer is cleared; K: more is read, from its start; READ. What was there
-   before is gone; ORIGIN, which is above BASE now, says so.
-3. The application is called: CALLED, and what its method permits; then it is. If `100 Continue` is to be sent:
-   INTERIM; K: it is written.
-4. The response ends: CLOSING, if the connection ends with it; FINAL_BASE; FINAL_END; K: the last part is written.
-5. It has left the process: FINAL_BASE again, for the response may have come before the request's end (until that
-   has come there is OPAQUE); FLAGS to 0, or to OVERFLOW if bytes of the next request are there that found no
-   buffer; ATTEMPT to 0; BASE; WRITTEN; FINAL_END to 0; BUFFER to 0, unless bytes of the next request are in it.
-   Of an OPAQUE connection: WRITTEN; FINAL_END to 0; FLAGS to OPAQUE; ATTEMPT to 0.
+From step 4 on, as soon as the kernel has all the bytes that FINAL_END promises, FINAL_BASE and FINAL_END count as
+BASE and WRITTEN, whichever stores of step 5 were made; before that BASE and WRITTEN count. So a request is over at
+one system call, and not at a store.
 
-Of a Unix socket, around each K: READING; K: bytes are read; READ; READING off. WRITING; K: bytes are written,
-until the transport holds none back; WROTE; WRITING off.
+On a Unix socket the worker also stores marks around each K: READING before it reads, READ and then READING off
+after it; WRITING before it writes, WROTE and then WRITING off once the transport holds no byte back.
 
-Raw handlers (``async def handle(conn)``) have no requests. What they commit is a state: it is written to that one
-of the two STATES which is not in force; then come FINAL_BASE and FINAL_END as in 4, and FINAL_END says which state
-goes with it (`SECOND`); then BASE, WRITTEN (with the same mark), and FINAL_END to 0. So bytes read, bytes written
-and state change together. While a buffer is exchanged for another there is OVERFLOW, and no BUFFER.
+A raw handler (`async def handle(conn)`) has no requests; it commits states. The worker writes the new state to the
+one of the two STATES that is not in use. Then it stores FINAL_BASE, and FINAL_END with a bit that says which state
+belongs to it (`SECOND`). Then it writes the reply. Then it stores BASE, WRITTEN with the bit, and FINAL_END as 0.
+So the position read, the position written and the state change together. While it exchanges one buffer for
+another, OVERFLOW is set and BUFFER is 0.
 
-**A buffer is zero behind what its present owner has read**: it is cleared when it is given back, and when it is
-full. So a byte that is not zero was read by its owner, whatever a counter says.
-
-From 4 on, once the kernel has all that FINAL_END promises, FINAL_BASE and FINAL_END stand for BASE and WRITTEN,
-whichever of the steps of 5 were made; before that BASE and WRITTEN hold.
+A buffer is zero behind what its present owner has read: it is cleared when its owner gives it back, and when it is
+full. So its owner has read every byte that is not zero, whatever a counter says.
 """
 
 from __future__ import annotations
 
 from enum import IntFlag
+from typing import Annotated
 
-BASE, WRITTEN, FINAL_BASE, FINAL_END, FLAGS, ATTEMPT, BUFFER, ORIGIN, READ, WROTE, CLIENT = range(11)
-STATES = 13
+BASE: Annotated[int, "bytes read up to the start of the request in progress"] = 0
+WRITTEN: Annotated[int, "bytes written up to there"] = 1
+FINAL_BASE: Annotated[int, "where that request ends, once its response has ended"] = 2
+FINAL_END: Annotated[int, "bytes that will have been written once the whole response is out; 0 until then"] = 3
+FLAGS: Annotated[int, "see the next table"] = 4
+ATTEMPT: Annotated[
+    int,
+    "how often the request was handed to another worker; plus 2^32 if one of the dead workers had called the "
+    "application",
+] = 5
+BUFFER: Annotated[int, "which of its worker's buffers the request is read into, from 1; 0 = none"] = 6
+ORIGIN: Annotated[int, "bytes read up to the start of that buffer"] = 7
+READ: Annotated[int, "bytes read, as the worker says: the kernel's count may be ahead of it by one read"] = 8
+WROTE: Annotated[
+    int, "bytes written, as the worker says; Unix sockets only, whose bytes the kernel does not count"
+] = 9
+CLIENT: Annotated[int, "three words: the client's address, if a PROXY header told it"] = 10
+STATES: Annotated[int, "raw handlers: two states, each of nine words: a length, and up to 64 bytes"] = 13
 
 CALLED_BEFORE = 1 << 32
-"""In ATTEMPT: what comes to it when a worker dies that had called the application."""
+"""Added to ATTEMPT when a worker dies that had called the application."""
 
 WORDS = 32
-"""Words of a slot."""
+"""Number of words in a slot."""
 
 STATE_WORDS = 9
-"""Words of a state: its length, and its bytes."""
+"""Number of words in a state: one for its length, the others for its bytes."""
 
 STATE_MAX = 8 * (STATE_WORDS - 1)
-"""The most bytes of a state."""
+"""Greatest number of bytes in a state."""
 
 SECOND = 1 << 62
-"""In WRITTEN and FINAL_END: the second of the two states goes with it."""
+"""Bit of WRITTEN and FINAL_END: the second of the two states belongs to it."""
 
 FINAL = 1 << 61
-"""In FINAL_END: it stands, even if its position is 0."""
+"""Bit of FINAL_END: it is set, even if its position is 0."""
 
 POSITION = FINAL - 1
-"""What of WRITTEN and FINAL_END is a position."""
+"""Mask of the position in WRITTEN and FINAL_END."""
 
 SLOT_SIZE = 8 * WORDS
-"""Bytes of a slot."""
+"""Size of a slot in bytes."""
 
 BUFFER_SIZE = 60 * 1024
-"""Bytes of a receive buffer: a longer request is not handed over. One message of the channel carries it."""
+"""Size of a receive buffer in bytes: longer requests are not handed over. It fits into one message."""
 
 MOST_BUFFERS = 8192
-"""Of all workers together: requests beyond so many at a time are served, but not handed over."""
-
+"""Greatest number of buffers of all workers together: further requests are served, but not handed over."""
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-"""What INTERIM tells of, as every parser's protocol writes it."""
+"""What INTERIM announces, as each of uvicorn's protocol classes writes it."""
 
 
 def slot_of(slots: memoryview, number: int) -> memoryview:
-    """The words of one slot, of all of them."""
+    """Return the words of one slot, out of those of all slots."""
     return slots[number * WORDS : (number + 1) * WORDS]
 
 
 class Flag(IntFlag):
-    """What a worker says of the request in progress, or of its connection.
+    """What FLAGS says about the request in progress, or about its connection.
 
     Attributes:
-        CALLED: The application has been called for it.
-        SAFE: Its method is safe (RFC 9110, 9.2.1): calling again changes nothing.
-        IDEMPOTENT: Its method is idempotent (9.2.2): calling again changes nothing more.
+        CALLED: The application has been called for the request.
+        SAFE: The method is safe (RFC 9110, 9.2.1): a second call changes nothing.
+        IDEMPOTENT: The method is idempotent (9.2.2): a second call changes nothing more.
         OVERFLOW: Bytes were read that are in no buffer.
         CLOSING: The connection ends with this response.
-        OPAQUE: The connection has a state that only its worker knows: another protocol, TLS, or a request of which
-            it is not known where it ends, or that was answered before it had come.
+        OPAQUE: Only this worker can continue the connection: another protocol, TLS, a request whose end is not
+            certain, or a request that was answered before it had arrived.
+        READING: Unix sockets: a read may have happened that READ does not count yet.
+        WRITING: Unix sockets: a write may have happened that WROTE does not count yet.
         STREAM: The connection speaks no HTTP.
-        READING: Unix sockets: a read may have happened that READ does not tell of yet.
-        WRITING: Unix sockets: likewise.
-        INTERIM: `100 Continue` may have been written behind WRITTEN: it is no part of a response.
+        INTERIM: `100 Continue` may have been written behind WRITTEN; it is not a part of a response.
     """
 
     CALLED = 1
@@ -131,4 +136,4 @@ CALLED_BY_METHOD = {
     **dict.fromkeys(("GET", "HEAD", "OPTIONS", "TRACE"), _SAFE),
     **dict.fromkeys(("PUT", "DELETE"), int(Flag.CALLED | Flag.IDEMPOTENT)),
 }
-"""With which flags the application is called for a request; CALLED alone for methods that are not here."""
+"""The flags to set when the application is called, by method; CALLED alone for other methods."""

@@ -1,4 +1,4 @@
-"""The TLS settings of a server as a context, made anew by each worker: a reload reads the files again."""
+"""Make the TLS context from the settings. Each worker makes its own, so a reload reads the files again."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from fdpass.serve.shared.config import Config
 
 
 def context(config: Config) -> ssl.SSLContext | None:
-    """What ``tls_cert``, ``tls_key`` and ``tls_ca`` say; None without them.
+    """Make a context from ``tls_cert``, ``tls_key`` and ``tls_ca``; None without a certificate.
 
     Raises:
-        ConfigError: A file is missing or no PEM, or the key is not the certificate's.
+        ConfigError: A file is missing or is not PEM, or the key does not belong to the certificate.
     """
     if not config.tls_cert:
         return None
@@ -31,4 +31,4 @@ def context(config: Config) -> ssl.SSLContext | None:
 
 
 def _no_password() -> str:
-    raise ValueError("the key has a password, which nobody can type here: store it without one")
+    raise ValueError("the key has a password, and a server cannot ask for it: store the key without one")

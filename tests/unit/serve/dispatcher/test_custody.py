@@ -1,4 +1,4 @@
-"""Custody with real connections: what a client sees of each outcome, and what the next worker gets."""
+"""Custody with real connections: what the client sees of each action, and what the next worker gets."""
 
 import contextlib
 import errno
@@ -28,8 +28,8 @@ from fdpass.serve.shared.slots import (
 from .._custody_case import FAMILIES, HANG, Case, assert_closed
 
 
-def test_idle_leaves_the_connection_as_it_is(case):
-    """The next worker's slot says where it goes on; attempts and flags begin anew."""
+def test_an_idle_connection_goes_on_unchanged(case):
+    """The slot says where the next worker continues; ATTEMPT and FLAGS are zero."""
     case.client.sendall(b"x" * 10)
     case.read(10)
     case.write(b"y" * 20)
@@ -41,15 +41,15 @@ def test_idle_leaves_the_connection_as_it_is(case):
     assert case.die() == (Action.IDLE, b"")
     places = (BASE, WRITTEN, FINAL_END, FLAGS, ATTEMPT, BUFFER, ORIGIN)
     assert [case.slot[place] for place in places] == [10, 20, 0, 0, 0, 0, 10]
-    assert case.custody.number(2) == case.number
+    assert case.custody.fd(2) == case.number
     with socket.socket(fileno=os.dup(case.number)) as heir:
         assert heir.recv(10) == b"next"
         heir.sendall(b"answer")
         assert case.client.recv(10) == b"answer"
 
 
-def test_replay_gives_the_bytes_to_the_next(case):
-    """Those in the buffer; those that nobody read are in the socket yet."""
+def test_a_replay_hands_on_the_bytes_in_the_buffer(case):
+    """Bytes that were not read are still in the socket."""
     case.slot[BUFFER], case.slot[ORIGIN] = 2, 0
     case.client.sendall(b"GET / HTTP/1.1\r\n\r\nmore")
     case.read(9)
@@ -61,8 +61,8 @@ def test_replay_gives_the_bytes_to_the_next(case):
 
 
 @pytest.mark.parametrize("more", [b"", b"z" * 200_000], ids=["all read", "much unread"])
-def test_a_502_arrives_whole_and_then_an_end(case, more):
-    """Bytes that nobody read would make a reset of a plain close, and the client lose its answer."""
+def test_a_502_arrives_whole_and_then_the_end_of_the_connection(case, more):
+    """A plain close with unread bytes would send a reset, and the client would lose its response."""
     case.client.sendall(b"POST")
     case.read(4)
     case.slot[FLAGS] = Flag.CALLED
@@ -84,7 +84,7 @@ def test_a_502_arrives_whole_and_then_an_end(case, more):
     assert_closed(case.number)
 
 
-def test_a_client_that_stays_after_its_502_is_left_in_the_end(case, monkeypatch):
+def test_a_client_that_stays_after_its_502_is_closed_after_a_while(case, monkeypatch):
     monkeypatch.setattr(module, "_LINGER_SECONDS", 0.01)
     case.client.sendall(b"POST")
     case.read(4)
@@ -94,7 +94,7 @@ def test_a_client_that_stays_after_its_502_is_left_in_the_end(case, monkeypatch)
     assert_closed(case.number)
 
 
-def test_who_still_waits_for_the_end_of_a_502_is_closed_with_custody(case):
+def test_connections_with_an_unread_502_are_closed_with_custody(case):
     case.client.sendall(b"POST")
     case.read(4)
     case.slot[FLAGS] = Flag.CALLED
@@ -114,8 +114,8 @@ def test_a_cut_answer_is_reset(tcp):
     assert_closed(tcp.number)
 
 
-def test_of_a_unix_socket_a_cut_answer_ends(monkeypatch):
-    """It knows no reset but for bytes that nobody read: the end of the stream is all that can be said."""
+def test_a_cut_answer_on_a_unix_socket_ends_the_stream(monkeypatch):
+    """A Unix socket has no reset unless bytes are unread, so the client sees the end of the stream."""
     with contextlib.closing(Case("unix")) as case:
         case.client.sendall(b"GET")
         case.slot[BUFFER] = 1
@@ -127,7 +127,7 @@ def test_of_a_unix_socket_a_cut_answer_ends(monkeypatch):
 
 
 @pytest.mark.parametrize(("flags", "action"), [(Flag.CLOSING, Action.FINISH), (Flag.OPAQUE, Action.CLOSE)])
-def test_what_ends_ends_with_all_that_was_sent(case, flags, action):
+def test_a_connection_that_is_closed_keeps_all_that_was_sent(case, flags, action):
     case.client.sendall(b"GET")
     case.read(3)
     case.write(b"answer")
@@ -138,7 +138,7 @@ def test_what_ends_ends_with_all_that_was_sent(case, flags, action):
     assert_closed(case.number)
 
 
-def test_each_outcome_is_counted_and_told_if_it_hurts(case, caplog):
+def test_each_action_is_counted_and_logged_if_a_client_notices_it(case, caplog):
     case.client.sendall(b"POST")
     case.read(4)
     case.slot[FLAGS] = Flag.CALLED
@@ -147,22 +147,22 @@ def test_each_outcome_is_counted_and_told_if_it_hurts(case, caplog):
     assert "connection 2: answered 502" in caplog.text
 
 
-def test_a_slot_begins_with_zeros(case):
+def test_the_slot_of_a_new_connection_is_cleared(case):
     case.slot[0] = case.slot[WORDS - 1] = 7
     case.custody.end([2])
     case.custody.keep(2, os.dup(case.client.fileno()))
     assert not any(case.slot)
 
 
-def test_shut_ends_a_connection_that_a_worker_still_holds(case):
-    case.custody.shut([2])
+def test_shut_down_ends_a_connection_that_a_worker_still_holds(case):
+    case.custody.shut_down([2])
     assert case.client.recv(1) == b""
     assert_closed(case.number)
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
-def test_bytes_that_were_given_back_are_handed_on_until_the_next_worker_is_done_with_them(kind):
-    """Nothing is taken out of a buffer for them: that number is one of another worker's buffers."""
+def test_bytes_that_were_given_back_are_handed_on_until_a_worker_moves_base_beyond_them(kind):
+    """They are not looked for in a buffer: BUFFER would be the number of another worker's buffer."""
     with contextlib.closing(Case(kind)) as case:
         case.slot[FLAGS], case.slot[BUFFER] = int(Flag.STREAM), 2
         case.client.sendall(b"half a line")
@@ -175,7 +175,7 @@ def test_bytes_that_were_given_back_are_handed_on_until_the_next_worker_is_done_
         assert case.custody.recover(2, case.buffers) == (Action.IDLE, b"")
 
 
-def test_a_request_that_is_given_back_is_no_first_attempt():
+def test_a_request_that_is_given_back_keeps_its_attempt():
     with contextlib.closing(Case("ipv4")) as case:
         case.slot[ATTEMPT] = 2 + CALLED_BEFORE
         case.client.sendall(b"GET")

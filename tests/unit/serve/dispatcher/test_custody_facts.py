@@ -1,4 +1,4 @@
-"""What the kernel says of a connection in custody: the facts on which the table of recovery rests."""
+"""The facts about a connection in custody, by which `recovery.decide` decides."""
 
 import contextlib
 import select
@@ -14,11 +14,11 @@ from .._custody_case import Case
 
 
 def test_a_new_connection_has_read_and_written_nothing(case):
-    """Neither SYN is counted at the server's end."""
+    """The kernel counts no SYN at the server's end."""
     assert case.facts() == Facts(True, 0, 0)
 
 
-def test_what_was_read_is_what_was_received_less_what_waits(tcp):
+def test_bytes_read_are_those_received_less_those_unread(tcp):
     tcp.client.sendall(b"x" * 1000)
     assert tcp.facts() == Facts(True, 0, 0)
     tcp.worker.recv(10)
@@ -27,7 +27,7 @@ def test_what_was_read_is_what_was_received_less_what_waits(tcp):
     assert tcp.facts() == Facts(True, 1000, 0)
 
 
-def test_looking_is_not_reading(tcp):
+def test_bytes_that_were_only_peeked_at_are_not_read(tcp):
     tcp.client.sendall(b"x" * 10)
     tcp.worker.recv(10, socket.MSG_PEEK | socket.MSG_WAITALL)
     assert tcp.facts().read == 0
@@ -35,7 +35,7 @@ def test_looking_is_not_reading(tcp):
 
 @pytest.mark.parametrize("taken", [0, 3, 10])
 def test_the_clients_fin_is_not_taken_for_a_byte(tcp, taken):
-    """Linux counts it as received; FIONREAD leaves it out."""
+    """Linux counts it as one received byte; FIONREAD does not count it."""
     tcp.client.sendall(b"x" * 10)
     tcp.client.shutdown(socket.SHUT_WR)
     tcp.worker.recv(taken, socket.MSG_WAITALL)
@@ -43,7 +43,7 @@ def test_the_clients_fin_is_not_taken_for_a_byte(tcp, taken):
     assert tcp.facts() == Facts(True, taken, 0)
 
 
-def test_not_even_when_it_was_read(tcp):
+def test_the_clients_fin_is_not_taken_for_a_byte_after_it_was_read(tcp):
     tcp.client.sendall(b"x" * 10)
     tcp.client.shutdown(socket.SHUT_WR)
     while tcp.worker.recv(100):
@@ -58,8 +58,8 @@ def at_end(sock):
     return bool(poller.poll(0))
 
 
-def test_what_was_written_is_what_was_acknowledged_and_what_was_not_yet(tcp):
-    """Whether or not the client has read it, and however much is on its way."""
+def test_bytes_written_are_those_acknowledged_and_those_not_yet(tcp):
+    """Whether or not the client has read them."""
     tcp.worker.setblocking(False)
     sent = 0
     for _ in range(4):
@@ -72,7 +72,7 @@ def test_what_was_written_is_what_was_acknowledged_and_what_was_not_yet(tcp):
     assert sent > 100_000
 
 
-def test_both_directions_at_once(tcp):
+def test_both_directions_are_counted_apart(tcp):
     for turn in range(1, 30):
         tcp.client.sendall(b"x" * 7)
         tcp.worker.recv(7, socket.MSG_WAITALL)
@@ -82,8 +82,8 @@ def test_both_directions_at_once(tcp):
         assert tcp.facts() == Facts(True, 7 * turn, 13 * turn)
 
 
-def test_a_packet_between_two_questions_does_not_make_them_disagree(tcp, monkeypatch):
-    """Bytes arrive after TCP_INFO was asked, and before FIONREAD: nothing was read all the same."""
+def test_a_packet_between_two_system_calls_does_not_make_them_disagree(tcp, monkeypatch):
+    """Bytes arrive between TCP_INFO and FIONREAD: they have not been read."""
     asked = []
     ask = module._ioctl
 
@@ -99,16 +99,18 @@ def test_a_packet_between_two_questions_does_not_make_them_disagree(tcp, monkeyp
     assert len(asked) > 2
 
 
-def test_a_client_that_is_gone(case):
+def test_a_connection_whose_client_has_gone_is_finished(case):
     case.client.close()
-    if not case.unix:  # a FIN is all that is known of it: the first write will tell
+    if not case.unix:  # only its FIN has come; a write brings its reset
         case.worker.sendall(b"y")
     case.go_until(lambda: not case.facts().open)
-    case.slot[BUFFER] = 1  # else nobody asks: the next worker will see
+    case.slot[BUFFER] = (
+        1  # of an idle slot the kernel is not asked: the next worker would see that the client has gone
+    )
     assert case.die() == (Action.FINISH, b"")
 
 
-def test_a_unix_sockets_facts_are_the_workers_marks():
+def test_the_facts_of_a_unix_socket_are_the_words_of_the_slot():
     with contextlib.closing(Case("unix")) as case:
         case.client.sendall(b"x" * 10)
         assert case.facts() == Facts(True, 0, 0)

@@ -1,4 +1,4 @@
-"""A dead worker's slot is a stranger's word: nonsense in it ends that connection, and not the dispatcher."""
+"""A worker can store anything in a slot: impossible values end that connection, and not the dispatcher."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from .._custody_case import Case
 
 @pytest.mark.parametrize("number", [3, 10**6, 2**60, -1, -(10**6)])
 @pytest.mark.parametrize("flags", [Flag.CALLED, Flag.STREAM])
-def test_a_buffer_that_does_not_exist(number, flags):
+def test_a_buffer_number_that_does_not_exist_ends_the_connection(number, flags):
     case = Case("ipv4")
     try:
         case.client.sendall(b"GET / HTTP/1.1\r\n\r\n")

@@ -1,4 +1,4 @@
-"""The listening sockets of a server: bound, adopted, removed; and nothing left of those that cannot be had."""
+"""Listeners: bound, adopted, removed; those that fail leave nothing open."""
 
 import errno
 import os
@@ -17,8 +17,8 @@ LOCAL = "127.0.0.1:0"
 
 
 def close(listeners):
-    for listening in listeners:
-        listening.close()
+    for listener in listeners:
+        listener.close()
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def close(listeners):
         ("[::ffff:192.0.2.1]:1", ("::ffff:192.0.2.1", 1)),
     ],
 )
-def test_addresses(bind, expected):
+def test_an_address_is_split_into_host_and_port(bind, expected):
     assert parse(bind) == expected
 
 
@@ -40,7 +40,7 @@ def test_addresses(bind, expected):
     "bind",
     ["", "host", "80", "host:", "host:x", "host:65536", "host:-1", "::1:80", "[::1]", "[]:80", "a/b:80", "h:٣"],
 )
-def test_what_is_no_address_says_how_to_write_one(bind):
+def test_a_malformed_address_is_refused_with_the_right_form(bind):
     with pytest.raises(ConfigError, match=r"write HOST:PORT, \[::1\]:PORT, unix:PATH or fd://N"):
         parse(bind)
     with pytest.raises(ConfigError):
@@ -67,14 +67,14 @@ def test_a_port_with_connections_in_time_wait_can_be_bound_again():
     (listening,) = listen_at([LOCAL], 5)
     client = socket.create_connection(listening.sock.getsockname(), 10)
     server, _ = listening.sock.accept()
-    server.close()  # the one that closes first has TIME_WAIT
+    server.close()  # the end that closes first is in TIME_WAIT
     client.recv(1)
     client.close()
     listening.close()
     close(listen_at([listening.name], 5))
 
 
-def test_ipv6():
+def test_an_ipv6_address_can_be_bound():
     try:
         (listening,) = listen_at(["[::1]:0"], 5)
     except CallFailed:
@@ -84,7 +84,7 @@ def test_ipv6():
     listening.close()
 
 
-def test_a_unix_socket_is_for_whoever_reaches_its_folder_and_is_removed(tmp_path):
+def test_a_unix_socket_is_open_to_all_users_and_is_removed(tmp_path):
     path = tmp_path / "socket"
     (listening,) = listen_at([f"unix:{path}"], 5)
     assert listening.name == f"unix:{path}"
@@ -97,7 +97,7 @@ def test_a_unix_socket_is_for_whoever_reaches_its_folder_and_is_removed(tmp_path
     listening.close()
 
 
-def test_the_file_of_a_unix_socket_is_left_alone_once_it_is_anothers(tmp_path):
+def test_the_socket_file_of_another_server_is_not_removed(tmp_path):
     path = tmp_path / "socket"
     (listening,) = listen_at([f"unix:{path}"], 5)
     path.unlink()
@@ -106,14 +106,14 @@ def test_the_file_of_a_unix_socket_is_left_alone_once_it_is_anothers(tmp_path):
     assert path.exists()
 
 
-def test_an_abstract_address():
+def test_an_abstract_address_can_be_bound():
     (listening,) = listen_at([f"unix:@fdpass-test-{os.getpid()}"], 5)
     assert listening.name == f"unix:@fdpass-test-{os.getpid()}"
     assert listening.file is None
     listening.close()
 
 
-def test_who_listens_there_already_is_an_error_that_says_what_to_do(tmp_path):
+def test_an_address_in_use_is_refused_with_the_remedy(tmp_path):
     taken = listen_at([LOCAL, f"unix:{tmp_path}/socket"], 5)
     for listening in taken:
         with pytest.raises(AddressInUse, match="somebody listens there already") as caught:
@@ -124,7 +124,7 @@ def test_who_listens_there_already_is_an_error_that_says_what_to_do(tmp_path):
 
 
 def test_a_host_that_does_not_exist_is_named():
-    """A name that no resolver has to be asked for: it cannot be one."""
+    """The name is malformed, so that no resolver is asked."""
     with pytest.raises(ConfigError, match=r"--bind '300\.1\.2\.3\.:0': this host has no address"):
         with call_fails(socket, "getaddrinfo", errno.EIO):
             listen_at(["300.1.2.3.:0"], 5)
@@ -138,7 +138,7 @@ def test_an_address_of_another_machine_is_named():
 # Adopted
 
 
-def test_a_descriptor_is_adopted():
+def test_an_inherited_descriptor_is_adopted():
     with socket.create_server(("127.0.0.1", 0)) as sock:
         number = os.dup(sock.fileno())
         os.set_inheritable(number, True)
@@ -152,7 +152,7 @@ def test_a_descriptor_is_adopted():
 
 
 def test_an_adopted_unix_socket_keeps_its_file(tmp_path):
-    """Whoever made it, removes it."""
+    """The program that made the file removes it."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(tmp_path / "socket"))
         sock.listen()
@@ -161,7 +161,7 @@ def test_an_adopted_unix_socket_keeps_its_file(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1 ", "1/2", "1234567890", "٣"])
-def test_what_is_no_number_of_a_descriptor(text):
+def test_a_malformed_descriptor_number_is_refused(text):
     with pytest.raises(ConfigError, match="write fd://N, with the number of an open descriptor"):
         listen_at([f"fd://{text}"], 5)
 
@@ -198,8 +198,8 @@ def seqpacket_listener():
         (seqpacket_listener, "it listens, but not for streams"),
     ],
 )
-def test_what_is_no_listener_for_streams_is_refused_and_closed(make, words):
-    """From either side; the fixture sees that it is closed."""
+def test_a_descriptor_that_is_no_stream_listener_is_refused_and_closed(make, words):
+    """With ``--bind`` and from socket activation; the fixture that looks for leaks finds none."""
     with pytest.raises(ConfigError, match=f"--bind fd://.*{words}"):
         listen_at([f"fd://{make()}"], 5)
     with pytest.raises(ConfigError, match=f"socket activation: {words}"):
@@ -214,13 +214,13 @@ def test_activated_sockets_come_first():
         close(listeners)
 
 
-# Nothing leaks
+# Leaks
 
 
 @pytest.mark.parametrize(
     "bad", ["nonsense", "fd://x", "192.0.2.1:0", "unix:", "unix:/nowhere/at/all"], ids=lambda bad: bad
 )
-def test_one_that_fails_closes_all_and_removes_the_files(tmp_path, bad):
+def test_an_address_that_fails_closes_the_others_and_removes_their_files(tmp_path, bad):
     with socket.create_server(("127.0.0.1", 0)) as sock:
         given = [Inherited("web", Fd(os.dup(sock.fileno()))) for _ in range(3)]
         with pytest.raises((ConfigError, CallFailed, ValueError)):
@@ -229,7 +229,7 @@ def test_one_that_fails_closes_all_and_removes_the_files(tmp_path, bad):
     assert os.listdir(tmp_path) == []
 
 
-def test_of_several_activated_the_rest_is_closed_if_one_is_refused():
+def test_all_inherited_sockets_are_closed_if_one_is_refused():
     with socket.create_server(("127.0.0.1", 0)) as sock:
         good = [Fd(os.dup(sock.fileno())) for _ in range(2)]
         with pytest.raises(ConfigError):
@@ -242,7 +242,7 @@ def test_of_several_activated_the_rest_is_closed_if_one_is_refused():
     ("number", "kind"),
     [(errno.EACCES, NotPermitted), (errno.ENOMEM, CallFailed), (errno.EADDRINUSE, AddressInUse)],
 )
-def test_a_call_that_fails_leaves_nothing(tmp_path, monkeypatch, call, number, kind):
+def test_a_system_call_that_fails_leaves_nothing_open(tmp_path, monkeypatch, call, number, kind):
     class Failing(socket.socket):
         pass
 

@@ -43,7 +43,7 @@ def test_a_readable_descriptor_calls_until_it_is_unwatched(loop, pipe):
     assert len(calls) == 3
 
 
-def test_the_other_ends_end_calls(loop):
+def test_the_end_of_file_calls_the_callback(loop):
     reading, writing = os.pipe()
     os.close(writing)
     loop.watch(reading, loop.stop)
@@ -52,15 +52,15 @@ def test_the_other_ends_end_calls(loop):
     os.close(reading)
 
 
-def test_unwatch_of_what_is_not_watched_does_nothing(loop, pipe):
+def test_unwatch_of_a_descriptor_that_is_not_watched_does_nothing(loop, pipe):
     loop.unwatch(pipe[0])
     loop.watch(pipe[0], loop.stop)
     loop.unwatch(pipe[0])
     loop.unwatch(pipe[0])
 
 
-def test_what_a_callback_unwatched_is_not_called_in_the_same_round(loop, pipe):
-    """Both are ready at once: whichever comes first ends the other, as a worker's last words do its pidfd."""
+def test_a_descriptor_that_a_callback_unwatched_is_not_called_in_the_same_round(loop, pipe):
+    """Both are ready at once, and the callback that comes first unwatches the other."""
     others = os.pipe()
     calls = []
 
@@ -83,7 +83,7 @@ def test_what_a_callback_unwatched_is_not_called_in_the_same_round(loop, pipe):
         os.close(end)
 
 
-def test_timers_come_in_the_order_of_their_times_and_then_of_their_making(loop):
+def test_timers_are_called_in_the_order_of_their_times(loop):
     calls = []
     for seconds, name in ((0.002, "c"), (0, "a"), (0.001, "b")):
         loop.call_later(seconds, lambda name=name: calls.append(name))
@@ -92,7 +92,7 @@ def test_timers_come_in_the_order_of_their_times_and_then_of_their_making(loop):
     assert calls == ["a", "b", "c"]
 
 
-def test_a_timer_that_is_called_off_does_not_come(loop):
+def test_a_cancelled_timer_is_not_called(loop):
     calls = []
     timer = loop.call_later(0, lambda: calls.append("called off"))
     timer.cancel()
@@ -103,7 +103,7 @@ def test_a_timer_that_is_called_off_does_not_come(loop):
     assert calls == ["once"]
 
 
-def test_a_timer_can_call_off_one_that_is_due_as_well(loop):
+def test_a_timer_can_cancel_another_that_is_due(loop):
     calls = []
     other = loop.call_later(0, lambda: calls.append("first") or timer.cancel())
     timer = loop.call_later(0, lambda: calls.append("second"))
@@ -113,7 +113,7 @@ def test_a_timer_can_call_off_one_that_is_due_as_well(loop):
     other.cancel()
 
 
-def test_a_timer_that_winds_itself_up_does_not_keep_descriptors_waiting(loop, pipe):
+def test_a_timer_that_renews_itself_does_not_starve_descriptors(loop, pipe):
     def again():
         loop.call_later(0, again)
 
@@ -124,8 +124,8 @@ def test_a_timer_that_winds_itself_up_does_not_keep_descriptors_waiting(loop, pi
     loop.unwatch(pipe[0])
 
 
-def test_a_far_timer_that_was_called_off_does_not_wake_the_loop(loop):
-    """The only timer left: without patience for the dead one the loop would return at once, over and over."""
+def test_a_cancelled_timer_does_not_wake_the_loop(loop):
+    """It is the only timer: a loop that still waited for it would wake for nothing."""
     loop.call_later(1000, lambda: None).cancel()
     loop.call_later(0, loop.stop)
     loop.run()
@@ -154,7 +154,7 @@ def send(number, times=1):
         signal.pthread_kill(threading.main_thread().ident, number)
 
 
-def test_signals_call_back_in_the_loop_and_not_where_they_came(loop):
+def test_signals_call_back_in_the_loop_and_not_in_the_handler(loop):
     calls = []
     loop.on_signals({signal.SIGUSR1: lambda: calls.append("one"), signal.SIGUSR2: lambda: calls.append("two")})
     send(signal.SIGUSR1)
@@ -165,7 +165,7 @@ def test_signals_call_back_in_the_loop_and_not_where_they_came(loop):
     assert sorted(calls) == ["one", "two"]
 
 
-def test_signals_of_a_kind_that_wait_are_one(loop):
+def test_a_signal_that_comes_twice_before_its_callback_counts_once(loop):
     calls = []
     loop.on_signals({signal.SIGUSR1: lambda: calls.append(1)})
     send(signal.SIGUSR1, 20)
@@ -178,8 +178,8 @@ def test_signals_of_a_kind_that_wait_are_one(loop):
     assert calls == [1, 1]
 
 
-def test_thousands_of_signals_do_not_drown_another(loop):
-    """While a callback takes its time, more come than any buffer holds: the one that is to stop us counts."""
+def test_thousands_of_signals_do_not_lose_another(loop):
+    """During a long callback more signals come than the wakeup socket holds; the last one must not be lost."""
     calls = []
     loop.on_signals({signal.SIGUSR1: lambda: calls.append("one"), signal.SIGUSR2: lambda: calls.append("two")})
     send(signal.SIGUSR1, 5000)
@@ -189,7 +189,7 @@ def test_thousands_of_signals_do_not_drown_another(loop):
     assert sorted(calls) == ["one", "two"]
 
 
-def test_other_signals_than_those_asked_for_are_none_of_its_business(loop):
+def test_signals_without_a_callback_keep_their_handlers(loop):
     before = signal.signal(signal.SIGUSR2, lambda *_: None)
     loop.on_signals({signal.SIGUSR1: loop.stop})
     send(signal.SIGUSR2)
@@ -198,7 +198,7 @@ def test_other_signals_than_those_asked_for_are_none_of_its_business(loop):
     signal.signal(signal.SIGUSR2, before)
 
 
-def test_close_gives_back_the_handlers_and_the_wakeup():
+def test_close_restores_the_handlers_and_the_wakeup_descriptor():
     handlers = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)}
     loop = Loop()
     loop.on_signals(dict.fromkeys(handlers, loop.stop))
@@ -209,7 +209,7 @@ def test_close_gives_back_the_handlers_and_the_wakeup():
     assert wakeup == -1
 
 
-def test_close_leaves_open_what_it_watched(pipe):
+def test_close_leaves_watched_descriptors_open(pipe):
     loop = Loop()
     loop.watch(pipe[0], loop.stop)
     loop.close()

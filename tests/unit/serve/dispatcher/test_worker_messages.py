@@ -1,4 +1,4 @@
-"""What workers tell comes to whom it concerns; what cannot be told to a worker, or by it, is its end."""
+"""Messages of workers reach the pool or the acceptor; a worker whose messages cannot be true is killed."""
 
 import contextlib
 import signal
@@ -16,109 +16,110 @@ from fdpass.serve.dispatcher.pool.worker_handle import State, WorkerHandle
 from fdpass.serve.shared import messages
 from fdpass.serve.shared.config import Config
 
-MUTE = "a worker was started, but the kernel did not take its first message"
+NOT_TAKEN = "a worker was started, but the kernel did not take its first message"
 
 
-class Shop:
+class DispatcherCase:
     """A dispatcher with one worker that has no process."""
 
-    def __init__(self, staff, **settings):
-        self.staff = staff
+    def __init__(self, fakes, **settings):
+        self.fakes = fakes
         self.listeners = listen_at(["127.0.0.1:0"], 16)
-        self.settled = []
+        self.changed = []
         self.dispatcher = Dispatcher(
-            staff.loop,
+            fakes.loop,
             Config(workers=1, **settings),
             self.listeners,
             capacity=10,
             most=10,
             access_log=AccessLog(""),
-            settled=self.settled.append,
+            workers_changed=self.changed.append,
         )
         self.pool = self.dispatcher.pool
 
     def start(self):
         self.pool.reconcile()
-        (member,) = self.pool.members
-        return member
+        (worker,) = self.pool.workers
+        return worker
 
-    def end(self, member, status=-signal.SIGKILL):
-        member.child.end(status)
-        self.staff.go_until(lambda: member.state is State.GONE)
+    def end(self, worker, status=-signal.SIGKILL):
+        worker.child.end(status)
+        self.fakes.run_until(lambda: worker.state is State.GONE)
 
-    def says(self, member, data):
-        """The worker sends this, and it is heard."""
-        assert self.staff.desk(member).out.send_now(data, ())
-        self.staff.go()
+    def report(self, worker, data):
+        """The worker sends this message, and the dispatcher reads it."""
+        assert self.fakes.worker_end(worker).out.send_now(data, ())
+        self.fakes.run_loop()
 
     def close(self):
-        for member in self.pool.members:
-            member.child.end(0)
+        for worker in self.pool.workers:
+            worker.child.end(0)
         self.dispatcher.close()
         for each in self.listeners:
             each.close()
 
 
 @pytest.fixture
-def shop(staff):
+def new_dispatcher(fakes):
+    """``new_dispatcher(**settings)``: a `DispatcherCase`, closed at the end of the test."""
     with contextlib.ExitStack() as held:
-        yield lambda **settings: held.enter_context(contextlib.closing(Shop(staff, **settings)))
+        yield lambda **settings: held.enter_context(contextlib.closing(DispatcherCase(fakes, **settings)))
 
 
-def test_a_worker_that_cannot_be_told_what_to_do_has_failed_at_once(shop, monkeypatch, caplog):
+def test_a_worker_whose_set_up_cannot_be_sent_counts_as_a_failed_start(new_dispatcher, monkeypatch, caplog):
     monkeypatch.setattr(WorkerHandle, "send", lambda *_: False)
-    one = shop()
-    member = one.start()
-    assert member.child.signals == [signal.SIGKILL]
-    one.end(member)
-    assert one.pool.trouble == MUTE
-    assert one.pool.trouble in caplog.text
-    assert one.pool.members == []  # the next is not started before its time
+    case = new_dispatcher()
+    worker = case.start()
+    assert worker.child.signals == [signal.SIGKILL]
+    case.end(worker)
+    assert case.pool.starts.failure == NOT_TAKEN
+    assert case.pool.starts.failure in caplog.text
+    assert case.pool.workers == []  # the next start waits for the backoff
 
 
-def test_a_worker_that_cannot_be_told_is_tried_again(shop, staff, monkeypatch):
+def test_a_start_whose_set_up_could_not_be_sent_is_tried_again(new_dispatcher, fakes, monkeypatch):
     monkeypatch.setattr(backoff, "_FIRST", 0.001)
-    one = shop()
+    case = new_dispatcher()
     with monkeypatch.context() as patch:
         patch.setattr(WorkerHandle, "send", lambda *_: False)
-        one.end(one.start())
-    staff.go_until(lambda: one.pool.members)
-    (member,) = one.pool.members
-    one.says(member, messages.READY)
-    assert (member.state, one.pool.trouble) == (State.READY, "")
+        case.end(case.start())
+    fakes.run_until(lambda: case.pool.workers)
+    (worker,) = case.pool.workers
+    case.report(worker, messages.READY)
+    assert (worker.state, case.pool.starts.failure) == (State.READY, "")
 
 
-def test_a_reload_whose_worker_cannot_be_told_is_refused(shop, monkeypatch):
-    one = shop()
-    one.says(one.start(), messages.READY)
+def test_a_reload_whose_set_up_cannot_be_sent_fails(new_dispatcher, monkeypatch):
+    case = new_dispatcher()
+    case.report(case.start(), messages.READY)
     outcomes = []
     with monkeypatch.context() as patch:
         patch.setattr(WorkerHandle, "send", lambda *_: False)
-        one.pool.reload(Config(workers=1), AccessLog(""), outcomes.append)
-    one.end(one.pool.members[1])
-    assert outcomes == [MUTE]
-    assert one.pool.current.number == 1
+        case.pool.reload(Config(workers=1), AccessLog(""), outcomes.append)
+    case.end(case.pool.workers[1])
+    assert outcomes == [NOT_TAKEN]
+    assert case.pool.current.number == 1
 
 
-def test_a_worker_says_that_it_is_ready_and_that_it_leaves(shop):
-    one = shop()
-    member = one.start()
-    one.says(member, messages.READY)
-    assert member.state is State.READY
-    assert one.settled[-1] is one.pool
-    one.says(member, messages.LEAVING)
-    assert member.outgoing
+def test_ready_and_leaving_reach_the_pool(new_dispatcher):
+    case = new_dispatcher()
+    worker = case.start()
+    case.report(worker, messages.READY)
+    assert worker.state is State.READY
+    assert case.changed[-1] is case.pool
+    case.report(worker, messages.LEAVING)
+    assert worker.to_retire
 
 
-def test_a_worker_says_why_it_does_not_start(shop):
-    one = shop()
-    member = one.start()
-    one.says(member, messages.FAILED + b'{"sentence": "no database", "final": true}')
-    one.end(member, 1)
-    assert one.pool.hopeless == "no database"
+def test_the_reason_in_failed_reaches_the_pool(new_dispatcher):
+    case = new_dispatcher()
+    worker = case.start()
+    case.report(worker, messages.FAILED + b'{"sentence": "no database", "final": true}')
+    case.end(worker, 1)
+    assert case.pool.starts.given_up == "no database"
 
 
-WAYS = {"passing": {"custody": "off"}, "custody": {}, "turning": {"accept": "worker"}}
+WAYS = {"custody": {}, "custody off": {"custody": "off"}, "accept by worker": {"accept": "worker"}}
 SLOTS = messages.with_slots(b"", [0])
 
 
@@ -127,17 +128,17 @@ SLOTS = messages.with_slots(b"", [0])
     [
         *((way, b"?") for way in WAYS),
         *((way, b"") for way in WAYS),
-        *((way, messages.RETURNED + SLOTS) for way in ("passing", "turning")),
-        *((way, messages.moved(0, b"GET")) for way in ("passing", "turning")),
-        *((way, messages.ACCEPTED + SLOTS) for way in ("passing", "custody")),
+        *((way, messages.RETURNED + SLOTS) for way in ("custody off", "accept by worker")),
+        *((way, messages.moved(0, b"GET")) for way in ("custody off", "accept by worker")),
+        *((way, messages.ACCEPTED + SLOTS) for way in ("custody", "custody off")),
     ],
 )
-def test_a_word_that_is_none_in_this_way_of_accepting_is_the_workers_end(shop, caplog, way, data):
-    one = shop(**WAYS[way])
-    member = one.start()
-    one.says(member, messages.READY)
-    one.says(member, data)
-    assert signal.SIGKILL in member.child.signals
+def test_a_worker_that_sends_a_message_of_an_unexpected_kind_is_killed(new_dispatcher, caplog, way, data):
+    case = new_dispatcher(**WAYS[way])
+    worker = case.start()
+    case.report(worker, messages.READY)
+    case.report(worker, data)
+    assert signal.SIGKILL in worker.child.signals
     assert "it sent a message of an unknown kind" in caplog.text
 
 
@@ -149,29 +150,28 @@ def test_a_word_that_is_none_in_this_way_of_accepting_is_the_workers_end(shop, c
         *((way, messages.FINISHED + b"abc", "ends within a number") for way in WAYS),
         ("custody", messages.RETURNED + SLOTS, "it gives back a connection that it does not have"),
         ("custody", messages.moved(0, b"GET"), "it gives back a connection that it does not have"),
-        ("turning", messages.ACCEPTED + SLOTS, "it accepted without having a turn"),
+        ("accept by worker", messages.ACCEPTED + SLOTS, "it accepted without having a turn"),
     ],
 )
-def test_a_word_that_cannot_be_true_is_the_workers_end(shop, caplog, way, data, why):
-    one = shop(**WAYS[way])
-    member = one.start()
-    one.says(member, messages.READY)
-    one.says(member, data)
-    assert signal.SIGKILL in member.child.signals
+def test_a_worker_that_sends_a_message_that_cannot_be_true_is_killed(new_dispatcher, caplog, way, data, why):
+    case = new_dispatcher(**WAYS[way])
+    worker = case.start()
+    case.report(worker, messages.READY)
+    case.report(worker, data)
+    assert signal.SIGKILL in worker.child.signals
     assert why in caplog.text
 
 
-def test_ends_that_a_worker_notes_are_seen_although_its_predecessor_noted_as_many(staff):
-    books = Connections(10)
-    passing = ByDispatcher(staff.loop, [], books, staff.ledger, Least(), 10, custody=None)
+def test_ends_are_read_though_the_rows_previous_worker_noted_as_many(fakes):
+    connections = Connections(10)
+    acceptor = ByDispatcher(fakes.loop, [], connections, fakes.ledger, Least(), 10, custody=None)
     for _ in range(2):
-        member = staff.hire(0)
-        passing.add(member)
-        slot = books.accept()
-        books.hand([slot], 0)
-        member.live = 1
-        staff.ledger.note(0, slot)
-        passing.hear()
-        assert (books.live, member.live) == (0, 0)
-        passing.remove(member)
-        passing.gone(member)
+        worker = fakes.make(0)
+        acceptor.add(worker)
+        slot = connections.accept()
+        connections.hand([slot], 0)
+        fakes.ledger.note(0, slot)
+        acceptor.read_ended()
+        assert (connections.live, connections.live_of[0]) == (0, 0)
+        acceptor.remove(worker)
+        acceptor.recover(worker)

@@ -1,4 +1,4 @@
-"""The control socket: whatever a client sends or fails to read, the server answers or drops it, and goes on."""
+"""The control socket: whatever a client sends or does not read, the server replies, or disconnects that client."""
 
 import contextlib
 import json
@@ -25,11 +25,11 @@ def path(tmp_path):
 
 
 class Server:
-    """A `ControlServer`, and how to let its loop go a little."""
+    """A `ControlServer` with its loop, and commands for the tests."""
 
     def __init__(self, path):
         self.loop = Loop()
-        self.later = []  # replies that are owed
+        self.later = []  # replies to send later
         self.calls = 0
         acts = {
             "echo": lambda request, reply: reply({"ok": True, "said": request["text"]}),
@@ -41,7 +41,7 @@ class Server:
         self.control = ControlServer(self.loop, path, acts)
 
     def go(self):
-        """Handle everything that has happened so far."""
+        """Run the loop until everything that has happened so far is handled."""
         for _ in range(6):  # a client is accepted, then each of its messages has a turn of its own
             self.loop.call_later(0, self.loop.stop)
             self.loop.run()
@@ -70,10 +70,10 @@ def answer(server, client, request):
     return json.loads(client.recv().data)
 
 
-REFUSED = {"ok": False, "error": "this is no request that a server of this version knows"}
+REFUSED = {"ok": False, "error": "a server of this version does not know this request"}
 
 
-def test_it_is_for_the_user_alone_and_removed_at_the_end(path):
+def test_the_socket_has_mode_0600_and_is_removed_at_the_end(path):
     server = Server(path)
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
     server.close()
@@ -85,7 +85,7 @@ def test_a_request_is_answered(server, client):
     assert answer(server, client, {"do": "refuse"}) == {"ok": False, "error": "it cannot be done"}
 
 
-def test_several_requests_over_one_connection(server, client):
+def test_several_requests_over_one_connection_are_answered_in_order(server, client):
     for n in range(3):
         client.send(json.dumps({"do": "echo", "text": n}).encode())
     server.go()
@@ -111,7 +111,7 @@ GARBAGE = [
 
 
 @pytest.mark.parametrize("data", GARBAGE, ids=lambda data: repr(data[:30]))
-def test_garbage_is_refused_its_sender_dropped_and_others_served(server, client, path, data):
+def test_garbage_is_refused_and_only_its_sender_disconnected(server, client, path, data):
     assert answer(server, client, data) == REFUSED
     with pytest.raises(PeerClosed):
         client.recv()
@@ -119,7 +119,7 @@ def test_garbage_is_refused_its_sender_dropped_and_others_served(server, client,
         assert answer(server, other, {"do": "echo", "text": 1})["said"] == 1
 
 
-def test_what_is_no_channel_at_all_is_dropped(server, path):
+def test_a_client_that_speaks_another_protocol_is_disconnected(server, path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as raw:
         raw.settimeout(60)
         raw.connect(path)
@@ -134,8 +134,8 @@ def test_a_request_that_is_too_long_is_refused(server, client):
     assert answer(server, client, json.dumps({"do": "echo", "text": "x" * 70_000}).encode()) == REFUSED
 
 
-def test_descriptors_are_not_wanted(server, client):
-    """Where the kernel cannot refuse them for us, they are closed, and their sender with them."""
+def test_a_client_that_sends_descriptors_does_no_harm(server, client):
+    """If the kernel does not refuse them (SO_PASSRIGHTS), they are closed, and their sender is disconnected."""
     with contextlib.suppress(OSError):
         client.send(b'{"do": "echo", "text": 1}', [0])
     server.go()
@@ -152,7 +152,7 @@ def test_a_reply_may_come_later_and_in_any_order(server, path):
         assert json.loads(second.recv().data)["n"] == 2
 
 
-def test_a_client_that_has_gone_before_the_reply_is_no_harm(server, path):
+def test_a_client_that_disconnects_before_its_reply_does_no_harm(server, path):
     with connect(path) as client:
         client.send(b'{"do": "later"}')
         server.go()
@@ -163,8 +163,8 @@ def test_a_client_that_has_gone_before_the_reply_is_no_harm(server, path):
         assert answer(server, next, {"do": "echo", "text": 1})["said"] == 1
 
 
-def test_one_request_too_many_clients(server, path):
-    """The one above the limit sees the end; when another goes there is room again."""
+def test_a_client_above_the_limit_is_disconnected_until_another_leaves(server, path):
+    """The client above the limit sees the end; once another client leaves, there is room again."""
     clients = [connect(path)]
     for _ in range(MOST):
         server.go()
@@ -181,7 +181,7 @@ def test_one_request_too_many_clients(server, path):
         client.close()
 
 
-def test_it_can_be_closed_by_a_request(server, client):
+def test_a_request_can_close_the_server(server, client):
     client.send(b'{"do": "close"}')
     server.go()
     with pytest.raises(PeerClosed):
@@ -192,7 +192,7 @@ def test_a_long_reply_arrives_whole(server, client):
     assert len(answer(server, client, {"do": "huge"})["text"]) == 2_000_000
 
 
-def test_a_client_that_does_not_read_its_replies_is_dropped(server, client):
+def test_a_client_that_does_not_read_its_replies_is_disconnected(server, client):
     client.settimeout(0)
     with contextlib.suppress(PeerClosed, BlockingIOError):
         while True:
@@ -204,8 +204,8 @@ def test_a_client_that_does_not_read_its_replies_is_dropped(server, client):
             pass
 
 
-def test_a_full_table_of_descriptors_neither_ends_it_nor_lets_it_spin(server, path, monkeypatch):
-    """The client waits in the backlog. Nothing tells when there is room: it is looked for some times a second."""
+def test_a_full_descriptor_table_pauses_accepting_without_a_busy_loop(server, path, monkeypatch):
+    """The client waits in the backlog; the server tries ten times a second, because no event reports room."""
     with connect(path) as client:
         accepts = []
         real = server.control._on_client
@@ -225,9 +225,9 @@ def test_a_full_table_of_descriptors_neither_ends_it_nor_lets_it_spin(server, pa
         assert json.loads(answers[0].data)["said"] == 1
 
 
-def test_another_servers_socket_is_left_alone(server, client, path):
+def test_the_socket_of_another_server_is_not_replaced(server, client, path):
     loop = Loop()
-    with pytest.raises(AddressInUse, match=f"the control socket {path} is another server's.*--control PATH"):
+    with pytest.raises(AddressInUse, match=f"another server has the control socket {path}: .*--control PATH"):
         ControlServer(loop, path, {})
     loop.close()
     assert answer(server, client, {"do": "echo", "text": 1})["said"] == 1
@@ -250,24 +250,26 @@ def serving(server):
     sleep.close()
 
 
-def test_ask(serving, path):
+def test_ask_returns_the_reply_without_its_ok(serving, path):
     assert ask(path, "echo", text="hello") == {"said": "hello"}
 
 
-def test_ask_for_what_cannot_be_done(serving, path):
+def test_ask_raises_the_sentence_of_a_refusal(serving, path):
     with pytest.raises(RequestFailed, match="it cannot be done"):
         ask(path, "refuse")
-    with pytest.raises(RequestFailed, match="no request that a server of this version knows"):
+    with pytest.raises(RequestFailed, match="a server of this version does not know this request"):
         ask(path, "nonsense")
 
 
-def test_ask_a_server_that_ends_meanwhile(serving, path):
+def test_ask_fails_if_the_server_ends_before_it_replies(serving, path):
     with pytest.raises(PeerClosed, match="the server ended before it answered"):
         ask(path, "close")
 
 
-def test_ask_where_no_server_is(path):
-    with pytest.raises(NotFound, match=f"no server answers at {path}: start one, or say which with --control"):
+def test_ask_fails_if_no_server_listens(path):
+    with pytest.raises(
+        NotFound, match=f"no server answers at {path}: start one, or give its control socket with --control"
+    ):
         ask(path, "status")
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
         sock.bind(path)

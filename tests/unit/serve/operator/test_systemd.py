@@ -1,4 +1,4 @@
-"""What the service manager hears: the words of sd_notify(3); nothing that it does can hinder the server."""
+"""Notifications as sd_notify(3) describes them; no service manager can block the server."""
 
 import logging
 import os
@@ -41,12 +41,12 @@ def heard(manager):
     return manager.recv(10_000).decode()
 
 
-def test_ready_is_told_with_a_status(manager, notifier):
+def test_ready_is_sent_with_a_status(manager, notifier):
     notifier.ready("serving with 4 workers")
     assert heard(manager) == "READY=1\nSTATUS=serving with 4 workers"
 
 
-def test_a_reload_is_told_with_its_time(manager, notifier):
+def test_a_reload_is_sent_with_its_time(manager, notifier):
     """CLOCK_MONOTONIC in microseconds, by which systemd tells this reload from one before."""
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
     notifier.reloading()
@@ -63,14 +63,14 @@ def test_a_reload_is_told_with_its_time(manager, notifier):
     ],
     ids=["stopping", "alive", "status"],
 )
-def test_the_other_words(manager, notifier, tell, expected):
+def test_stopping_watchdog_and_status_are_sent_as_sd_notify_has_them(manager, notifier, tell, expected):
     tell(notifier)
     assert heard(manager) == expected
 
 
 @given(text=st.text(st.characters(), max_size=100))
 @settings(deadline=None)
-def test_a_status_is_one_line_of_text_whatever_is_in_it(text):
+def test_a_status_is_one_line_whatever_characters_it_has(text):
     """It cannot say anything but itself: no other field, nothing that systemd would refuse."""
     address = f"\0{secrets.token_hex(8)}"
     with listening(address) as manager, closing(Notifier("@" + address[1:])) as notifier:
@@ -81,7 +81,7 @@ def test_a_status_is_one_line_of_text_whatever_is_in_it(text):
     assert len(told) <= len("STATUS=" + text)
 
 
-def test_a_long_status_does_not_make_ready_unheard(manager, notifier):
+def test_a_long_status_is_cut_so_that_ready_arrives(manager, notifier):
     """systemd ignores a datagram of more than 4096 bytes."""
     notifier.ready("x" + "\u20ac" * 5000)
     told = manager.recv(10_000)
@@ -89,14 +89,14 @@ def test_a_long_status_does_not_make_ready_unheard(manager, notifier):
     assert told.decode() == "READY=1\nSTATUS=x" + "\u20ac" * 682
 
 
-def test_an_abstract_address():
+def test_an_abstract_address_is_supported():
     name = secrets.token_hex(8)
     with listening("\0" + name) as manager, closing(Notifier("@" + name)) as notifier:
         notifier.alive()
         assert heard(manager) == "WATCHDOG=1"
 
 
-def test_without_an_address_nothing_is_told_and_nothing_opened():
+def test_without_an_address_nothing_is_sent_and_nothing_opened():
     before = open_fds()
     notifier = Notifier(watchdog=5)
     notifier.ready("")
@@ -106,14 +106,14 @@ def test_without_an_address_nothing_is_told_and_nothing_opened():
     notifier.close()
 
 
-def test_an_address_of_an_unknown_kind_is_logged(caplog):
+def test_an_address_of_an_unknown_kind_is_logged_and_ignored(caplog):
     notifier = Notifier("vsock:2:1", 5)
     notifier.ready("")
     assert "vsock:2:1" in caplog.text
     assert notifier.watchdog is None
 
 
-def test_a_manager_that_does_not_listen_is_no_error_and_told_of_once(tmp_path, caplog):
+def test_a_manager_that_does_not_listen_is_logged_once(tmp_path, caplog):
     with closing(Notifier(str(tmp_path / "notify"))) as notifier:
         notifier.ready("")
         notifier.alive()
@@ -125,7 +125,7 @@ def test_a_manager_that_does_not_listen_is_no_error_and_told_of_once(tmp_path, c
     assert len(caplog.records) == 2
 
 
-def test_a_manager_that_comes_back_is_found_again(tmp_path):
+def test_a_manager_that_listens_again_gets_notifications_again(tmp_path):
     path = str(tmp_path / "notify")
     with closing(Notifier(path)) as notifier:
         for word in ("one", "two"):
@@ -135,7 +135,7 @@ def test_a_manager_that_comes_back_is_found_again(tmp_path):
             os.unlink(path)
 
 
-def test_a_manager_that_does_not_read_holds_up_nobody(manager, notifier, caplog):
+def test_a_manager_that_does_not_read_does_not_block_the_server(manager, notifier, caplog):
     """Its queue takes some datagrams; a blocking send of the next would wait."""
     for _ in range(10_000):
         notifier.alive()
@@ -144,13 +144,13 @@ def test_a_manager_that_does_not_read_holds_up_nobody(manager, notifier, caplog)
     assert "temporarily unavailable" in caplog.text
 
 
-def test_an_address_too_long_for_a_socket_is_no_error(caplog):
+def test_an_address_too_long_for_a_socket_raises_nothing(caplog):
     with closing(Notifier("/" + "x" * 200)) as notifier:
         notifier.alive()
     assert "too long" in caplog.text
 
 
-def test_one_socket_serves_all_calls(manager):
+def test_all_notifications_use_one_socket(manager):
     before = open_fds()
     notifier = Notifier(manager.getsockname())
     for _ in range(3):
@@ -160,7 +160,7 @@ def test_one_socket_serves_all_calls(manager):
     assert open_fds() == before
 
 
-def test_after_close_nothing_is_told(manager, notifier):
+def test_after_close_nothing_is_sent(manager, notifier):
     notifier.close()
     notifier.close()
     notifier.alive()
@@ -168,7 +168,7 @@ def test_after_close_nothing_is_told(manager, notifier):
         heard(manager)
 
 
-def test_the_environment_says_whom_to_tell_and_how_often(manager):
+def test_address_and_watchdog_come_from_the_environment(manager):
     environ = {
         "NOTIFY_SOCKET": manager.getsockname(),
         "WATCHDOG_USEC": "30000000",
@@ -198,7 +198,7 @@ def test_the_environment_says_whom_to_tell_and_how_often(manager):
         ({"WATCHDOG_USEC": "9" * 5000}, None),
     ],
 )
-def test_a_watchdog_is_on_only_if_it_is_ours_and_finite(manager, variables, expected):
+def test_the_watchdog_is_on_only_for_this_process_and_a_finite_time(manager, variables, expected):
     ours = {name: str(os.getpid()) if text == "self" else text for name, text in variables.items()}
     environ = {"NOTIFY_SOCKET": manager.getsockname(), **ours}
     with closing(Notifier.from_environment(environ)) as notifier:
@@ -206,13 +206,13 @@ def test_a_watchdog_is_on_only_if_it_is_ours_and_finite(manager, variables, expe
     assert environ == {}
 
 
-def test_without_notify_socket_no_sign_of_life_is_due():
+def test_without_notify_socket_there_is_no_watchdog():
     environ = {"WATCHDOG_USEC": "3000000"}
     assert Notifier.from_environment(environ).watchdog is None
     assert environ == {}
 
 
-def test_no_child_finds_the_variables(manager, monkeypatch):
+def test_children_do_not_inherit_the_variables(manager, monkeypatch):
     monkeypatch.setenv("NOTIFY_SOCKET", manager.getsockname())
     monkeypatch.setenv("WATCHDOG_USEC", "3000000")
     with closing(Notifier.from_environment()):
@@ -221,7 +221,7 @@ def test_no_child_finds_the_variables(manager, monkeypatch):
     assert done.stdout == b"[]\n"
 
 
-def test_no_socket_at_the_start_is_told(monkeypatch):
+def test_a_failure_to_make_the_socket_is_raised(monkeypatch):
     def full(*_):
         raise OSError(24, os.strerror(24))
 

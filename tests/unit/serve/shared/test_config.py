@@ -1,4 +1,4 @@
-"""`Config`: each setting's type, bounds and choices, and messages that name the setting and the remedy."""
+"""`Config`: each setting's type, bounds and choices, and errors that name the setting and the remedy."""
 
 import dataclasses
 import pathlib
@@ -8,8 +8,9 @@ import re
 import pytest
 
 from fdpass.errors import ConfigError
-from fdpass.serve.shared.config import NAMES, SETTINGS, Config, check_name, flag, size
+from fdpass.serve.shared.config import NAMES, SETTINGS, Config, check_name, flag
 from fdpass.serve.shared.ledger import MOST_WORKERS
+from fdpass.serve.shared.setting import size
 
 CHOICES = {name: setting.choices for name, setting in SETTINGS.items() if setting.choices}
 BOUNDS = {
@@ -31,7 +32,7 @@ PATHS = ("tls_cert", "tls_key", "tls_ca", "access_log", "pidfile", "control", "a
 TEXTS = ("app", "user", "group", *PATHS, *CHOICES)
 
 
-def test_each_setting_is_tried_below():
+def test_each_setting_is_in_a_list_of_these_tests():
     assert {*WHOLE, *SECONDS, *SWITCHES, *TEXTS, "bind"} == set(NAMES)
     assert set(BOUNDS) == {*WHOLE, *SECONDS} == {name for name, setting in SETTINGS.items() if setting.bounds}
 
@@ -62,14 +63,14 @@ def test_the_defaults_are_valid_and_there_are_two_workers_at_least():
     assert config == Config.of({})
 
 
-def test_it_cannot_be_changed():
+def test_a_config_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Config().workers = 3
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("value", [None, object(), {}, b"x", [1]], ids=["None", "object", "dict", "bytes", "list"])
-def test_what_no_setting_can_be_is_refused_and_named(name, value):
+def test_a_value_of_a_wrong_type_is_refused_with_the_name_of_the_setting(name, value):
     with pytest.raises(ConfigError, match=f"^{flag(name)} takes"):
         Config(**{name: value})
 
@@ -91,18 +92,18 @@ def test_what_no_setting_can_be_is_refused_and_named(name, value):
         (set(TEXTS) - set(PATHS), pathlib.Path("x"), "text"),
     ],
 )
-def test_types(names, value, words):
+def test_each_kind_of_setting_refuses_other_types_and_says_what_it_takes(names, value, words):
     for name in names:
         with pytest.raises(ConfigError, match=f"^{flag(name)} takes {words}, not "):
             Config(**{name: value})
 
 
 @pytest.mark.parametrize(("name", "least", "most"), [(name, *bounds) for name, bounds in BOUNDS.items()])
-def test_bounds(name, least, most):
+def test_a_number_outside_its_bounds_is_refused_with_the_bounds(name, least, most):
     for value in (least, most):
         assert getattr(Config(**{name: value}), name) == value
     for value in (least - 1, most + 1):
-        with pytest.raises(ConfigError, match=f"^{flag(name)} {value}: it is from {least:,} to {most:,}$"):
+        with pytest.raises(ConfigError, match=f"^{flag(name)} {value}: must be from {least:,} to {most:,}$"):
             Config(**{name: value})
 
 
@@ -111,13 +112,13 @@ def test_a_number_of_seconds_may_be_whole():
 
 
 @pytest.mark.parametrize("name", CHOICES)
-def test_choices(name):
+def test_a_value_that_is_not_a_choice_is_refused_with_the_choices(name):
     for value in CHOICES[name]:
         assert getattr(Config(**{name: value}), name) == value
     for value in ("", "nonsense", CHOICES[name][0].upper()):
         with pytest.raises(ConfigError) as caught:
             Config(**{name: value})
-        assert str(caught.value) == f"{flag(name)} {value!r}: it is one of {', '.join(CHOICES[name])}"
+        assert str(caught.value) == f"{flag(name)} {value!r}: must be one of {', '.join(CHOICES[name])}"
 
 
 @pytest.mark.parametrize("name", PATHS)
@@ -150,13 +151,13 @@ def test_no_address_is_refused(value):
 
 
 @pytest.mark.parametrize("app", ["a:b", "a.b:c", "a.b:c.d", "_a1.b2:c"])
-def test_the_name_of_an_application(app):
+def test_an_application_is_named_by_module_and_name(app):
     assert Config(app=app).app == app
 
 
 @pytest.mark.parametrize("app", ["", "a", "a:", ":b", "a/b.py:c", "a..b:c", ".a:b", "a b:c", "1a:b"])
-def test_what_names_no_application(app):
-    with pytest.raises(ConfigError, match=r"write MODULE:NAME, such as shop\.main:app"):
+def test_text_that_names_no_application_is_refused(app):
+    with pytest.raises(ConfigError, match=r"give MODULE:NAME, such as shop\.main:app"):
         Config(app=app)
 
 
@@ -169,7 +170,7 @@ def test_a_key_or_authority_without_a_certificate_is_refused(name):
 def test_the_folder_of_the_application_must_exist(tmp_path):
     (tmp_path / "file").touch()
     for path in (tmp_path / "none", tmp_path / "file"):
-        with pytest.raises(ConfigError, match=f"--app-dir '{path}' is no folder"):
+        with pytest.raises(ConfigError, match=f"--app-dir '{path}' is not a folder"):
             Config(app_dir=str(path))
 
 
@@ -182,7 +183,7 @@ def test_the_folder_of_the_application_must_exist(tmp_path):
         ("", ""),
     ],
 )
-def test_a_setting_that_does_not_exist_is_named_with_the_nearest(name, hint):
+def test_an_unknown_setting_is_refused_with_the_nearest_name(name, hint):
     expected = f"there is no setting {name!r}{hint}"
     with pytest.raises(ConfigError) as caught:
         Config.of({"workers": 2, name: 1})
@@ -210,17 +211,17 @@ def test_a_setting_that_does_not_exist_is_named_with_the_nearest(name, hint):
         ("999999999999G", 999_999_999_999 * 2**30),
     ],
 )
-def test_sizes(text, expected):
+def test_text_is_converted_to_bytes(text, expected):
     assert size(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "M", "-1", "1.5G", "1T", "1 2", "1e3", "1MM", "٣", "1" * 13])
-def test_what_is_no_size(text):
-    with pytest.raises(ConfigError, match="is no size: write a number of bytes"):
+def test_text_that_is_not_a_size_is_refused(text):
+    with pytest.raises(ConfigError, match="is not a size: give a number of bytes"):
         size(text)
 
 
 def test_a_size_may_be_text_or_a_number():
     assert Config(max_rss="1M").max_rss == Config(max_rss=2**20).max_rss == 2**20
-    with pytest.raises(ConfigError, match="is no size"):
+    with pytest.raises(ConfigError, match="is not a size"):
         Config(max_rss="much")

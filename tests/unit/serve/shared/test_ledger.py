@@ -1,10 +1,8 @@
-"""The layout of the ledger, and the words between dispatcher and worker."""
+"""The layout of the ledger, and its rings of ended connections."""
 
 import pytest
 
 from fdpass._memory import common, mapped
-from fdpass.errors import ProtocolError
-from fdpass.serve.shared import messages
 from fdpass.serve.shared.ledger import MOST_WORKERS, RING, SIZE, Column, Ledger
 
 COLUMNS = {column.name.lower(): column for column in Column}
@@ -12,7 +10,7 @@ COLUMNS = {column.name.lower(): column for column in Column}
 
 @pytest.mark.parametrize(("name", "column"), COLUMNS.items(), ids=COLUMNS)
 @pytest.mark.parametrize("row", [0, 1, MOST_WORKERS - 1])
-def test_each_figure_has_a_word_of_its_own(name, column, row):
+def test_each_column_and_row_has_a_word_of_its_own(name, column, row):
     """Columns side by side, of 64-bit words: the layout that both processes go by."""
     buffer = bytearray(SIZE)
     ledger = Ledger(buffer)
@@ -24,12 +22,12 @@ def test_each_figure_has_a_word_of_its_own(name, column, row):
 
 
 @pytest.mark.parametrize("size", [0, 8, SIZE - 8, SIZE + 8])
-def test_memory_of_another_size_is_no_ledger(size):
+def test_memory_of_a_wrong_size_is_refused(size):
     with pytest.raises(ValueError, match=f"{SIZE} bytes, not {size}"):
         Ledger(bytearray(size))
 
 
-def test_clear_is_for_one_row():
+def test_clear_zeroes_one_row_only():
     ledger = Ledger(bytearray(SIZE))
     for name in COLUMNS:
         column = getattr(ledger, name)
@@ -41,7 +39,7 @@ def test_clear_is_for_one_row():
 # The rings: which connections have ended
 
 
-def test_what_was_noted_is_read_once_and_in_order():
+def test_noted_slots_are_read_once_and_in_order():
     ledger = Ledger(bytearray(SIZE))
     for slot in (5, 0, 2**32 - 1):
         assert ledger.note(3, slot)
@@ -52,7 +50,7 @@ def test_what_was_noted_is_read_once_and_in_order():
     assert ledger.read_notes(3) == [7]
 
 
-def test_a_full_ring_takes_no_more_until_it_is_read():
+def test_a_full_ring_refuses_a_note_until_it_is_read():
     ledger = Ledger(bytearray(SIZE))
     assert all(ledger.note(0, slot) for slot in range(RING))
     assert not ledger.note(0, RING)
@@ -61,7 +59,7 @@ def test_a_full_ring_takes_no_more_until_it_is_read():
     assert ledger.read_notes(0) == [RING]
 
 
-def test_a_ring_goes_round_and_its_count_wraps():
+def test_a_ring_starts_again_at_its_end_and_its_count_wraps():
     """The count in a word has 31 bits: one that is about to wrap is as good as any."""
     ledger = Ledger(bytearray(SIZE))
     ledger.ended[0] = ledger.seen[0] = 2**31 - 1 - RING
@@ -70,14 +68,14 @@ def test_a_ring_goes_round_and_its_count_wraps():
         assert ledger.read_notes(0) == [slot]
 
 
-def test_a_word_that_is_not_there_yet_is_not_read():
+def test_a_word_that_is_not_stored_yet_is_not_read():
     """The dispatcher goes by the words, and not by a count that it may see before them."""
     ledger = Ledger(bytearray(SIZE))
     ledger.ended[0] = 5
     assert ledger.read_notes(0) == []
 
 
-def test_a_row_that_is_used_again_has_an_empty_ring():
+def test_a_cleared_row_has_an_empty_ring():
     ledger = Ledger(bytearray(SIZE))
     for slot in range(3):
         ledger.note(1, slot)
@@ -101,7 +99,7 @@ def test_two_processes_see_each_others_figures():
     second.close()
 
 
-def test_the_memory_can_be_unmapped_once_released():
+def test_the_memory_can_be_unmapped_after_release():
     with common(SIZE, name="fdpass-test") as memory:
         map = mapped(memory)
     ledger = Ledger(map)
@@ -109,26 +107,3 @@ def test_the_memory_can_be_unmapped_once_released():
         map.close()
     ledger.release()
     map.close()
-
-
-# The words
-
-
-@pytest.mark.parametrize("slots", [[], [0], [1, 2, 3], [2**32 - 1], list(range(messages.MOST_SLOTS))])
-def test_slots_come_out_as_they_went_in(slots):
-    data = messages.with_slots(messages.FINISHED, slots)
-    assert data[:1] == messages.FINISHED
-    assert list(messages.slots_of(data)) == slots
-    assert len(data) < 65536
-
-
-@pytest.mark.parametrize("length", [1, 2, 3, 5, 7])
-def test_a_message_that_ends_within_a_number_is_refused(length):
-    with pytest.raises(ProtocolError, match="ends within a number"):
-        messages.slots_of(messages.HANDOFF + bytes(length))
-
-
-def test_no_two_words_are_alike():
-    words = [value for name, value in vars(messages).items() if name.isupper() and isinstance(value, bytes)]
-    assert len(set(words)) == len(words)
-    assert all(len(word) == 1 for word in words)

@@ -1,4 +1,4 @@
-"""The server's own log lines: for people or as JSON, and never a reason to fail."""
+"""The server's own log lines, as text or JSON; a line that cannot be written is no failure."""
 
 import io
 import json
@@ -27,7 +27,7 @@ class Stderr:
 
 @pytest.fixture
 def stderr(capsys):
-    """What is logged there; the loggers are as before afterwards."""
+    """What is logged to standard error; the loggers are restored after the test."""
     names = ("fdpass", "fdpass.serve", "uvicorn", "uvicorn.error")
     before = [(logging.getLogger(name), vars(logging.getLogger(name)).copy()) for name in names]
     for logger, state in before:
@@ -43,7 +43,7 @@ def stderr(capsys):
 LOG = logging.getLogger("fdpass.serve")
 
 
-def test_a_plain_line(stderr):
+def test_a_text_line_has_time_pid_level_and_message(stderr):
     logs.configure("info", as_json=False)
     LOG.warning("worker %d is late", 5)
     assert re.fullmatch(
@@ -51,7 +51,7 @@ def test_a_plain_line(stderr):
     )
 
 
-def test_a_json_line(stderr):
+def test_a_json_line_has_time_pid_level_and_message(stderr):
     logs.configure("info", as_json=True)
     LOG.error("line one\nline %s ü", "two")
     (line,) = stderr.getvalue().splitlines()
@@ -61,7 +61,7 @@ def test_a_json_line(stderr):
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_a_traceback(stderr, as_json):
+def test_a_traceback_is_logged_in_both_formats(stderr, as_json):
     logs.configure("info", as_json=as_json)
     try:
         raise LookupError("no table")
@@ -81,7 +81,7 @@ def test_a_traceback(stderr, as_json):
         ("critical", []),
     ],
 )
-def test_the_least_level(stderr, level, expected):
+def test_lines_below_the_level_are_not_logged(stderr, level, expected):
     logs.configure(level, as_json=True)
     for name in ("debug", "info", "warning", "error"):
         getattr(LOG, name)(name)
@@ -91,14 +91,14 @@ def test_the_least_level(stderr, level, expected):
 @pytest.mark.parametrize(
     ("level", "expected"), [("debug", 2), ("info", 1), ("warning", 1), ("error", 0), ("critical", 0)]
 )
-def test_of_uvicorns_only_what_goes_wrong(stderr, level, expected):
+def test_uvicorns_lines_below_warning_are_not_logged_unless_at_debug(stderr, level, expected):
     logs.configure(level, as_json=False)
     for name in ("info", "warning"):
         getattr(logging.getLogger("uvicorn.error"), name)(name)
     assert len(stderr.getvalue().splitlines()) == expected
 
 
-def test_configured_again_there_is_still_one_line(stderr):
+def test_a_second_configure_replaces_the_first(stderr):
     """A reload does it."""
     logs.configure("info", as_json=False)
     logs.configure("info", as_json=True)
@@ -106,14 +106,14 @@ def test_configured_again_there_is_still_one_line(stderr):
     assert json.loads(stderr.getvalue())["message"] == "once"
 
 
-def test_the_applications_loggers_are_its_own(stderr):
+def test_the_root_logger_is_left_alone(stderr):
     root = logging.getLogger()
     before = root.level, list(root.handlers)
     logs.configure("debug", as_json=True)
     assert (root.level, root.handlers) == before
 
 
-def test_what_cannot_be_formatted_or_encoded_is_no_reason_to_fail(stderr, monkeypatch):
+def test_a_line_that_cannot_be_formatted_or_written_is_ignored(stderr, monkeypatch):
     logs.configure("info", as_json=True)
     LOG.info("%d", "no number")
     LOG.info("lone surrogate \udcff")
@@ -137,7 +137,7 @@ sys.stdout.write("done")
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_a_full_disk_is_silence(as_json):
+def test_a_full_disk_stops_nothing_and_prints_nothing(as_json):
     """Standard error on a file system without room: the program goes on, and prints nothing elsewhere."""
     with open("/dev/full", "wb") as full:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Resets, and ends of clients, at bad moments: a socket that is closed, detached, or another's by now."""
+"""Resets at bad moments: of a socket that is closed or detached, or whose number another socket has got."""
 
 import asyncio
 import socket
@@ -16,7 +16,7 @@ from .._custody_case import pair
 from .._links import link_engine
 
 
-def test_a_number_that_was_closed_and_is_anothers_meanwhile_is_not_reset(monkeypatch):
+def test_a_descriptor_number_that_another_socket_has_got_is_not_reset(monkeypatch):
     """The other thread runs between the look at the number and the system call, which releases the lock."""
     server, client = pair("ipv4")
     passed = PassedSocket(server.detach(), 0, lambda _: None)
@@ -49,7 +49,7 @@ def test_a_detached_socket_is_not_reset():
 
 
 @pytest.mark.parametrize("kind", ["ipv4", "unix"])
-def test_the_end_of_a_client_leaves_no_mark_of_a_read(kind):
+def test_the_end_of_a_client_does_not_leave_reading_set(kind):
     """Of a Unix socket READING would stand for ever after its end: a death then is a reset, with all committed."""
 
     async def main():

@@ -1,1 +1,1 @@
-"""How connections are accepted: by the dispatcher, or by the worker that it chooses."""
+"""How connections get to workers: accepted by the dispatcher, or by the worker that it chooses."""

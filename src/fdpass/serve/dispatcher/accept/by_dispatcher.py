@@ -1,8 +1,9 @@
-"""The dispatcher accepts, and passes each connection to the worker that it chooses."""
+"""`ByDispatcher`: the dispatcher accepts, and passes each connection to the worker that it chooses."""
 
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import os
 from collections import deque
@@ -11,8 +12,10 @@ from typing import Any, NamedTuple
 
 from fdpass._message import close_all, release
 from fdpass.errors import ProtocolError
+from fdpass.serve.dispatcher.accept.active_workers import WINDOW
 from fdpass.serve.dispatcher.accept.balance import NEVER
-from fdpass.serve.dispatcher.accept.base import BURST, WINDOW, Accepting, lost
+from fdpass.serve.dispatcher.accept.base import BURST, Acceptor, describe_lost
+from fdpass.serve.dispatcher.accept.drain import Drain
 from fdpass.serve.dispatcher.custody import Custody, client_of
 from fdpass.serve.dispatcher.pool.worker_handle import WorkerHandle
 from fdpass.serve.dispatcher.recovery import Action
@@ -20,240 +23,259 @@ from fdpass.serve.shared import messages
 
 log = logging.getLogger("fdpass.serve")
 
-_MOST_AT_ONCE = WINDOW // 2  # in a message: while the worker takes one, the next is on its way
-_NO_ROOM = {errno.ENOMEM, errno.ENFILE, errno.EMFILE, errno.ENOBUFS}
+_MOST_IN_MESSAGE = WINDOW // 2  # so that the next message is on its way while the worker takes one
+_EXHAUSTED = {errno.ENOMEM, errno.ENFILE, errno.EMFILE, errno.ENOBUFS}
 
 
 class _Waiting(NamedTuple):
-    """A connection that no worker has.
+    """A connection that waits for a worker.
 
     Attributes:
         slot: Its slot.
-        number: Its descriptor: our own; in custody, the one kept there.
-        client: Its address, as accept(2) told.
-        read: Bytes of a request that a dead worker had read.
+        fd: Its descriptor; in custody, the one kept there.
+        client: The client's address, as of accept(2).
+        read: Bytes of a request that another worker has read.
     """
 
     slot: int
-    number: int
+    fd: int
     client: Any = None
     read: bytes = b""
 
 
-class _Group(NamedTuple):
-    """What one worker gets in one message."""
+class _Batch(NamedTuple):
+    """Connections for one worker, in one message."""
 
-    member: WorkerHandle
-    credit: int
-    ones: list[_Waiting]
+    worker: WorkerHandle
+    limit: int
+    connections: list[_Waiting]
 
 
-class ByDispatcher(Accepting):
-    """See `Accepting`, with its parameters.
+class ByDispatcher(Acceptor):
+    """See `Acceptor`, with its parameters.
 
     Args:
-        custody: Where a duplicate of each connection is kept; None closes it as soon as it is passed.
+        custody: Keeps a duplicate of each connection; with None the dispatcher closes its own once it is passed.
     """
 
     def __init__(self, *arguments: Any, custody: Custody | None) -> None:
         super().__init__(*arguments, custody=custody)
         self._custody = custody
         self._waiting: deque[_Waiting] = deque()
-        self._passed: list[int] = []  # to be closed here
+        self._passed: list[int] = []  # without custody: descriptors that were passed, and are to be closed here
 
     @property
-    def waits(self) -> bool:
-        """See `Accepting.waits`."""
+    def has_waiting(self) -> bool:
+        """See `Acceptor.has_waiting`."""
         return bool(self._waiting)
 
-    def go_on(self) -> None:
-        """See `Accepting.go_on`."""
+    def proceed(self) -> None:
+        """See `Acceptor.proceed`."""
         if self._waiting:
-            self._place()
-        if self._drained is not None:
-            self._drain()
-        elif self._wanted() and not self._waiting:
-            if len(self._watching) != len(self._listeners):
-                self._watch(range(len(self._listeners)))
-        elif self._watching:
-            self._watch(())
+            self._hand_out()
+        if self._drain is not None:
+            self._drain_backlogs(self._drain)
+        elif self._wants_more() and not self._waiting:
+            self._watch.watch_all()
+        elif self._watch.watched:
+            self._watch.watch(())
 
-    def _drain(self) -> None:
-        self._hear_again()
-        while self._backlogs and self._wanted() and not self._waiting:
-            self._accept(next(iter(self._backlogs)))
-            self._place()
-        self._end_drain(waits=bool(self._waiting))
+    def _drain_backlogs(self, drain: Drain) -> None:
+        self._ended.read_if_due()
+        while drain.open and self._wants_more() and not self._waiting:
+            self._accept(next(iter(drain.open)))
+            self._hand_out()
+        self._end_drain(drain, has_waiting=bool(self._waiting))
 
     def _on_listener(self, index: int) -> None:
-        self._hear_again()
+        self._ended.read_if_due()
         self._accept(index)
-        self.go_on()
+        self.proceed()
 
     def _accept(self, index: int) -> None:
-        # socket.accept() is made of _accept(): a number is all that is needed here, and a socket object costs more
+        # socket.accept() is made of _accept(): only the descriptor is needed here, and a socket object costs more
         # than the system call.
         accept = self._listeners[index].sock._accept  # type: ignore[attr-defined]  # noqa: SLF001
-        accounts, waiting, custody = self._accounts, self._waiting, self._custody
-        before = accounts.accepted
-        for _ in range(min(BURST, accounts.room)):
+        connections, waiting, custody, drain = self._connections, self._waiting, self._custody, self._drain
+        before = connections.accepted
+        for _ in range(min(BURST, connections.available)):
             try:
-                number, client = accept()
+                fd, client = accept()
             except BlockingIOError:
-                self._backlogs.pop(index, None)
+                if drain is not None:
+                    drain.empty(index)
                 break
             except OSError as error:
-                if error.errno in _NO_ROOM:
-                    self._no_room(error)
+                if error.errno in _EXHAUSTED:
+                    self._watch.pause(error)
                     break
                 log.debug("a client went away before it was accepted: %s", error)
                 continue
-            slot = accounts.accept()
+            slot = connections.accept()
             if custody is not None:
-                custody.keep(slot, number)
-            waiting.append(_Waiting(slot, number, client))
-        self._drain_some(index, accounts.accepted - before or BURST)
+                custody.keep(slot, fd)
+            waiting.append(_Waiting(slot, fd, client))
+        if drain is not None:
+            drain.accepted(index, connections.accepted - before or BURST)  # failures count too: the drain must end
 
-    def _place(self) -> None:
-        """Hand over all that wait, or as many as there is credit for.
+    # From the queue to workers
 
-        Until everybody is refused: only who was refused says when there is room again.
+    def _hand_out(self) -> None:
+        """Hand out all connections that wait, or as many as workers have credit for.
+
+        This goes on until every worker is refused: only refused workers report when they can take more.
         """
-        while self._waiting and self._anybody():
-            self._place_some()
+        while self._waiting and min(loads := self._workers.loads(), default=NEVER) != NEVER:
+            self._hand_out_batches(loads)
 
-    def _place_some(self) -> None:
-        """Choose a worker for each that waits, and send each worker its own in one message."""
-        waiting, loads, requests, choose = self._waiting, self._loads, self._ledger.requests, self._balance.choose
-        groups: dict[int, _Group] = {}
+    def _hand_out_batches(self, loads: list[int]) -> None:
+        """Choose a worker for each connection that waits, and send each worker its own in one message."""
+        waiting, workers, requests = self._waiting, self._workers, self._ledger.requests
+        choose = self._balance.choose
+        batches: dict[int, _Batch] = {}
         while waiting and (row := choose(loads, requests, waiting[0].client)) >= 0:
-            group = groups.get(row)
-            if group is None:
-                member = self._members[row]
-                credit = min(self._credit(member), self._capacity - member.live, _MOST_AT_ONCE)
-                if credit <= 0:
+            batch = batches.get(row)
+            if batch is None:
+                worker = workers[row]
+                limit = min(workers.credit(worker), workers.capacity - loads[row], _MOST_IN_MESSAGE)
+                if limit <= 0:
+                    loads[row] = NEVER
                     continue
-                group = groups[row] = _Group(member, credit, [])
-            one = waiting.popleft()
-            group.ones.append(one)
-            loads[row] = group.member.live + len(group.ones) if len(group.ones) < group.credit else NEVER
-            if one.read:  # the bytes take a message of their own
-                group.ones.pop()
-                self._hand(group.member, group.ones)
-                self._hand(group.member, [one], messages.replay(one.slot, one.read))
-                del groups[row]
-        for group in groups.values():
-            self._hand(group.member, group.ones)
+                batch = batches[row] = _Batch(worker, limit, [])
+            connection = waiting.popleft()
+            if connection.read:  # its bytes take a message of their own
+                self._send(batch.worker, batch.connections)
+                self._send(batch.worker, [connection], messages.replay(connection.slot, connection.read))
+                del batches[row]
+                loads[row] = workers.load(row)
+                continue
+            batch.connections.append(connection)
+            loads[row] = loads[row] + 1 if len(batch.connections) < batch.limit else NEVER
+        for batch in batches.values():
+            self._send(batch.worker, batch.connections)
         if self._passed:
             self._passed.sort()
-            close_all(self._passed)  # neighbours, as a rule, and so one system call
+            close_all(self._passed)  # neighbouring numbers, as a rule, which one system call closes
             self._passed.clear()
 
-    def _hand(self, member: WorkerHandle, ones: list[_Waiting], data: bytes = b"") -> None:
-        if not ones:
+    def _send(self, worker: WorkerHandle, connections: list[_Waiting], data: bytes = b"") -> None:
+        if not connections:
             return
-        slots = [one.slot for one in ones]
-        numbers = [one.number for one in ones]
-        if member.send(data or messages.with_slots(messages.HANDOFF, slots), numbers):
-            member.live += len(slots)
-            member.sent += len(slots)
-            self._accounts.hand(slots, member.row)
-            self.refresh(member)
+        slots = [connection.slot for connection in connections]
+        fds = [connection.fd for connection in connections]
+        if worker.send(data or messages.with_slots(messages.HANDOFF, slots), fds):
+            worker.sent += len(slots)
+            self._connections.hand(slots, worker.row)
             if self._custody is None:
-                self._passed += numbers
+                self._passed += fds
         else:
-            # Its queue is full, or too many descriptors are in flight: `look` tries again.
-            self.refuse(member)
-            self._waiting.extend(ones)
+            # The worker's queue is full, or too many descriptors are in flight: `check_workers` tries again.
+            self._workers.refuse(worker)
+            self._waiting.extend(connections)
 
-    def take_back(self, member: WorkerHandle) -> None:
-        """See `Accepting.take_back`."""
-        for message in member.unread():
-            numbers = release(message)
-            word = message.data[:1]
-            if word == messages.HANDOFF:
-                self._have_back(member, list(messages.slots_of(message.data)), numbers)
-            elif word == messages.REPLAY:
+    # From workers back to the queue
+
+    def take_back_unread(self, worker: WorkerHandle) -> None:
+        """See `Acceptor.take_back_unread`."""
+        for message in worker.take_unread():
+            fds = release(message)
+            kind = message.data[:1]
+            if kind == messages.HANDOFF:
+                self._take_back(worker, list(messages.slots_of(message.data)), fds)
+            elif kind == messages.REPLAY:
                 slot, read = messages.replayed(message.data)
-                self._have_back(member, [slot], numbers, read)
+                self._take_back(worker, [slot], fds, read)
             else:
-                member.send(message.data, numbers)
-                close_all(numbers)
+                worker.send(message.data, fds)
+                close_all(fds)
 
-    def _have_back(self, member: WorkerHandle, slots: list[int], numbers: list[int], read: bytes = b"") -> None:
-        member.live -= len(slots)
-        member.sent -= len(slots)
-        if self._custody is not None:
-            close_all(numbers)
-            numbers = [self._custody.number(slot) for slot in slots]
-        for slot in slots[len(numbers) :]:  # there was no room for them in our table
-            self._accounts.lose(slot, member.row)
-        for slot, number in zip(slots, numbers, strict=False):
-            self._wait(slot, number, read)
+    def _take_back(self, worker: WorkerHandle, slots: list[int], fds: list[int], read: bytes = b"") -> None:
+        worker.sent -= len(slots)
+        unneeded: list[int] = []
+        for slot, fd in itertools.zip_longest(slots, fds):
+            # A worker may have reported the end of a connection before it read it: then the slot can be another's.
+            is_own = self._connections.is_of(slot, worker.row)
+            if is_own and self._custody is None and fd is not None:
+                self._queue(slot, fd, read)
+                continue
+            if is_own and self._custody is not None:
+                self._queue(slot, self._custody.fd(slot), read)
+            elif is_own:  # our descriptor table was full, and the kernel closed this one
+                self._connections.lose(slot, worker.row)
+            if fd is not None:
+                unneeded.append(fd)
+        close_all(unneeded)
 
-    def _wait(self, slot: int, number: int, read: bytes) -> None:
-        """A connection that a worker had waits for another."""
-        self._accounts.take_back(slot)
-        client = client_of(number) if self._balance.by_client else None
-        self._waiting.append(_Waiting(slot, number, client, read))
+    def _queue(self, slot: int, fd: int, read: bytes) -> None:
+        """Let a connection that a worker had wait for another worker."""
+        self._connections.take_back(slot)
+        client = client_of(fd) if self._balance.by_client else None
+        self._waiting.append(_Waiting(slot, fd, client, read))
 
-    def give_back(self, member: WorkerHandle, slots: Iterable[int], read: bytes = b"") -> None:
-        """A worker lets go of connections, of which it has read no more than this: others shall have them."""
-        assert self._custody is not None, "only then it does"
+    def take_returned(self, worker: WorkerHandle, slots: Iterable[int], read: bytes = b"") -> None:
+        """Take connections that a living worker gives back, and hand them to other workers.
+
+        Args:
+            worker: The worker.
+            slots: The slots of the connections.
+            read: What the worker has read of them from BASE on.
+
+        Raises:
+            ProtocolError: The worker does not have one of them.
+        """
+        assert self._custody is not None, "only a connection in custody is given back"
         for slot in slots:
-            if not self._accounts.is_of(slot, member.row):
+            if not self._connections.is_of(slot, worker.row):
                 raise ProtocolError("it gives back a connection that it does not have")
-            member.live -= 1
             self._custody.take_back(slot, read)
-            self._wait(slot, self._custody.number(slot), read)
-        self.refresh(member)
-        self.go_on()
+            self._queue(slot, self._custody.fd(slot), read)
+        self.proceed()
 
-    def told(self, member: WorkerHandle, word: bytes, data: bytes) -> bool:
-        """See `Accepting.told`."""
-        if self._custody is not None and word == messages.RETURNED:
-            self.give_back(member, messages.slots_of(data))
-        elif self._custody is not None and word == messages.MOVED:
+    def on_message(self, worker: WorkerHandle, kind: bytes, data: bytes) -> bool:
+        """See `Acceptor.on_message`."""
+        if self._custody is not None and kind == messages.RETURNED:
+            self.take_returned(worker, messages.slots_of(data))
+        elif self._custody is not None and kind == messages.MOVED:
             slot, read = messages.replayed(data)
-            self.give_back(member, [slot], read)
+            self.take_returned(worker, [slot], read)
         else:
-            return super().told(member, word, data)
+            return super().on_message(worker, kind, data)
         return True
 
-    def dropped(self, member: WorkerHandle, slots: Sequence[int]) -> None:
-        """See `Accepting.dropped`: in custody they are not lost."""
+    def on_dropped(self, worker: WorkerHandle, slots: Sequence[int]) -> None:
+        """See `Acceptor.on_dropped`. In custody the connections are not lost: other workers get them."""
         if self._custody is None:
-            super().dropped(member, slots)
+            super().on_dropped(worker, slots)
         else:
-            self._say_full(member, len(slots))
-            self.give_back(member, slots)
+            self._log_full(worker, len(slots))
+            self.take_returned(worker, slots)
 
-    def gone(self, member: WorkerHandle) -> str:
-        """See `Accepting.gone`."""
-        self._ended.remove(member)
-        self.take_back(member)
+    def recover(self, worker: WorkerHandle) -> str:
+        """See `Acceptor.recover`."""
+        self._ended.remove(worker)
+        self.take_back_unread(worker)
         if self._custody is None:
-            return lost(self._accounts.lose_all(member.row))
+            return describe_lost(self._connections.lose_all(worker.row))
         before = self._custody.counts.copy()
-        for slot in self._accounts.slots_of(member.row):
-            action, read = self._custody.recover(slot, member.map)
+        for slot in self._connections.slots_of(worker.row):
+            action, read = self._custody.recover(slot, worker.buffers_map)
             if action is Action.IDLE or action is Action.REPLAY:
-                self._wait(slot, self._custody.number(slot), read)
-                if len(self._waiting) >= _MOST_AT_ONCE:
-                    self._place()  # others begin while the rest is looked at
+                self._queue(slot, self._custody.fd(slot), read)
+                if len(self._waiting) >= _MOST_IN_MESSAGE:
+                    self._hand_out()  # so that workers begin with these while the rest is decided
             elif action is Action.FINISH:
-                self._accounts.finish(slot, member.row)
+                self._connections.finish(slot, worker.row)
             else:
-                self._accounts.lose(slot, member.row)
+                self._connections.lose(slot, worker.row)
         counts = self._custody.counts - before
         return "".join(f"; {counts[action]} {action.value}" for action in Action if counts[action])
 
-    def drop(self) -> None:
-        """Close what still waits for a worker, at the end."""
+    def drop_waiting(self) -> None:
+        """See `Acceptor.drop_waiting`."""
         while self._waiting:
-            one = self._waiting.popleft()
+            connection = self._waiting.popleft()
             if self._custody is None:
-                os.close(one.number)
+                os.close(connection.fd)
             else:
-                self._custody.end([one.slot])
-            self._accounts.drop(one.slot)
+                self._custody.end([connection.slot])
+            self._connections.drop(connection.slot)

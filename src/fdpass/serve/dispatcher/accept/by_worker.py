@@ -1,7 +1,7 @@
-"""The workers accept: the dispatcher watches the listeners, and tells the chosen worker to accept so many.
+"""`ByWorker`: the workers accept; the dispatcher watches the listeners, and offers turns to workers.
 
-A listener is not watched while a turn at it is open, else it would be reported again and again. A turn ends
-when its worker says what it accepted, dies, or is stuck.
+A listener is not watched while a turn at it is open, because epoll would report it again and again. A turn is
+closed when its worker reports what it has accepted, dies, or is stuck.
 """
 
 from __future__ import annotations
@@ -13,119 +13,127 @@ from typing import Any
 
 from fdpass._message import close_all, release
 from fdpass.errors import ProtocolError
-from fdpass.serve.dispatcher.accept.base import BURST, MOST_DRAINED, Accepting, lost
+from fdpass.serve.dispatcher.accept.balance import NEVER
+from fdpass.serve.dispatcher.accept.base import BURST, Acceptor, describe_lost
+from fdpass.serve.dispatcher.accept.drain import Drain
 from fdpass.serve.dispatcher.pool.worker_handle import Turn, WorkerHandle
 from fdpass.serve.shared import messages
 
-_TCP_INFO_UNACKED = 24  # offset in struct tcp_info (linux/tcp.h): of a listener, the connections that wait
+_TCP_INFO_UNACKED = 24  # offset in struct tcp_info (linux/tcp.h): of a listener, how many connections wait
 
 
-class ByWorker(Accepting):
-    """See `Accepting`, with its parameters."""
+class ByWorker(Acceptor):
+    """See `Acceptor`, with its parameters."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._open: Counter[int] = Counter()  # turns at each listener
+        self._open_turns: Counter[int] = Counter()  # at each listener
 
-    def go_on(self) -> None:
-        """See `Accepting.go_on`."""
-        if self._drained is not None:
-            self._drain()
+    def proceed(self) -> None:
+        """See `Acceptor.proceed`."""
+        if self._drain is not None:
+            self._drain_backlogs(self._drain)
         else:
-            self._watch(index for index in range(len(self._listeners)) if self._wanted() and not self._open[index])
+            count = len(self._listeners) if self._wants_more() else 0
+            self._watch.watch(index for index in range(count) if not self._open_turns[index])
 
-    def _drain(self) -> None:
-        for index in list(self._backlogs):
-            if not (self._queued(index) or self._open[index]):
-                self._backlogs.pop(index, None)
-            elif self._wanted() and not self._open[index]:
-                self._on_listener(index)
-        self._end_drain(waits=any(self._open[index] for index in self._backlogs))
+    def _drain_backlogs(self, drain: Drain) -> None:
+        for index in list(drain.open):
+            if not (self._backlog_length(index) or self._open_turns[index]):
+                drain.empty(index)
+            elif self._wants_more() and not self._open_turns[index]:
+                self._offer_turns(index)
+        self._end_drain(drain, has_waiting=any(self._open_turns[index] for index in drain.open))
 
     def _on_listener(self, index: int) -> None:
-        self._hear_again()
-        groups: dict[WorkerHandle, list[int]] = {}
-        for _ in range(min(BURST, self._accounts.room, max(1, self._queued(index)))):
-            # Whose connection comes next is not known before it is accepted: hash takes turns here.
-            row = self._balance.choose(self._loads, self._ledger.requests, None)
+        self._offer_turns(index)
+        self.proceed()
+
+    def _offer_turns(self, index: int) -> None:
+        self._ended.read_if_due()
+        loads = self._workers.loads()
+        slots_of: dict[int, list[int]] = {}
+        for _ in range(min(BURST, self._connections.available, max(1, self._backlog_length(index)))):
+            # Whose connection comes next is not known before it is accepted: `Hash` takes turns here.
+            row = self._balance.choose(loads, self._ledger.requests, None)
             if row < 0:
                 break
-            member = self._members[row]
-            if member not in groups and self._credit(member) <= 0:
+            if row not in slots_of and self._workers.credit(self._workers[row]) <= 0:
+                loads[row] = NEVER
                 continue
-            groups.setdefault(member, []).append(self._accounts.offer())
-            member.live += 1
-            self.refresh(member)
-        for member, slots in groups.items():
-            self._give(member, Turn(index, slots))
-        self.go_on()
+            slots_of.setdefault(row, []).append(self._connections.offer(row))
+            loads[row] = self._workers.load(row)
+        for row, slots in slots_of.items():
+            self._send_turn(self._workers[row], Turn(index, slots))
 
-    def _queued(self, index: int) -> int:
+    def _backlog_length(self, index: int) -> int:
         sock = self._listeners[index].sock
         if sock.family == socket.AF_UNIX:
-            return 1  # nothing tells how many
+            return 1  # the kernel does not say how many wait
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_UNACKED + 4)
         return int.from_bytes(info[_TCP_INFO_UNACKED:], sys.byteorder)
 
-    def _give(self, member: WorkerHandle, turn: Turn) -> None:
-        if member.send(messages.with_slots(messages.TURN, [turn.listener, *turn.slots])):
-            member.turns.append(turn)
-            self._open[turn.listener] += 1
+    def _send_turn(self, worker: WorkerHandle, turn: Turn) -> None:
+        if worker.send(messages.with_slots(messages.TURN, [turn.listener, *turn.slots])):
+            worker.turns.append(turn)
+            self._open_turns[turn.listener] += 1
         else:
-            self._accounts.settle(turn.slots, 0, member.row)
-            member.live -= len(turn.slots)
-            self.refuse(member)
+            self._connections.settle(turn.slots, 0, worker.row)
+            self._workers.refuse(worker)
 
-    def told(self, member: WorkerHandle, word: bytes, data: bytes) -> bool:
-        """See `Accepting.told`."""
-        if word != messages.ACCEPTED:
-            return super().told(member, word, data)
-        self.took(member, list(messages.slots_of(data)))
+    def on_message(self, worker: WorkerHandle, kind: bytes, data: bytes) -> bool:
+        """See `Acceptor.on_message`."""
+        if kind != messages.ACCEPTED:
+            return super().on_message(worker, kind, data)
+        self.on_accepted(worker, list(messages.slots_of(data)))
         return True
 
-    def took(self, member: WorkerHandle, slots: list[int]) -> None:
-        """A worker says which of its slots it used.
+    def on_accepted(self, worker: WorkerHandle, slots: list[int]) -> None:
+        """A worker reports which slots of its oldest turn have a connection now.
 
         Raises:
-            ProtocolError: It had no turn, or not with these.
+            ProtocolError: The worker has no turn, or no turn with these slots.
         """
-        if not member.turns or member.turns[0].slots[: len(slots)] != slots:
+        if not worker.turns or worker.turns[0].slots[: len(slots)] != slots:
             raise ProtocolError("it accepted without having a turn")
-        turn = member.turns.popleft()
-        self._settle(member, turn, len(slots))
-        self._drain_some(turn.listener, len(slots) or MOST_DRAINED)  # none: there are no more
-        self.go_on()
-
-    def take_back(self, member: WorkerHandle) -> None:
-        """See `Accepting.take_back`."""
-        for message in member.unread():
-            if message.data[:1] == messages.TURN:
-                self._settle(member, member.turns.pop(), 0)
+        turn = worker.turns.popleft()
+        self._settle(worker, turn, len(slots))
+        if self._drain is not None:
+            if slots:
+                self._drain.accepted(turn.listener, len(slots))
             else:
-                numbers = release(message)
-                member.send(message.data, numbers)
-                close_all(numbers)
-        for turn in member.turns:  # it has read these, and does not move: others go on
-            self._end(turn)
+                self._drain.empty(turn.listener)
+        self.proceed()
 
-    def gone(self, member: WorkerHandle) -> str:
-        """See `Accepting.gone`."""
-        self._ended.remove(member)
-        self.take_back(member)
-        while member.turns:
-            turn = member.turns.popleft()
-            used = self._ledger.accepted[member.row] - member.known
-            self._settle(member, turn, max(0, min(used, len(turn.slots))))
-        return lost(self._accounts.lose_all(member.row))
+    def take_back_unread(self, worker: WorkerHandle) -> None:
+        """See `Acceptor.take_back_unread`."""
+        for message in worker.take_unread():
+            if message.data[:1] == messages.TURN:
+                if worker.turns:  # else the worker has reported a turn that it had not read
+                    self._settle(worker, worker.turns.pop(), 0)
+            else:
+                fds = release(message)
+                worker.send(message.data, fds)
+                close_all(fds)
+        for turn in worker.turns:  # the stuck worker has read these: other workers need not wait for it
+            self._close_turn(turn)
 
-    def _settle(self, member: WorkerHandle, turn: Turn, used: int) -> None:
-        self._end(turn)
-        self._accounts.settle(turn.slots, used, member.row)
-        member.known += used
-        member.live -= len(turn.slots) - used
-        self.refresh(member)
+    def recover(self, worker: WorkerHandle) -> str:
+        """See `Acceptor.recover`."""
+        self._ended.remove(worker)
+        self.take_back_unread(worker)
+        while worker.turns:
+            turn = worker.turns.popleft()
+            used = self._ledger.accepted[worker.row] - worker.accepted
+            self._settle(worker, turn, max(0, min(used, len(turn.slots))))
+        return describe_lost(self._connections.lose_all(worker.row))
 
-    def _end(self, turn: Turn) -> None:
-        if not turn.ended:
-            turn.ended = True
-            self._open[turn.listener] -= 1
+    def _settle(self, worker: WorkerHandle, turn: Turn, used: int) -> None:
+        self._close_turn(turn)
+        self._connections.settle(turn.slots, used, worker.row)
+        worker.accepted += used
+
+    def _close_turn(self, turn: Turn) -> None:
+        if not turn.closed:
+            turn.closed = True
+            self._open_turns[turn.listener] -= 1

@@ -1,1 +1,1 @@
-"""The workers as a whole: started, watched, replaced, retired."""
+"""The workers as a whole: started, checked, replaced, retired."""

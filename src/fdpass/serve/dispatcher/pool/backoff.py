@@ -1,4 +1,4 @@
-"""Starts that fail are tried again, ever less often."""
+"""`Backoff`: when a start that failed is tried again: after 0.1 s, then twice as long each time, up to 5 s."""
 
 from __future__ import annotations
 
@@ -6,38 +6,38 @@ from collections.abc import Callable
 
 from fdpass.serve.dispatcher.loop import Loop, Timer
 
-_FIRST, _MOST = 0.1, 5.0  # seconds
+_FIRST, _LONGEST = 0.1, 5.0  # seconds
 
 
 class Backoff:
-    """When to try again.
+    """Waits before the next try.
 
     Args:
-        loop: Where to wait.
-        again: Called when the time has come.
+        loop: Event loop that waits.
+        retry: Called when the time has come.
     """
 
-    def __init__(self, loop: Loop, again: Callable[[], None]) -> None:
+    def __init__(self, loop: Loop, retry: Callable[[], None]) -> None:
         self._loop = loop
-        self._again = again
+        self._retry = retry
         self._seconds = _FIRST
         self._timer: Timer | None = None
 
     @property
     def waiting(self) -> bool:
-        """Nothing is to be tried now."""
+        """Whether a retry is due later: nothing must be tried before."""
         return self._timer is not None
 
     def failed(self) -> float:
-        """It did not work: the seconds until it is tried again."""
+        """A try failed. Returns the seconds until the next."""
         seconds = self._seconds
         if self._timer is None:
-            self._timer = self._loop.call_later(seconds, self._try)
-            self._seconds = min(2 * seconds, _MOST)
+            self._timer = self._loop.call_later(seconds, self._on_timer)
+            self._seconds = min(2 * seconds, _LONGEST)
         return seconds
 
     def succeeded(self) -> None:
-        """It worked: the next failure is a first one."""
+        """A try succeeded: the wait after the next failure is the shortest again."""
         self._seconds = _FIRST
 
     def cancel(self) -> None:
@@ -45,6 +45,6 @@ class Backoff:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _try(self) -> None:
+    def _on_timer(self) -> None:
         self._timer = None
-        self._again()
+        self._retry()

@@ -1,4 +1,4 @@
-"""`Generation`: what the workers of one state of the code have in common; and how one takes over from another."""
+"""`Generation`: what the workers of one state of the code share; `Generations`: how one follows another."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from fdpass.serve.shared.config import Config
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """All workers started from one state of the code.
+    """All workers that were started from one state of the code.
 
     Attributes:
         number: From 1.
-        config: Their settings.
-        target: How many of them shall serve; ``spare`` more shall be ready.
-        access_log: Where they log requests. Owned by the pool.
+        config: The settings of its workers.
+        target: How many active workers it should have; ``config.spare`` more should be ready.
+        access_log: The file to which its workers log requests. Owned by the pool.
     """
 
     number: int
@@ -27,88 +27,93 @@ class Generation:
     target: int
     access_log: AccessLog
 
+    @property
+    def size(self) -> int:
+        """How many workers it should have, spare ones included."""
+        return self.target + self.config.spare
+
 
 Outcome = Callable[[str], None]
-"""Called once, when a reload has ended: with "" if the next generation serves, else with why it does not."""
+"""Called once, when a reload has ended: with "" if the next generation serves, or else with the reason why not."""
 
 
 class Generations:
-    """The generation that serves, and while a reload goes on the one that shall take over.
+    """The current generation, and during a reload the next one.
 
     Args:
         config: The settings of the first generation.
         access_log: The access log of the first generation. Given.
 
     Attributes:
-        current: The one that serves.
-        candidate: The one that shall take over, if there is one.
+        current: The generation that serves.
+        candidate: The generation that a reload has started; None if no reload is in progress.
     """
 
     def __init__(self, config: Config, access_log: AccessLog) -> None:
         self.current = Generation(1, config, config.workers, access_log)
         self.candidate: Generation | None = None
-        self._then: Outcome | None = None
+        self._outcome: Outcome | None = None
 
-    def begin(self, config: Config, access_log: AccessLog, then: Outcome) -> Generation:
-        """Have a candidate; see `Pool.reload`."""
+    def begin(self, config: Config, access_log: AccessLog, outcome: Outcome) -> Generation:
+        """Make the candidate; see `Pool.reload`."""
         current = self.current
         same = config.workers == current.config.workers
-        target = current.target if same else config.workers  # what `scale` said stands
+        target = current.target if same else config.workers  # a number set by `scale` stays in force
         self.candidate = Generation(current.number + 1, config, target, access_log)
-        self._then = then
+        self._outcome = outcome
         return self.candidate
 
-    def switch(self, members: Iterable[WorkerHandle]) -> None:
-        """The candidate serves from now on, and older workers log where it does.
+    def switch(self, workers: Iterable[WorkerHandle]) -> None:
+        """Make the candidate the current generation. Older workers log to its access log from now on.
 
         Args:
-            members: All workers.
+            workers: All workers.
         """
         before = self.current
         assert self.candidate is not None
         self.current, self.candidate = self.candidate, None
-        self._lend_logs(members)
+        self._lend_logs(workers)
         before.access_log.close()
 
-    def drop(self) -> None:
-        """The candidate, if there is one, shall not serve; its access log is closed."""
+    def drop_candidate(self) -> None:
+        """Give the candidate up, if there is one, and close its access log."""
         candidate, self.candidate = self.candidate, None
         if candidate is not None:
             candidate.access_log.close()
 
-    def tell(self, why: str) -> None:
-        """Tell the outcome of the reload to whoever began it, once; see `Outcome`."""
-        then, self._then = self._then, None
-        if then is not None:
-            then(why)
+    def report(self, why: str) -> None:
+        """Report how the reload has ended, once; see `Outcome`."""
+        outcome, self._outcome = self._outcome, None
+        if outcome is not None:
+            outcome(why)
 
     def scale(self, target: int) -> None:
-        """Have so many workers, in the next generation too."""
+        """Set how many active workers there should be, in the candidate too."""
         self.current = replace(self.current, target=target)
         if self.candidate is not None:
             self.candidate = replace(self.candidate, target=target)
 
-    def reopen_logs(self, members: Iterable[WorkerHandle]) -> None:
+    def reopen_logs(self, workers: Iterable[WorkerHandle]) -> None:
         """Open the access logs again, and let all workers write to the new files.
 
         Args:
-            members: All workers.
+            workers: All workers.
 
         Raises:
-            CallFailed: A file cannot be opened; the one before stays open.
+            CallFailed: A file cannot be opened; the previous one stays open.
         """
         for generation in filter(None, (self.current, self.candidate)):
             generation.access_log.reopen()
-        self._lend_logs(members)
+        self._lend_logs(workers)
 
-    def _lend_logs(self, members: Iterable[WorkerHandle]) -> None:
-        for member in members:
-            newer = self.candidate is not None and member.generation == self.candidate.number
-            generation = self.candidate if newer else self.current
+    def _lend_logs(self, workers: Iterable[WorkerHandle]) -> None:
+        for worker in workers:
+            is_candidates = self.candidate is not None and worker.generation == self.candidate.number
+            generation = self.candidate if is_candidates else self.current
             if generation is not None and (file := generation.access_log.fd) is not None:
-                member.tell(messages.LOG, [file.fileno()])
+                worker.send_or_queue(messages.LOG, [file.fileno()])
 
     def close(self) -> None:
         """Close the access logs."""
-        self.drop()
+        self.drop_candidate()
         self.current.access_log.close()

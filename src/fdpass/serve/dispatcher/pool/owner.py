@@ -1,4 +1,4 @@
-"""`Owner`: what the pool of workers needs of whoever passes them connections."""
+"""`Owner`: what the pool of workers asks of the dispatcher, and reports to it."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from fdpass.serve.dispatcher.pool.worker_handle import WorkerHandle
 
 
 class Owner(Protocol):
-    """What the pool asks of its dispatcher, and tells it."""
+    """The dispatcher, as its pool sees it."""
 
-    def buffers(self) -> Fd | None:
-        """Memory for the receive buffers of a worker, if it needs any. Given."""
+    def make_buffers(self) -> Fd | None:
+        """Make the memory for the receive buffers of a new worker; None without custody. Given."""
 
-    def set_up(self, member: WorkerHandle, generation: Generation) -> bool:
-        """A worker was started, and has to be told everything. False if the message could not be sent."""
+    def set_up(self, worker: WorkerHandle, generation: Generation) -> bool:
+        """Send a new worker its set-up. False if the message could not be sent."""
 
-    def ready(self, member: WorkerHandle) -> None:
-        """A worker can take connections."""
+    def activate(self, worker: WorkerHandle) -> None:
+        """Let a worker get connections."""
 
-    def leaving(self, member: WorkerHandle) -> None:
-        """A worker gets no more connections."""
+    def deactivate(self, worker: WorkerHandle) -> None:
+        """Let a worker get no more connections."""
 
-    def gone(self, member: WorkerHandle) -> str:
-        """A worker has ended. Returns what became of its connections: "" if it had none."""
+    def recover(self, worker: WorkerHandle) -> str:
+        """A worker has ended: decide about its connections. What is returned is that of `Acceptor.recover`."""
 
-    def waits(self) -> bool:
-        """Whether connections of an ended worker wait for others to take them."""
+    def has_waiting(self) -> bool:
+        """Whether connections wait for a worker."""
 
-    def settled(self) -> None:
-        """Something has ended that somebody may wait for: see `Pool.candidate`, `Pool.complete`."""
+    def workers_changed(self) -> None:
+        """Workers have started, become ready, failed or ended."""

@@ -1,67 +1,68 @@
-"""The workers as a whole: as many as are wanted, of the right generation, replaced when they end, new before old.
+"""`Pool`: as many workers as are wanted, of the right generation, replaced when they end, new before old.
 
-One rule serves starting, replacing, recycling, scaling and reloading (`Pool.reconcile`): start what is missing;
-once as many as are wanted are ready and stay, retire the rest.
+One rule serves starting, replacing, recycling, scaling and reloading (`Pool.reconcile`): start the workers that
+are missing; once as many as are wanted are ready and stay, retire all others.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections.abc import Iterator
 
 from fdpass.errors import FdpassError
 from fdpass.serve.dispatcher.access_log import AccessLog
+from fdpass.serve.dispatcher.connections import Connections
 from fdpass.serve.dispatcher.loop import Loop
-from fdpass.serve.dispatcher.pool.backoff import Backoff
 from fdpass.serve.dispatcher.pool.generation import Generation, Generations, Outcome
 from fdpass.serve.dispatcher.pool.owner import Owner
-from fdpass.serve.dispatcher.pool.process import ending
+from fdpass.serve.dispatcher.pool.process import describe_status
+from fdpass.serve.dispatcher.pool.starts import Starts
 from fdpass.serve.dispatcher.pool.worker_handle import State, WorkerHandle
+from fdpass.serve.dispatcher.pool.workers import Workers
 from fdpass.serve.shared import messages
 from fdpass.serve.shared.config import Config
-from fdpass.serve.shared.ledger import MOST_WORKERS, Ledger
+from fdpass.serve.shared.ledger import Ledger
 
 log = logging.getLogger("fdpass.serve")
 
-_FIRST_SECONDS = 0.5  # that a start waits for connections to be taken over
-_PROCESSORS = len(os.sched_getaffinity(0))
-_GRACE = 3.0  # seconds beyond --graceful-timeout that a worker has to cut the rest and go
+_RECOVERY_SECONDS = 0.5  # for how long a start is put off until a dead worker's connections have other workers
+_GRACE_SECONDS = 3.0  # beyond --graceful-timeout, for a worker to cut what is left and exit
 
 
 class Pool:
-    """The workers.
+    """The workers of a server.
 
     Args:
-        loop: Where their ends are watched.
-        ledger: Where their beats are seen.
-        owner: Who is told.
+        loop: Event loop; watches for the workers' ends.
+        ledger: The workers' ledger.
+        connections: All connections.
+        owner: The dispatcher.
         config: The settings of the first generation.
         access_log: The access log of the first generation. Given.
 
     Attributes:
-        members: All workers that have not ended.
-        height: All rows in use are below this.
-        stopping: Nobody is started any more.
-        started: Some worker was ready once.
-        trouble: Why the newest start of a worker failed; "" once one has succeeded.
-        hopeless: Why it makes no sense to go on trying to start the first ones.
+        starts: Whether workers can be started.
+        stopping: `stop` was called: no worker is started any more.
     """
 
-    def __init__(self, loop: Loop, ledger: Ledger, owner: Owner, config: Config, access_log: AccessLog) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        ledger: Ledger,
+        connections: Connections,
+        *,
+        owner: Owner,
+        config: Config,
+        access_log: AccessLog,
+    ) -> None:
         self._loop = loop
         self._ledger = ledger
+        self._connections = connections
         self._owner = owner
-        self._rows: dict[int, WorkerHandle] = {}
-        self._backoff = Backoff(loop, self.reconcile)
-        self.trouble = ""
-        self._began = time.monotonic()
-        self.height = 0
+        self._workers = Workers()
         self._generations = Generations(config, access_log)
+        self.starts = Starts(loop, self.reconcile)
         self.stopping = False
-        self.started = False
-        self.hopeless = ""
 
     @property
     def current(self) -> Generation:
@@ -70,248 +71,230 @@ class Pool:
 
     @property
     def candidate(self) -> Generation | None:
-        """The generation that shall take over, while a reload goes on."""
+        """The generation that a reload has started; None if no reload is in progress."""
         return self._generations.candidate
 
     @property
     def target(self) -> int:
-        """How many workers shall serve."""
+        """How many active workers there should be."""
         return self.current.target
 
     @property
-    def members(self) -> list[WorkerHandle]:
-        """In the order in which they were started."""
-        return sorted(self._rows.values(), key=lambda member: member.began)
-
-    def at(self, row: int) -> WorkerHandle | None:
-        """The worker in a row of the ledger, if there is one."""
-        return self._rows.get(row)
+    def workers(self) -> list[WorkerHandle]:
+        """All workers that have not ended, in the order in which they were started."""
+        return self._workers.all()
 
     def reconcile(self) -> None:
-        """Bring what there is nearer to what is wanted."""
-        if self.stopping or self.hopeless:
+        """Bring the workers that there are nearer to those that are wanted."""
+        if self.stopping or self.starts.given_up:
             return
         for generation in filter(None, (self.current, self.candidate)):
             self._fill(generation)
-        if self.candidate is not None and self._ready(self.candidate) >= self._total(self.candidate):
+        if self.candidate is not None and self._is_full(self.candidate):
             self._switch(self.candidate)
         self._activate()
-        if self._ready(self.current) >= self._total(self.current):
-            for member in self.members:
-                if member.state is not State.RETIRING and self._passes(member):
-                    self.retire(member)
-        self._owner.settled()
+        if self._is_full(self.current):
+            for worker in self.workers:
+                if worker.state is not State.RETIRING and self._is_unwanted(worker):
+                    self.retire(worker)
+        self._owner.workers_changed()
 
     @property
     def complete(self) -> bool:
-        """As many as are wanted are ready, and nobody else is left who has not been told to go."""
-        staying = list(self._staying(self.current))
+        """As many workers as are wanted are ready, and all others are retiring."""
         return (
             self.candidate is None
-            and len(staying) == self._total(self.current)
-            and all(member.state is State.READY for member in staying)
-            and not any(self._passes(member) and member.state is State.READY for member in self.members)
+            and len(self._workers.staying(self.current)) == self.current.size
+            and len(self._workers.ready(self.current)) == self.current.size
+            and not any(self._is_unwanted(worker) and worker.state is State.READY for worker in self.workers)
         )
 
-    def _total(self, generation: Generation) -> int:
-        return generation.target + generation.config.spare
+    def _is_full(self, generation: Generation) -> bool:
+        return len(self._workers.ready(generation)) >= generation.size
+
+    def _is_unwanted(self, worker: WorkerHandle) -> bool:
+        newest = self.candidate or self.current
+        return worker.to_retire or worker.generation not in {self.current.number, newest.number}
 
     def _activate(self) -> None:
-        """Let as many ready workers as are wanted get connections; spare ones, and the next generation, rest."""
-        staying = [member for member in self._staying(self.current) if member.state is State.READY]
-        missing = self.target - sum(member.active for member in staying)
-        for member in [member for member in staying if not member.active][: max(0, missing)]:
-            member.active = True
-            self._owner.ready(member)
-
-    def _staying(self, generation: Generation) -> Iterator[WorkerHandle]:
-        for member in self.members:
-            if member.generation == generation.number and not member.outgoing:
-                yield member
-
-    def _passes(self, member: WorkerHandle) -> bool:
-        newest = self.candidate or self.current
-        return member.outgoing or member.generation not in {self.current.number, newest.number}
-
-    def _ready(self, generation: Generation) -> int:
-        return sum(member.state is State.READY for member in self._staying(generation))
+        """Make as many ready workers active as are wanted. Spare workers, and those of the candidate, rest."""
+        ready = self._workers.ready(self.current)
+        missing = self.target - sum(worker.active for worker in ready)
+        for worker in [worker for worker in ready if not worker.active][: max(0, missing)]:
+            worker.active = True
+            self._owner.activate(worker)
 
     def _fill(self, generation: Generation) -> None:
-        staying = list(self._staying(generation))
-        missing = self._total(generation) - len(staying)
-        if not self._backoff.waiting:
-            for _ in range(min(missing, self._room_to_start())):
-                if not self._start(generation):
-                    return
-        # Too many: rather those that have not begun, or rest, then those that have least to finish.
-        staying.sort(key=lambda member: (member.state is State.READY, member.active, member.live, -member.began))
-        for member in staying[: max(0, -missing)]:
-            self.retire(member)
-
-    def _room_to_start(self) -> int:
-        """How many may start now: a start takes a processor for a while, and those that serve need theirs too."""
-        if not self._ready(self.current):
-            return MOST_WORKERS
-        starting = sum(member.state is State.STARTING for member in self._rows.values())
-        return max(0, _PROCESSORS - starting)
+        staying = self._workers.staying(generation)
+        missing = generation.size - len(staying)
+        serving, starting = len(self._workers.ready(self.current)), self._workers.count_starting()
+        for _ in range(min(missing, self.starts.most_now(starting=starting, serving=serving))):
+            if not self._start(generation):
+                return
+        # If there are too many, those retire first that are starting, then spare ones, then those with fewest
+        # connections.
+        live_of = self._connections.live_of
+        staying.sort(key=lambda one: (one.state is State.READY, one.active, live_of[one.row], -one.started_at))
+        for worker in staying[: max(0, -missing)]:
+            self.retire(worker)
 
     def _start(self, generation: Generation) -> bool:
-        row = next(row for row in range(MOST_WORKERS) if row not in self._rows)
+        row = self._workers.free_row()
         try:
-            member = WorkerHandle(row, generation.number, self._ledger, self._owner.buffers())
+            worker = WorkerHandle(row, generation.number, self._ledger, self._owner.make_buffers())
         except FdpassError as error:
-            self._failed(getattr(error, "strerror", None) or str(error))
+            reason = getattr(error, "strerror", None) or str(error)
+            self.starts.failed(reason, timeout=self.current.config.start_timeout)
             return False
-        self._rows[row] = member
-        self.height = max(self._rows) + 1
-        self._loop.watch(member.child.pidfd.fileno(), lambda: self._on_end(member))
-        if not self._owner.set_up(member, generation):
-            member.failure = {"sentence": "a worker was started, but the kernel did not take its first message"}
-            member.kill()  # its end is that of a start that failed
+        self._workers.add(worker)
+        self._loop.watch(worker.child.pidfd.fileno(), lambda: self._on_end(worker))
+        if not self._owner.set_up(worker, generation):
+            worker.failure = {"sentence": "a worker was started, but the kernel did not take its first message"}
+            worker.kill()  # `_on_end` then counts a failed start
             return False
         return True
 
-    # What happens to them
+    # The life of a worker
 
-    def on_ready(self, member: WorkerHandle) -> None:
-        """A worker says that it can serve."""
-        if member.state is not State.STARTING:
+    def on_ready(self, worker: WorkerHandle) -> None:
+        """A worker reports that it is ready."""
+        if worker.state is not State.STARTING:
             return
-        member.move(State.READY)
-        member.served = True
-        self.started = True
-        self._backoff.succeeded()
-        self.trouble = ""
-        seconds = time.monotonic() - member.began
-        log.info("worker %d is ready (generation %d, %.1f s)", member.pid, member.generation, seconds)
+        worker.change_state(State.READY)
+        worker.was_ready = True
+        self.starts.succeeded()
+        seconds = time.monotonic() - worker.started_at
+        log.info("worker %d is ready (generation %d, %.1f s)", worker.pid, worker.generation, seconds)
         self.reconcile()
 
-    def on_leaving(self, member: WorkerHandle) -> None:
-        """A worker was asked to go, or is to be replaced: new before old."""
-        member.outgoing = True
+    def replace(self, worker: WorkerHandle) -> None:
+        """Start another worker, and retire this one when the other is ready."""
+        worker.to_retire = True
         self.reconcile()
 
-    def retire(self, member: WorkerHandle, word: bytes = messages.RETIRE) -> None:
-        """Let a worker finish, and go."""
-        if member.state is State.STARTING:
-            member.kill()
-        member.outgoing = True
-        if member.state is not State.RETIRING:
-            self._owner.leaving(member)
-            member.move(State.RETIRING)
-        member.tell(word)
-        if not self.stopping:  # else its time runs since `stop`
-            member.limit(self.current.config.graceful_timeout + _GRACE)
+    def retire(self, worker: WorkerHandle, kind: bytes = messages.RETIRE) -> None:
+        """Let a worker finish its work and exit.
 
-    def bury(self, member: WorkerHandle) -> None:
-        """Wait for the end of a worker that was killed, and draw the consequences."""
-        self._on_end(member)
+        Args:
+            worker: The worker.
+            kind: The message that it gets: RETIRE, or END at the server's stop.
+        """
+        if worker.state is State.STARTING:
+            worker.kill()
+        worker.to_retire = True
+        if worker.state is not State.RETIRING:
+            self._owner.deactivate(worker)
+            worker.change_state(State.RETIRING)
+        worker.send_or_queue(kind)
+        if not self.stopping:  # else `stop` has set the deadline
+            self._set_deadline(worker)
 
-    def _on_end(self, member: WorkerHandle) -> None:
-        self._loop.unwatch(member.child.pidfd.fileno())
-        before, member.outgoing = member.state, True
+    def _set_deadline(self, worker: WorkerHandle) -> None:
+        worker.set_deadline(self.current.config.graceful_timeout + _GRACE_SECONDS)
+
+    def wait_for_end(self, worker: WorkerHandle) -> None:
+        """Wait for the end of a worker that was killed, and handle it."""
+        self._on_end(worker)
+
+    def _on_end(self, worker: WorkerHandle) -> None:
+        self._loop.unwatch(worker.child.pidfd.fileno())
+        before, worker.to_retire = worker.state, True
         if before is not State.RETIRING:
-            self._owner.leaving(member)
+            self._owner.deactivate(worker)
         if not self.stopping:
-            self._activate()  # a spare one, so that what this one had need not wait
-        became = self._owner.gone(member)
-        status = member.close()
-        member.move(State.GONE)
-        del self._rows[member.row]
-        self.height = max(self._rows, default=-1) + 1
+            self._activate()  # a spare worker, so that the connections need not wait for a start
+        outcome = self._owner.recover(worker)
+        status = worker.close()
+        worker.change_state(State.GONE)
+        self._workers.remove(worker)
+        how = describe_status(status)
         if before is State.STARTING:
-            self._on_failed_start(member, ending(status))
+            self._on_failed_start(worker, how)
         elif before is State.READY and not self.stopping:
-            log.error("worker %d ended (%s); another is started%s", member.pid, ending(status), became)
-        elif status == 0 or not member.served:
-            log.info("worker %d has retired", member.pid)
+            log.error("worker %d ended (%s); another is started%s", worker.pid, how, outcome)
+        elif status == 0 or not worker.was_ready:
+            log.info("worker %d has retired", worker.pid)
         else:
-            log.warning("worker %d ended while it retired (%s)%s", member.pid, ending(status), became)
-        self._replace(time.monotonic() + _FIRST_SECONDS)
-        self._owner.settled()
+            log.warning("worker %d ended while it retired (%s)%s", worker.pid, how, outcome)
+        self._reconcile_after_recovery(time.monotonic() + _RECOVERY_SECONDS)
+        self._owner.workers_changed()
 
-    def _replace(self, latest: float) -> None:
-        """First those that are there take over what waits: a start takes a processor for a while."""
-        if self._owner.waits() and self._ready(self.current) and time.monotonic() < latest:
-            self._loop.call_later(_FIRST_SECONDS / 20, lambda: self._replace(latest))
+    def _reconcile_after_recovery(self, latest: float) -> None:
+        """Reconcile once other workers have the dead worker's connections, whose processor a start would take."""
+        if self._owner.has_waiting() and self._workers.ready(self.current) and time.monotonic() < latest:
+            self._loop.call_later(_RECOVERY_SECONDS / 20, lambda: self._reconcile_after_recovery(latest))
         else:
             self.reconcile()
 
-    def _on_failed_start(self, member: WorkerHandle, how: str) -> None:
-        if self.hopeless:
-            return  # this one was killed for it
-        sentence = member.failure.get("sentence") or f"a worker ended before it was ready ({how})"
-        details = member.failure.get("details", "")
-        if self.candidate is not None and member.generation == self.candidate.number:
-            self._abandon(self.candidate, sentence + ("\n" + details.rstrip() if details else ""))
+    def _on_failed_start(self, worker: WorkerHandle, how: str) -> None:
+        if self.starts.given_up:
+            return  # this worker was killed because of that
+        reason = worker.failure.get("sentence") or f"a worker ended before it was ready ({how})"
+        details = worker.failure.get("details", "")
+        if self.candidate is not None and worker.generation == self.candidate.number:
+            self._abandon(self.candidate, reason + ("\n" + details.rstrip() if details else ""))
             return
-        self._failed(sentence, details, final=bool(member.failure.get("final")))
-
-    def _failed(self, sentence: str, details: str = "", *, final: bool = False) -> None:
-        late = time.monotonic() - self._began > self.current.config.start_timeout
-        if not self.started and (final or late):
-            self.hopeless = sentence + ("\n" + details.rstrip() if details and sentence != self.trouble else "")
-            return
-        if sentence != self.trouble:  # the application's own traceback once, not at each try
-            self.trouble = sentence
-            log.error("%s%s", sentence, "\n" + details.rstrip() if details else "")
-        log.warning("a worker could not be started: trying again in %.1f s", self._backoff.failed())
+        final, timeout = bool(worker.failure.get("final")), self.current.config.start_timeout
+        self.starts.failed(reason, details, final=final, timeout=timeout)
 
     # Generations
 
-    def reload(self, config: Config, access_log: AccessLog, then: Outcome) -> None:
+    def reload(self, config: Config, access_log: AccessLog, outcome: Outcome) -> None:
         """Start the next generation. The current one serves until the next is ready.
 
         Args:
             config: The settings of the next generation.
             access_log: Its access log. Given.
-            then: Learns the outcome. It must not begin another reload.
+            outcome: Called when the reload has ended. It must not begin another reload.
         """
-        candidate = self._generations.begin(config, access_log, then)
-        log.info("reload: generation %d is started", candidate.number)
+        candidate = self._generations.begin(config, access_log, outcome)
+        log.info("reload: starting generation %d", candidate.number)
         self.reconcile()
 
     def _switch(self, candidate: Generation) -> None:
-        self._generations.switch(self.members)
-        self._generations.tell("")
+        self._generations.switch(self.workers)
+        self._generations.report("")
         log.info("reload: generation %d serves", candidate.number)
 
     def _abandon(self, candidate: Generation, why: str) -> None:
-        self._generations.drop()
-        log.error("reload: generation %d goes on, for the next did not start: %s", self.current.number, why)
-        for member in self._staying(candidate):
-            self.retire(member)
-            member.kill()
-        self._generations.tell(why)
+        self._generations.drop_candidate()
+        current = self.current.number
+        log.error("reload: generation %d did not start, generation %d goes on: %s", candidate.number, current, why)
+        for worker in self._workers.staying(candidate):
+            self.retire(worker)
+            worker.kill()
+        self._generations.report(why)
         self.reconcile()
 
     def reopen_logs(self) -> None:
         """Open the access log of each generation again, and let its workers write to the new file.
 
         Raises:
-            CallFailed: The access log cannot be opened; the one before is used on.
+            CallFailed: An access log cannot be opened; the previous file is used on.
         """
-        self._generations.reopen_logs(self.members)
+        self._generations.reopen_logs(self.workers)
 
     def scale(self, target: int) -> None:
-        """Have so many workers."""
+        """Set how many active workers there should be."""
         self._generations.scale(target)
         self.reconcile()
 
+    # The end
+
     def stop(self) -> None:
-        """Start nobody any more; the time in which all of them have to go begins. They are told by `retire`."""
+        """Start no more workers, and set the deadline of all. `retire` then tells them to go."""
         self.stopping = True
-        self._generations.drop()
-        self._generations.tell("the server is stopping")
-        self._backoff.cancel()
-        for member in self.members:
-            member.limit(self.current.config.graceful_timeout + _GRACE)
+        self._generations.drop_candidate()
+        self._generations.report("the server is stopping")
+        self.starts.cancel()
+        for worker in self.workers:
+            self._set_deadline(worker)
 
     def kill(self) -> None:
-        """End all of them at once."""
-        for member in self.members:
-            member.kill()
+        """Kill all workers."""
+        for worker in self.workers:
+            worker.kill()
 
     def close(self) -> None:
-        """All workers have ended: close the access logs."""
+        """Close the access logs. All workers have ended."""
         self._generations.close()

@@ -1,7 +1,7 @@
-"""Start, watch and stop a child process: the only file of the server that does.
+"""Start, watch and reap a child process: the only file of the server that does.
 
-A child is a new program (exec), never a fork that goes on: it inherits standard streams, one channel, and
-nothing else. It is in a process group of its own, so that Ctrl-C on a terminal reaches the dispatcher alone.
+A child is a new program (exec), never a fork that goes on: it inherits the standard streams and one channel. It is
+in a process group of its own, so that Ctrl-C on a terminal reaches the dispatcher alone.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
 
 from fdpass._errors import translated
 from fdpass._fd import Fd
 
+_PAGE_SIZE = os.sysconf("SC_PAGESIZE")
+
 
 class Child:
-    """A running child.
+    """A running child process.
 
     Attributes:
-        pid: Its number; it stays the child's until `reap`.
-        pidfd: Readable once it has ended. Owned: closed by `reap`.
+        pid: Its process number, which no other process can get before `reap`.
+        pidfd: Readable once the process has ended. Owned: `reap` closes it.
     """
 
     def __init__(self, popen: subprocess.Popen[bytes], pidfd: Fd) -> None:
@@ -31,33 +32,32 @@ class Child:
         self.pidfd = pidfd
 
     def signal(self, number: int) -> None:
-        """Send a signal. Nothing happens if it has ended."""
+        """Send a signal. If the process has ended, nothing happens."""
         try:
             signal.pidfd_send_signal(self.pidfd.fileno(), number)
         except ProcessLookupError:
             return
 
     def reap(self) -> int:
-        """Wait for its end, and take its status: an exit code, or minus the number of the signal."""
+        """Wait for the end of the process. Returns its exit code, or minus the number of the signal."""
         status = self._popen.wait()
         self.pidfd.close()
         return status
 
 
-def start(module: str, channel: socket.socket, arguments: Sequence[str] = ()) -> Child:
-    """Run a module of ours in a new interpreter.
+def start(module: str, channel: socket.socket) -> Child:
+    """Run a module of fdpass in a new interpreter.
 
     Args:
-        module: Its name.
-        channel: Lent: the child finds it at the number in its first argument.
-        arguments: What follows that.
+        module: Name of the module.
+        channel: Lent. The child's argument is its number.
 
     Raises:
         CallFailed: fork, exec or pidfd_open(2) failed: EAGAIN (too many processes), ENOMEM, EMFILE.
     """
     number = channel.fileno()
-    # -P: no module of the working directory may stand in for one that we, or the library, import.
-    command = [sys.executable, "-P", "-m", module, str(number), *arguments]
+    # -P: no file of the working directory can take the place of a module that fdpass or the library imports.
+    command = [sys.executable, "-P", "-m", module, str(number)]
     try:
         popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(number,), process_group=0)
     except OSError as error:
@@ -70,20 +70,17 @@ def start(module: str, channel: socket.socket, arguments: Sequence[str] = ()) ->
         raise translated(error, "cannot watch a child") from error
 
 
-def resident(pid: int) -> int:
-    """Bytes of memory that a process has resident; 0 if it has ended (proc(5), statm)."""
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process in bytes; 0 if it has ended (proc(5), statm)."""
     try:
         with open(f"/proc/{pid}/statm", "rb") as file:
-            return int(file.read().split()[1]) * _PAGE
+            return int(file.read().split()[1]) * _PAGE_SIZE
     except (OSError, IndexError):
         return 0
 
 
-_PAGE = os.sysconf("SC_PAGESIZE")
-
-
-def ending(status: int) -> str:
-    """What `Child.reap` returned, in words."""
+def describe_status(status: int) -> str:
+    """What `Child.reap` returned, in words: ``exit code 1``, ``killed by SIGKILL``."""
     if status >= 0:
         return f"exit code {status}"
     try:

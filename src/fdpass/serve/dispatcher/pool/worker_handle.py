@@ -1,4 +1,4 @@
-"""`WorkerHandle`: the dispatcher's picture of one worker: its process, both ends of its channel, and its state."""
+"""`WorkerHandle`: the dispatcher's record of one worker: its process, both ends of its channel, and its state."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MODULE = "fdpass.serve.worker"
 
 
 class State(Enum):
-    """What a worker does."""
+    """The stages of a worker's life."""
 
     STARTING = "starting"
     READY = "ready"
@@ -35,13 +35,13 @@ class State(Enum):
     GONE = "gone"
 
 
-MOVES = {
+TRANSITIONS = {
     State.STARTING: {State.READY, State.RETIRING, State.GONE},
     State.READY: {State.RETIRING, State.GONE},
     State.RETIRING: {State.GONE},
     State.GONE: set(),
 }
-"""From each state, where it may go."""
+"""For each state, the states that can follow it."""
 
 
 @dataclass(slots=True)
@@ -49,75 +49,74 @@ class Turn:
     """Slots offered to a worker for connections that it accepts itself.
 
     Attributes:
-        listener: Index of the listener where.
-        slots: These.
-        ended: Others need not wait for it any more.
+        listener: Index of the listener.
+        slots: The slots.
+        closed: The listener is watched again, whether or not the worker has reported.
     """
 
     listener: int
     slots: list[int]
-    ended: bool = False
+    closed: bool = False
 
 
 class WorkerHandle:
     """A worker, as the dispatcher sees it.
 
-    The dispatcher keeps the worker's end of the channel too. So what the worker has not read when it dies, or
-    while it does not move, can be read by the dispatcher instead: a connection in it is not lost. And the
-    worker still sees the end of file when the dispatcher ends, for nobody else holds the dispatcher's end.
+    The dispatcher keeps the worker's end of the channel open too. So it can read what the worker has not read when
+    the worker dies or is stuck, and no connection in the channel is lost. The worker still sees the end of file
+    when the dispatcher ends, because no other process has the dispatcher's end.
 
     Attributes:
         row: Its row in the ledger.
-        generation: Which it belongs to.
+        generation: Number of its generation.
         state: See `State`.
-        buffers: The memory of its receive buffers, if its connections are in custody. Owned.
-        map: The same, mapped: at its death there may be no descriptor free to do it.
-        outgoing: It shall retire as soon as others are ready in its place.
+        buffers: The memory of its receive buffers; None without custody. Owned.
+        buffers_map: The same, mapped from the start: at the worker's death no descriptor may be free.
+        child: Its process.
+        conversation: The dispatcher's end of the channel.
+        to_retire: It retires as soon as another worker is ready in its place.
         active: It gets connections.
-        live: Connections that it has, or that are on their way to it.
-        sent: Connections that were put into its channel, ever, less those taken back.
-        turns: Those that it has, in order.
-        mark: How far it had read, when `Accepting.look` looked last.
-        beat: Its beat then.
-        deaf: So many beats it has read nothing, though something waits.
-        known: Of its ACCEPTED in the ledger, how much is in the books.
-        failure: What it said of why it could not start.
-        since: When it came to its state, on the monotonic clock.
-        deadline: When it is killed if it has not gone by itself.
-        full: When it was last said that it has no room.
-        aborted: It was struck down.
-        served: It was ready once.
+        sent: How many connections were ever put into its channel, less those taken back.
+        turns: Its turns, the oldest first.
+        accepted: How many of the connections that it accepted itself are in `Connections`.
+        failure: What it reported about why it could not start.
+        started_at: When its process was started, on the monotonic clock.
+        state_since: When it came to its state.
+        deadline: When it is killed if it has not ended.
+        full_logged_at: When it was last logged that its descriptor table is full.
+        aborted: SIGABRT has been sent.
+        was_ready: It has been ready.
     """
 
     def __init__(self, row: int, generation: int, ledger: Ledger, buffers: Fd | None) -> None:
         ledger.clear(row)
-        near, self._far = socket_pair("seqpacket")
+        own_end, self._worker_end = socket_pair("seqpacket")
         self.buffers = buffers
-        self.map: mmap.mmap | None = None
+        self.buffers_map: mmap.mmap | None = None
         try:
             if buffers is not None:
-                self.map = mapped(buffers)
-            self.child = process.start(_MODULE, self._far)
+                self.buffers_map = mapped(buffers)
+            self.child = process.start(_MODULE, self._worker_end)
         except BaseException:
-            near.close()
-            self._far.close()
+            own_end.close()
+            self._worker_end.close()
             self._close_buffers()
             raise
         self.row = row
         self.generation = generation
         self._ledger = ledger
-        self.talk = Conversation(near, acknowledged=False, max_message=MAX_MESSAGE, max_fds=0, policy=None)
+        self.conversation = Conversation(
+            own_end, acknowledged=False, max_message=MAX_MESSAGE, max_fds=0, policy=None
+        )
         self.state = State.STARTING
-        self.outgoing = self.active = False
-        self.live = self.sent = self.known = 0
+        self.to_retire = self.active = False
+        self.sent = self.accepted = 0
         self.turns: deque[Turn] = deque()
-        self.mark: tuple[int, int] = (0, 0)
-        self.beat = self.deaf = 0
         self.failure: dict[str, Any] = {}
-        self.since = self.began = time.monotonic()
+        self.started_at = self.state_since = time.monotonic()
         self.deadline: float | None = None
-        self.full = 0.0
-        self.aborted = self.served = False
+        self.full_logged_at = 0.0
+        self.aborted = self.was_ready = False
 
     @property
     def pid(self) -> int:
@@ -129,68 +128,70 @@ class WorkerHandle:
         """How many connections wait in its channel."""
         return self.sent - self._ledger.taken[self.row]
 
-    def move(self, state: State) -> None:
-        """Come to another state."""
-        assert state in MOVES[self.state], f"{self.state} to {state}"
+    def change_state(self, state: State) -> None:
+        """Change to another state."""
+        assert state in TRANSITIONS[self.state], f"{self.state} to {state}"
         self.state = state
-        self.since = time.monotonic()
+        self.state_since = time.monotonic()
 
     def send(self, data: bytes, fds: Sequence[int] = ()) -> bool:
-        """Send a message without waiting, descriptors lent. False if it cannot be: nothing was sent."""
-        return self.talk.out.send_now(data, fds)
+        """Send a message now, with descriptors lent. False, and nothing is sent, if the channel has no space."""
+        return self.conversation.out.send_now(data, fds)
 
-    def tell(self, data: bytes, fds: Sequence[int] = ()) -> None:
-        """Send a message that must arrive: behind what waits, if there is no room now.
+    def send_or_queue(self, data: bytes, fds: Sequence[int] = ()) -> None:
+        """Send a message now, or as soon as the channel has space.
 
-        Descriptors are lent, and have to stay open until it has gone.
+        The descriptors are lent, and have to stay open until the message has been sent.
         """
         if not self.send(data, fds):
             try:
-                self.talk.queue(self.talk.out.prepare(data, fds))
-                self.talk.push()
+                self.conversation.queue(self.conversation.out.prepare(data, fds))
+                self.conversation.push()
             except FdpassError:
                 return
 
-    def unread(self) -> list[Message]:
-        """Take back what it has not read. The caller owns the messages.
+    def take_unread(self) -> list[Message]:
+        """Read what the worker has not read of its channel. The caller owns the messages.
 
-        If our table of descriptors is full the last of a message's are missing: the kernel closed them.
+        If the dispatcher's descriptor table is full, the kernel closes the last descriptors of a message.
         """
-        far = Conversation(self._far, acknowledged=False, max_message=MAX_MESSAGE, max_fds=MAX_FDS, policy=None)
-        while far.pull(_DONTWAIT) and not far.ended:
+        conversation = Conversation(
+            self._worker_end, acknowledged=False, max_message=MAX_MESSAGE, max_fds=MAX_FDS, policy=None
+        )
+        while conversation.pull(_DONTWAIT) and not conversation.ended:
             pass
-        return [_taken(far) for _ in range(len(far.inbox))]
+        return [_take(conversation) for _ in range(len(conversation.inbox))]
 
-    def limit(self, seconds: float) -> None:
-        """It is killed if it has not gone so many seconds from now."""
+    def set_deadline(self, seconds: float) -> None:
+        """Let the worker be killed if it has not ended in so many seconds."""
         self.deadline = time.monotonic() + seconds
 
     def abort(self) -> None:
-        """Make it print its stacks and die: SIGABRT, on which faulthandler acts."""
+        """Send SIGABRT, on which the worker's faulthandler prints its stacks, and the worker dies."""
         self.child.signal(signal.SIGABRT)
         self.aborted = True
 
     def kill(self) -> None:
-        """End it at once. Nothing happens if it has ended."""
+        """Send SIGKILL. If the process has ended, nothing happens."""
         if self.state is not State.GONE:
             self.child.signal(signal.SIGKILL)
 
     def close(self) -> int:
-        """Its process has ended: reap it, close the channel, and return its status."""
-        self.talk.close()
-        self._far.close()
+        """The process has ended: reap it, close the channel, and return its status."""
+        self.conversation.close()
+        self._worker_end.close()
         self._close_buffers()
         return self.child.reap()
 
     def _close_buffers(self) -> None:
-        if self.map is not None:
-            self.map.close()
+        if self.buffers_map is not None:
+            self.buffers_map.close()
         if self.buffers is not None:
             self.buffers.close()
 
 
-def _taken(talk: Conversation) -> Message:
+def _take(conversation: Conversation) -> Message:
     try:
-        return talk.take()
+        return conversation.take()
     except FdsLost as loss:
         return Message(loss.data, [fd.take() for fd in loss.fds])

@@ -1,4 +1,4 @@
-"""Which worker gets the next connection: the tables."""
+"""Which worker gets the next connection: examples of each balance."""
 
 import pytest
 
@@ -8,7 +8,7 @@ CLIENT = ("192.0.2.1", 1)
 
 
 def given(balance, loads, arrivals, requests=None):
-    """Whom so many arrivals go to; each is added to the loads."""
+    """The rows that get so many arrivals, each of which is added to the loads."""
     loads, found = list(loads), []
     for _ in range(arrivals):
         place = balance.choose(loads, requests or [0] * len(loads), CLIENT)
@@ -20,13 +20,13 @@ def given(balance, loads, arrivals, requests=None):
 @pytest.mark.parametrize("balance", BALANCES.values(), ids=BALANCES)
 @pytest.mark.parametrize("loads", [[], [NEVER], [NEVER] * 5])
 @pytest.mark.parametrize("client", [CLIENT, "", "/a/path", None])
-def test_nobody_is_chosen_where_nobody_can_take_one(balance, loads, client):
+def test_no_worker_is_chosen_if_none_can_take_a_connection(balance, loads, client):
     assert balance().choose(loads, [0] * len(loads), client) == -1
 
 
 @pytest.mark.parametrize("balance", BALANCES.values(), ids=BALANCES)
 @pytest.mark.parametrize("client", [CLIENT, None])
-def test_the_only_one_is_chosen_each_time(balance, client):
+def test_the_only_worker_that_can_take_a_connection_is_always_chosen(balance, client):
     chooser = balance()
     assert [chooser.choose([NEVER, NEVER, 7, NEVER], [0] * 4, client) for _ in range(5)] == [2] * 5
 
@@ -44,7 +44,7 @@ def test_the_only_one_is_chosen_each_time(balance, client):
     ],
 )
 def test_least_takes_fewest_connections_then_fewest_requests(loads, requests, expected):
-    """Requests may be anything: a worker writes them."""
+    """The numbers of requests may be impossible: workers store them."""
     assert Least().choose(loads, requests, CLIENT) == expected
 
 
@@ -52,13 +52,13 @@ def test_least_takes_turns_among_equals():
     assert given(Least(), [0] * 4, 8) == [0, 1, 2, 3, 0, 1, 2, 3]
 
 
-def test_least_takes_turns_among_equals_that_come_and_go():
+def test_least_spreads_connections_that_end_at_once():
     """Connections so short that the loads are always equal must not all go to the first."""
     balance = Least()
     assert [balance.choose([0] * 3, [0] * 3, CLIENT) for _ in range(6)] == [0, 1, 2, 0, 1, 2]
 
 
-def test_least_goes_on_when_the_place_whose_turn_it_was_has_gone():
+def test_least_begins_again_when_the_next_row_is_gone():
     balance = Least()
     given(balance, [0] * 8, 7)
     assert balance.choose([0, 0], [0, 0], CLIENT) == 0
@@ -68,11 +68,11 @@ def test_round_robin_ignores_the_load():
     assert given(RoundRobin(), [9, 0, 4], 6) == [0, 1, 2, 0, 1, 2]
 
 
-def test_round_robin_passes_over_who_cannot():
+def test_round_robin_skips_rows_that_cannot_take_a_connection():
     assert given(RoundRobin(), [0, NEVER, 0], 4) == [0, 2, 0, 2]
 
 
-def test_round_robin_goes_on_with_fewer():
+def test_round_robin_goes_on_with_fewer_rows():
     balance = RoundRobin()
     given(balance, [0] * 5, 4)
     assert given(balance, [0] * 2, 3) == [0, 1, 0]
@@ -84,12 +84,12 @@ def test_hash_looks_at_the_host_and_not_at_the_port():
 
 
 def test_hash_is_the_same_in_every_process():
-    """A dispatcher that is started again sends each client where it was: these places do not change."""
+    """A restarted dispatcher chooses the same row for each client."""
     hosts = ["127.0.0.1", "192.0.2.1", "2001:db8::1", "198.51.100.77"]
     first = [Hash().choose([0] * 4, [0] * 4, (host, 1)) for host in hosts]
     assert first == [Hash().choose([5] * 4, [9] * 4, (host, 2)) for host in hosts]
 
 
-def test_hash_of_a_client_without_an_address_takes_turns():
+def test_hash_spreads_clients_without_an_address_in_turn():
     balance = Hash()
     assert [balance.choose([0] * 3, [0] * 3, "") for _ in range(4)] == [0, 1, 2, 0]

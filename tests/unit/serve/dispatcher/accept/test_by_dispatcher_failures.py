@@ -1,4 +1,4 @@
-"""The dispatcher passes on, whatever fails: workers that hang or die, a full table, clients that go away."""
+"""`ByDispatcher` goes on when workers hang or die, descriptors run out, and clients go away."""
 
 import errno
 import logging
@@ -10,132 +10,138 @@ from fdpass.serve.shared import messages
 from fdpass.testing import full_table
 
 
-@pytest.fixture
-def office(new_office):
-    return new_office()
-
-
-def test_a_stuck_worker_gets_nothing_new_and_what_it_has_not_read_goes_to_another(staff, office):
-    stuck = office.hire(0)
-    office.connect(64)
-    staff.go()
+def test_a_stuck_worker_gets_nothing_new_and_what_it_has_not_read_goes_to_another(fakes, accepting):
+    stuck = accepting.add_worker(0)
+    accepting.connect(64)
+    fakes.run_loop()
     assert stuck.untaken == 64
-    other = office.hire(1)
-    staff.hang(stuck)
-    office.passing.look()
-    assert stuck.live == stuck.untaken == 0
-    assert len(office.takes(other)) == 64
-    assert office.books.rehanded == 64
-    office.connect(4)
-    staff.go()
-    assert len(office.takes(other)) == 4
-    assert staff.read(office.desks[0]) == []
-    staff.move(stuck)
-    office.passing.look()
-    office.connect(4)
-    staff.go()
-    assert len(office.takes(stuck)) == 4
+    other = accepting.add_worker(1)
+    fakes.hang(stuck)
+    accepting.acceptor.check_workers()
+    assert accepting.live(stuck) == stuck.untaken == 0
+    assert len(accepting.take(other)) == 64
+    assert accepting.connections.rehanded == 64
+    accepting.connect(4)
+    fakes.run_loop()
+    assert len(accepting.take(other)) == 4
+    assert fakes.read(accepting.worker_ends[0]) == []
+    fakes.beat(stuck)
+    accepting.acceptor.check_workers()
+    accepting.connect(4)
+    fakes.run_loop()
+    assert len(accepting.take(stuck)) == 4
 
 
-def test_a_lone_stuck_worker_keeps_its_queue(staff, office):
-    """It may wake up; nobody else could have it."""
-    stuck = office.hire(0)
-    office.connect(3)
-    staff.go()
-    staff.hang(stuck)
-    office.passing.look()
+def test_the_only_worker_keeps_its_connections_while_it_is_stuck(fakes, accepting):
+    """No other worker could take them, and this one may run again."""
+    stuck = accepting.add_worker(0)
+    accepting.connect(3)
+    fakes.run_loop()
+    fakes.hang(stuck)
+    accepting.acceptor.check_workers()
     assert stuck.untaken == 3
-    assert office.watched == 0
+    assert accepting.watched == set()
 
 
-def test_what_is_no_connection_stays_in_the_channel_of_a_stuck_worker(staff, office):
-    """Words and their descriptors: an access log that was opened again, say."""
-    stuck, _ = office.hire(0), office.hire(1)
+def test_messages_other_than_connections_stay_in_the_channel_of_a_stuck_worker(fakes, accepting):
+    """With their descriptors: an access log that was opened again, for example."""
+    stuck, _ = accepting.add_worker(0), accepting.add_worker(1)
     stuck.send(messages.LOG, [0])
-    office.connect(2)
-    staff.go()
-    staff.hang(stuck)
-    office.passing.look()
-    assert staff.read(office.desks[0]) == [(messages.LOG, b"", 1)]
+    accepting.connect(2)
+    fakes.run_loop()
+    fakes.hang(stuck)
+    accepting.acceptor.check_workers()
+    assert fakes.read(accepting.worker_ends[0]) == [(messages.LOG, b"", 1)]
 
 
-def test_a_dead_worker_loses_what_it_had_taken_and_no_more(staff, office):
-    dead = office.hire(0)
-    office.connect(5)
-    staff.go()
-    office.takes(dead)
-    office.connect(3)
-    staff.go()
-    other = office.hire(1)
-    office.passing.remove(dead)
-    office.passing.gone(dead)
-    office.passing.go_on()
-    assert len(office.takes(other)) == 3
-    assert (office.books.lost, office.books.live) == (5, 3)
+def test_of_a_dead_worker_only_the_connections_that_it_had_taken_are_lost(fakes, accepting):
+    dead = accepting.add_worker(0)
+    accepting.connect(5)
+    fakes.run_loop()
+    accepting.take(dead)
+    accepting.connect(3)
+    fakes.run_loop()
+    other = accepting.add_worker(1)
+    accepting.lose_worker(dead)
+    assert len(accepting.take(other)) == 3
+    assert (accepting.connections.lost, accepting.connections.live) == (5, 3)
 
 
-def test_what_a_dead_worker_had_not_read_waits_if_nobody_is_there(staff, office):
-    dead = office.hire(0)
-    office.connect(3)
-    staff.go()
-    office.passing.remove(dead)
-    office.passing.gone(dead)
-    office.passing.go_on()
-    assert (office.books.lost, office.books.live) == (0, 3)
-    assert office.watched == 0
-    assert len(office.takes(office.hire(5))) == 3
+def test_what_a_dead_worker_had_not_read_waits_for_the_next_worker(fakes, accepting):
+    dead = accepting.add_worker(0)
+    accepting.connect(3)
+    fakes.run_loop()
+    accepting.lose_worker(dead)
+    assert (accepting.connections.lost, accepting.connections.live) == (0, 3)
+    assert accepting.watched == set()
+    assert len(accepting.take(accepting.add_worker(5))) == 3
 
 
-def test_taking_back_into_a_full_table_of_descriptors_loses_what_has_no_room_and_no_more(staff, office):
-    """recvmsg(2) installs as many as it can: the rest is lost, and the books say so."""
-    stuck, other = office.hire(0), office.hire(1)
-    staff.hang(other)
-    office.passing.look()
-    office.connect(10)
-    staff.go()
-    staff.move(other)
-    staff.hang(stuck)
-    office.passing._refused.discard(1)
-    office.passing.refresh(other)
+def test_taking_back_with_a_full_descriptor_table_loses_only_what_does_not_fit(fakes, accepting):
+    """recvmsg(2) installs as many descriptors as it can: the other connections are counted as lost."""
+    stuck, other = accepting.add_worker(0), accepting.add_worker(1)
+    fakes.hang(other)
+    accepting.acceptor.check_workers()
+    accepting.connect(10)
+    fakes.run_loop()
+    fakes.beat(other)
+    fakes.hang(stuck)
+    accepting.acceptor._workers.readmit()
     with full_table(4):
-        office.passing.take_back(stuck)
-    office.passing.go_on()
-    assert len(office.takes(other)) == 4
-    assert (office.books.lost, office.books.live, stuck.live) == (6, 4, 0)
+        accepting.acceptor.take_back_unread(stuck)
+    accepting.acceptor.proceed()
+    assert len(accepting.take(other)) == 4
+    assert (accepting.connections.lost, accepting.connections.live, accepting.live(stuck)) == (6, 4, 0)
 
 
-def test_a_channel_that_takes_no_more_is_tried_again(staff, office, monkeypatch):
-    member = office.hire(0)
-    monkeypatch.setattr(member, "send", lambda *_: False)
-    office.connect(3)
-    staff.go()
-    assert (office.books.accepted, office.books.handed) == (3, 0)
-    assert office.watched == 0
+def test_a_worker_that_notes_the_end_of_a_connection_that_it_has_not_read_confuses_nothing(fakes, accepting):
+    """Its slot is free at once, and may be another worker's when the channel is read."""
+    dead = accepting.add_worker(0)
+    accepting.connect(2)
+    fakes.run_loop()
+    fakes.ledger.note(0, 0)
+    accepting.acceptor.read_ended()
+    other = accepting.add_worker(1)
+    accepting.connect(1)
+    fakes.run_loop()
+    assert accepting.take(other) == [0]
+    accepting.lose_worker(dead)
+    assert accepting.take(other) == [1]
+    assert (accepting.live(dead), accepting.live(other)) == (0, 2)
+
+
+def test_connections_wait_while_a_workers_channel_is_full(fakes, accepting, monkeypatch):
+    worker = accepting.add_worker(0)
+    monkeypatch.setattr(worker, "send", lambda *_: False)
+    accepting.connect(3)
+    fakes.run_loop()
+    assert (accepting.connections.accepted, accepting.connections.handed) == (3, 0)
+    assert accepting.watched == set()
     monkeypatch.undo()
-    office.passing.look()
-    assert office.takes(member) == [0, 1, 2]
-    assert (member.live, member.sent) == (3, 3)
+    accepting.acceptor.check_workers()
+    assert accepting.take(worker) == [0, 1, 2]
+    assert (accepting.live(worker), worker.sent) == (3, 3)
 
 
 # accept(2) fails
 
 
-def test_a_full_table_pauses_and_goes_on_when_there_is_room(staff, office, caplog):
+def test_accepting_pauses_while_the_descriptor_table_is_full(fakes, accepting, caplog):
     caplog.set_level(logging.WARNING, "fdpass.serve")
-    member = office.hire(0)
-    office.connect(10)
+    worker = accepting.add_worker(0)
+    accepting.connect(10)
     with full_table(3):
-        staff.go(20)
-        assert office.watched == 0
-        assert office.books.accepted == 3
-    staff.go_until(lambda: office.books.accepted == 10)
-    assert len(office.takes(member)) == 10
+        fakes.run_loop(20)
+        assert accepting.watched == set()
+        assert accepting.connections.accepted == 3
+    fakes.run_until(lambda: accepting.connections.accepted == 10)
+    assert len(accepting.take(worker)) == 10
     assert 1 <= len(caplog.records) <= 3
     assert "cannot accept: Too many open files" in caplog.text
 
 
 @pytest.mark.parametrize("number", [errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN])
-def test_a_client_that_goes_away_before_it_is_accepted_is_no_matter(staff, office, number):
+def test_a_client_that_goes_away_before_it_is_accepted_stops_nothing(fakes, accepting, number):
     failures = [number]
 
     class Flaky(socket.socket):
@@ -144,22 +150,22 @@ def test_a_client_that_goes_away_before_it_is_accepted_is_no_matter(staff, offic
                 raise OSError(failures.pop(), "")
             return super()._accept()
 
-    real = office.listeners[0].sock
-    office.listeners[0].sock = Flaky(real.family, real.type, real.proto, fileno=real.detach())
-    office.listeners[0].sock.setblocking(False)
-    member = office.hire(0)
-    office.connect(2)
-    staff.go()
+    real = accepting.listeners[0].sock
+    accepting.listeners[0].sock = Flaky(real.family, real.type, real.proto, fileno=real.detach())
+    accepting.listeners[0].sock.setblocking(False)
+    worker = accepting.add_worker(0)
+    accepting.connect(2)
+    fakes.run_loop()
     assert failures == []
-    assert len(office.takes(member)) == 2
+    assert len(accepting.take(worker)) == 2
 
 
-def test_a_client_that_resets_before_it_is_accepted(staff, office):
-    """Linux gives it out all the same; whoever reads will see."""
-    office.connect()
-    client = office.clients.pop()
+def test_a_connection_that_was_reset_before_it_is_accepted_is_passed_like_others(fakes, accepting):
+    """accept(2) returns it on Linux; the worker sees the reset when it reads."""
+    accepting.connect()
+    client = accepting.clients.pop()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     client.close()
-    member = office.hire(0)
-    staff.go()
-    assert len(office.takes(member)) == 1
+    worker = accepting.add_worker(0)
+    fakes.run_loop()
+    assert len(accepting.take(worker)) == 1

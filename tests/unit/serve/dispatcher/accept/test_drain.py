@@ -1,17 +1,18 @@
-"""The end: workers get what the kernel has accepted before they are told to go, and nothing that comes later."""
+"""The drain at a stop: workers get the connections that are in the backlogs, and none that come later."""
 
 import contextlib
 import socket
 
 import pytest
 
-from fdpass.serve.dispatcher.accept.base import BURST, WINDOW
+from fdpass.serve.dispatcher.accept.active_workers import WINDOW
+from fdpass.serve.dispatcher.accept.base import BURST
 
-from .test_by_worker import Office as TurningOffice
+from .._accepting_cases import ByWorkerCase
 
 
-class Ending:
-    """``then`` of `drain`: how many times it was called."""
+class Calls:
+    """What `drain` gets as ``then``: counts its calls."""
 
     def __init__(self):
         self.count = 0
@@ -21,181 +22,179 @@ class Ending:
 
 
 @pytest.fixture
-def over():
-    return Ending()
+def then():
+    return Calls()
 
 
 # The dispatcher accepts
 
 
-def test_what_has_connected_already_is_accepted_and_then_nothing(staff, new_office, over):
-    office = new_office(listeners=2)
-    member = office.hire(0)
-    office.connect(BURST + 6)
-    office.connect(3, 1)
-    office.passing.drain(over)
-    assert over.count == 1
-    assert len(office.takes(member)) == BURST + 9
-    office.connect(1)
-    staff.go()
-    office.passing.look()
-    assert (office.watched, office.books.accepted, over.count) == (0, BURST + 9, 1)
+def test_a_drain_accepts_the_backlog_and_nothing_that_comes_later(fakes, new_accepting, then):
+    accepting = new_accepting(binds=["127.0.0.1:0"] * 2)
+    worker = accepting.add_worker(0)
+    accepting.connect(BURST + 6)
+    accepting.connect(3, 1)
+    accepting.acceptor.drain(then)
+    assert then.count == 1
+    assert len(accepting.take(worker)) == BURST + 9
+    accepting.connect(1)
+    fakes.run_loop()
+    accepting.acceptor.check_workers()
+    assert (accepting.watched, accepting.connections.accepted, then.count) == (set(), BURST + 9, 1)
 
 
-def test_a_worker_that_does_not_move_for_the_moment_is_waited_for(staff, new_office, over):
-    office = new_office()
-    member = office.hire(0)
-    office.connect(5)
-    staff.hang(member)
-    office.passing.drain(over)
-    office.passing.look()
-    assert (over.count, office.takes(member)) == (0, [])
-    staff.move(member)
-    office.passing.look()
-    assert over.count == 1
-    assert len(office.takes(member)) == 5
+def test_a_drain_waits_for_a_worker_that_gets_stuck_meanwhile(fakes, new_accepting, then):
+    accepting = new_accepting()
+    worker = accepting.add_worker(0)
+    accepting.connect(5)
+    fakes.hang(worker)
+    accepting.acceptor.drain(then)
+    accepting.acceptor.check_workers()
+    assert (then.count, accepting.take(worker)) == (0, [])
+    fakes.beat(worker)
+    accepting.acceptor.check_workers()
+    assert then.count == 1
+    assert len(accepting.take(worker)) == 5
 
 
-def test_a_worker_that_was_found_stuck_before_is_waited_for(staff, new_office, over):
-    office = new_office()
-    member = office.hire(0)
-    staff.hang(member)
-    office.passing.look()
-    office.connect(5)
-    office.passing.drain(over)
-    assert (over.count, office.books.accepted) == (0, 0)
-    staff.move(member)
-    office.passing.look()
-    assert over.count == 1
-    assert len(office.takes(member)) == 5
+def test_a_drain_waits_for_a_worker_that_was_stuck_before(fakes, new_accepting, then):
+    accepting = new_accepting()
+    worker = accepting.add_worker(0)
+    fakes.hang(worker)
+    accepting.acceptor.check_workers()
+    accepting.connect(5)
+    accepting.acceptor.drain(then)
+    assert (then.count, accepting.connections.accepted) == (0, 0)
+    fakes.beat(worker)
+    accepting.acceptor.check_workers()
+    assert then.count == 1
+    assert len(accepting.take(worker)) == 5
 
 
-def test_a_worker_that_has_not_taken_what_it_got_is_waited_for(new_office, over):
-    office = new_office()
-    member = office.hire(0)
-    office.connect(WINDOW + 10)
-    office.passing.drain(over)
-    assert over.count == 0
-    assert len(office.takes(member)) == WINDOW
-    assert over.count == 1
-    assert len(office.takes(member)) == 10
+def test_a_drain_waits_for_a_worker_without_credit(new_accepting, then):
+    accepting = new_accepting()
+    worker = accepting.add_worker(0)
+    accepting.connect(WINDOW + 10)
+    accepting.acceptor.drain(then)
+    assert then.count == 0
+    assert len(accepting.take(worker)) == WINDOW
+    assert then.count == 1
+    assert len(accepting.take(worker)) == 10
 
 
-def test_a_stuck_worker_beside_one_that_moves_is_not_waited_for(staff, new_office, over):
-    office = new_office()
-    stuck, other = office.hire(0), office.hire(1)
-    staff.hang(stuck)
-    office.connect(5)
-    office.passing.drain(over)
-    assert over.count == 1
-    assert len(office.takes(other)) == 5
+def test_a_drain_does_not_wait_for_a_stuck_worker_if_another_runs(fakes, new_accepting, then):
+    accepting = new_accepting()
+    stuck, other = accepting.add_worker(0), accepting.add_worker(1)
+    fakes.hang(stuck)
+    accepting.connect(5)
+    accepting.acceptor.drain(then)
+    assert then.count == 1
+    assert len(accepting.take(other)) == 5
 
 
-def test_nobody_is_waited_for_when_the_last_worker_dies(staff, new_office, over):
-    office = new_office()
-    dead = office.hire(0)
-    staff.hang(dead)
-    office.connect(5)
-    office.passing.drain(over)
-    office.passing.remove(dead)
-    office.passing.gone(dead)
-    office.passing.go_on()
-    assert over.count == 1
+def test_a_drain_ends_when_the_last_worker_dies(fakes, new_accepting, then):
+    accepting = new_accepting()
+    dead = accepting.add_worker(0)
+    fakes.hang(dead)
+    accepting.connect(5)
+    accepting.acceptor.drain(then)
+    accepting.lose_worker(dead)
+    assert then.count == 1
 
 
 @pytest.mark.parametrize("limits", [{"most": 4}, {"capacity": 4}], ids=["in all", "of a worker"])
-def test_what_there_is_no_room_for_is_not_waited_for(new_office, over, limits):
-    office = new_office(**limits)
-    member = office.hire(0)
-    office.connect(6)
-    office.passing.drain(over)
-    assert over.count == 1
-    assert len(office.takes(member)) == 4
+def test_a_drain_leaves_what_exceeds_the_bounds_in_the_backlog(new_accepting, then, limits):
+    accepting = new_accepting(**limits)
+    worker = accepting.add_worker(0)
+    accepting.connect(6)
+    accepting.acceptor.drain(then)
+    assert then.count == 1
+    assert len(accepting.take(worker)) == 4
 
 
-def test_clients_that_go_on_coming_do_not_put_off_the_end(staff, new_office, over, monkeypatch):
-    monkeypatch.setattr("fdpass.serve.dispatcher.accept.base.MOST_DRAINED", 10)
-    office = new_office()
-    member = office.hire(0)
-    staff.hang(member)
-    office.connect(BURST)
-    office.passing.drain(over)
-    office.connect(BURST)
-    staff.move(member)
-    office.passing.look()
-    assert (over.count, office.books.accepted) == (1, BURST)
+def test_a_drain_ends_though_clients_go_on_connecting(fakes, new_accepting, then, monkeypatch):
+    monkeypatch.setattr("fdpass.serve.dispatcher.accept.drain.MOST_DRAINED", 10)
+    accepting = new_accepting()
+    worker = accepting.add_worker(0)
+    fakes.hang(worker)
+    accepting.connect(BURST)
+    accepting.acceptor.drain(then)
+    accepting.connect(BURST)
+    fakes.beat(worker)
+    accepting.acceptor.check_workers()
+    assert (then.count, accepting.connections.accepted) == (1, BURST)
 
 
-def test_a_listener_that_fails_again_and_again_does_not_put_off_the_end(new_office, over):
-    office = new_office()
-    office.hire(0)
-    office.listeners[0].sock.shutdown(socket.SHUT_RDWR)  # accept(2) says EINVAL from now on
-    office.passing.drain(over)
-    assert over.count == 1
+def test_a_drain_ends_though_a_listener_fails_at_each_accept(new_accepting, then):
+    accepting = new_accepting()
+    accepting.add_worker(0)
+    accepting.listeners[0].sock.shutdown(socket.SHUT_RDWR)  # from now on accept(2) fails with EINVAL
+    accepting.acceptor.drain(then)
+    assert then.count == 1
 
 
-def test_closed_meanwhile_it_does_not_say_that_all_is_drained(staff, new_office, over):
-    office = new_office()
-    member = office.hire(0)
-    staff.hang(member)
-    office.connect(1)
-    office.passing.drain(over)
-    office.passing.close()
-    staff.move(member)
-    office.passing.look()
-    assert over.count == 0
+def test_a_drain_that_is_closed_does_not_report_its_end(fakes, new_accepting, then):
+    accepting = new_accepting()
+    worker = accepting.add_worker(0)
+    fakes.hang(worker)
+    accepting.connect(1)
+    accepting.acceptor.drain(then)
+    accepting.acceptor.close()
+    fakes.beat(worker)
+    accepting.acceptor.check_workers()
+    assert then.count == 0
 
 
 # The workers accept
 
 
 @pytest.fixture(params=["tcp", "unix"])
-def office(request, staff, tmp_path):
+def accepting(request, fakes, tmp_path):
     binds = ("127.0.0.1:0",) if request.param == "tcp" else (f"unix:{tmp_path}/s",)
-    with contextlib.closing(TurningOffice(staff, binds=binds)) as office:
-        yield office
+    with contextlib.closing(ByWorkerCase(fakes, binds=binds)) as accepting:
+        yield accepting
 
 
-def test_turns_are_given_until_nobody_waits(office, over):
-    members = [office.hire(row) for row in range(2)]
-    office.connect(7)
-    office.turning.drain(over)
+def test_a_drain_gives_turns_until_the_backlog_is_empty(accepting, then):
+    workers = [accepting.add_worker(row) for row in range(2)]
+    accepting.connect(7)
+    accepting.acceptor.drain(then)
     served = 0
-    while not over.count:
-        served += sum(len(office.serve(member)) for member in members)
-    assert served == office.books.accepted == 7
-    office.connect()
-    office.turning.look()
-    assert [office.turns(member) for member in members] == [[], []]
-    assert (office.watched, over.count) == (set(), 1)
+    while not then.count:
+        served += sum(len(accepting.serve(worker)) for worker in workers)
+    assert served == accepting.connections.accepted == 7
+    accepting.connect()
+    accepting.acceptor.check_workers()
+    assert [accepting.read_turns(worker) for worker in workers] == [[], []]
+    assert (accepting.watched, then.count) == (set(), 1)
 
 
-def test_a_turn_that_is_open_is_waited_for(staff, office, over):
-    member = office.hire(0)
-    office.connect()
-    staff.go()
-    office.turning.drain(over)
-    assert over.count == 0
-    while not over.count:
-        office.serve(member)
-    assert office.books.accepted == 1
+def test_a_drain_waits_for_an_open_turn(fakes, accepting, then):
+    worker = accepting.add_worker(0)
+    accepting.connect()
+    fakes.run_loop()
+    accepting.acceptor.drain(then)
+    assert then.count == 0
+    while not then.count:
+        accepting.serve(worker)
+    assert accepting.connections.accepted == 1
 
 
-def test_a_stuck_worker_gets_its_turn_when_it_moves(staff, office, over):
-    member = office.hire(0)
-    staff.hang(member)
-    office.turning.look()
-    office.connect(3)
-    office.turning.drain(over)
-    assert over.count == 0
-    staff.move(member)
-    office.turning.look()
-    while not over.count:
-        office.serve(member)
-    assert office.books.accepted == 3
+def test_a_drain_gives_a_stuck_worker_its_turn_when_it_runs_again(fakes, accepting, then):
+    worker = accepting.add_worker(0)
+    fakes.hang(worker)
+    accepting.acceptor.check_workers()
+    accepting.connect(3)
+    accepting.acceptor.drain(then)
+    assert then.count == 0
+    fakes.beat(worker)
+    accepting.acceptor.check_workers()
+    while not then.count:
+        accepting.serve(worker)
+    assert accepting.connections.accepted == 3
 
 
-def test_without_workers_it_is_the_end(office, over):
-    office.connect()
-    office.turning.drain(over)
-    assert over.count == 1
+def test_a_drain_without_workers_ends_at_once(accepting, then):
+    accepting.connect()
+    accepting.acceptor.drain(then)
+    assert then.count == 1

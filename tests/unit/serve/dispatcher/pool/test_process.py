@@ -1,4 +1,4 @@
-"""Start, watch and stop a child: it inherits its channel and standard streams, and is seen to end."""
+"""Children: what they inherit, how they are started, signalled and reaped."""
 
 import errno
 import json
@@ -15,7 +15,7 @@ from fdpass.errors import CallFailed
 from fdpass.serve.dispatcher.pool import process
 from fdpass.testing import call_fails
 
-# What a child tells of itself over its channel, then it waits for the channel's end.
+# The child reports on itself over its channel, then it waits for the end of the channel.
 CHILD = """
 import json, os, socket, sys
 fds = {}
@@ -25,8 +25,8 @@ for number in os.listdir("/proc/self/fd"):
     except FileNotFoundError:  # with which the directory was read
         pass
 sock = socket.socket(fileno=int(sys.argv[1]))
-told = {"fds": fds, "argv": sys.argv, "pgid": os.getpgid(0), "sid": os.getsid(0), "safe": sys.flags.safe_path}
-sock.sendall(json.dumps(told).encode() + b"\\n")
+report = {"fds": fds, "argv": sys.argv, "pgid": os.getpgid(0), "sid": os.getsid(0), "safe": sys.flags.safe_path}
+sock.sendall(json.dumps(report).encode() + b"\\n")
 sock.setblocking(True)
 sock.recv(1)
 sys.exit(7)
@@ -51,7 +51,7 @@ def pair():
         end.close()
 
 
-def told(sock):
+def read_report(sock):
     with sock.makefile("rb") as file:
         return json.loads(file.readline())
 
@@ -60,57 +60,57 @@ def ended(child):
     return bool(select.select([child.pidfd], [], [], 60)[0])
 
 
-def test_a_child_has_its_channel_and_standard_streams_and_nothing_else(module, pair):
-    """Not even what this process, by mistake, made inheritable."""
+def test_a_child_inherits_its_channel_and_standard_streams_only(module, pair):
+    """A descriptor that this process has made inheritable is not inherited either."""
     extra = os.open(os.devnull, os.O_RDONLY)
     os.set_inheritable(extra, True)
-    child = process.start(module, pair[1], ["one", "two"])
+    child = process.start(module, pair[1])
     os.close(extra)
-    found = told(pair[0])
+    found = read_report(pair[0])
     number = pair[1].fileno()
     assert found["fds"].keys() == {"0", "1", "2", str(number)}
     assert found["fds"]["0"] == "/dev/null"
-    assert found["argv"][1:] == [str(number), "one", "two"]
+    assert found["argv"][1:] == [str(number)]
     pair[0].send(b"x")
     assert child.reap() == 7
 
 
 def test_a_child_has_a_process_group_of_its_own_in_our_session(module, pair):
-    """So Ctrl-C at the terminal is the dispatcher's alone, and the terminal still ends them all."""
+    """So Ctrl-C at the terminal reaches the dispatcher alone, but the end of the terminal session reaches all."""
     child = process.start(module, pair[1])
-    found = told(pair[0])
+    found = read_report(pair[0])
     assert found["pgid"] == child.pid
     assert found["sid"] == os.getsid(0)
     pair[0].send(b"x")
     child.reap()
 
 
-def test_the_working_directory_lends_no_module(module, pair, tmp_path, monkeypatch):
+def test_a_child_imports_no_module_of_the_working_directory(module, pair, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     child = process.start(module, pair[1])
-    assert told(pair[0])["safe"]
+    assert read_report(pair[0])["safe"]
     pair[0].send(b"x")
     child.reap()
 
 
 def test_a_child_sees_the_end_of_its_channel(module, pair):
-    """Though the parent keeps a copy of the child's end."""
+    """The copy of the child's end that the parent keeps does not hinder that."""
     child = process.start(module, pair[1])
-    told(pair[0])
+    read_report(pair[0])
     pair[0].close()
     assert ended(child)
     assert child.reap() == 7
     assert child.pidfd.closed
 
 
-def test_a_signal_reaches_it_and_a_dead_one_does_not_mind(module, pair):
+def test_a_signal_reaches_a_child_and_to_a_dead_one_it_is_no_error(module, pair):
     child = process.start(module, pair[1])
-    told(pair[0])
+    read_report(pair[0])
     child.signal(signal.SIGKILL)
     assert ended(child)
     child.signal(signal.SIGKILL)
     assert child.reap() == -signal.SIGKILL
-    assert process.resident(child.pid) == 0
+    assert process.resident_bytes(child.pid) == 0
 
 
 def test_a_module_that_does_not_exist_ends_with_1(pair, capfd):
@@ -126,20 +126,20 @@ def test_a_program_that_cannot_be_run_is_named(pair, monkeypatch):
 
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE])
-def test_a_fork_that_fails_is_an_error_of_ours(pair, number):
+def test_a_fork_that_fails_raises_call_failed(pair, number):
     with call_fails(subprocess, "Popen", number), pytest.raises(OSError, match="cannot start") as caught:
         process.start("fdpass", pair[1])
     assert caught.value.errno == number
 
 
-def test_a_child_that_cannot_be_watched_is_ended(module, pair):
-    """The fixture sees that it is gone."""
+def test_a_child_that_cannot_be_watched_is_killed_and_reaped(module, pair):
+    """The fixture that looks for leaks finds no process."""
     with call_fails(os, "pidfd_open", errno.EMFILE), pytest.raises(CallFailed, match="cannot watch a child"):
         process.start(module, pair[1])
 
 
-def test_the_memory_of_a_process():
-    assert 2**20 < process.resident(os.getpid()) < 2**36
+def test_the_resident_memory_of_a_process():
+    assert 2**20 < process.resident_bytes(os.getpid()) < 2**36
 
 
 @pytest.mark.parametrize(
@@ -152,5 +152,5 @@ def test_the_memory_of_a_process():
         (-99, "killed by signal 99"),
     ],
 )
-def test_endings_in_words(status, words):
-    assert process.ending(status) == words
+def test_a_status_is_described_in_words(status, words):
+    assert process.describe_status(status) == words

@@ -1,296 +1,226 @@
-"""A reload: the next generation is started, and takes over once it is ready; or the old one goes on."""
+"""Reloads: the next generation serves once all of its workers are ready, or the old generation goes on."""
 
-import contextlib
 import logging
 import os
 import signal
 
 import pytest
 
-from fdpass.serve.dispatcher.access_log import AccessLog
-from fdpass.serve.dispatcher.pool import pool
-from fdpass.serve.dispatcher.pool.pool import Pool
+from fdpass.serve.dispatcher.pool import starts
 from fdpass.serve.dispatcher.pool.worker_handle import State
 from fdpass.serve.shared import messages
 from fdpass.serve.shared.config import Config
 
 
-class Dispatcher:
-    """A fake owner: of each worker that was set up, the generation's settings."""
-
-    def __init__(self):
-        self.configs = {}
-        self.waiting = False
-
-    def buffers(self):
-        return None
-
-    def set_up(self, member, generation):
-        self.configs[member.pid] = generation.config
-        return True
-
-    def ready(self, member): ...
-
-    def leaving(self, member): ...
-
-    def gone(self, member):
-        return ""
-
-    def waits(self):
-        return self.waiting
-
-    def settled(self): ...
-
-
 @pytest.fixture(autouse=True)
-def processors(monkeypatch):
-    """More than workers: all are started at once."""
-    monkeypatch.setattr(pool, "_PROCESSORS", 64)
-
-
-class Works:
-    """A pool whose first generation serves, and its workers' lives."""
-
-    def __init__(self, staff):
-        self.staff = staff
-        self.owner = Dispatcher()
-        self.pool = Pool(staff.loop, staff.ledger, self.owner, Config(workers=2), AccessLog(""))
-        self.outcomes = []
-        self.pool.reconcile()
-        self.ready(self.pool.members)
-
-    def reload(self, config, access_log=""):
-        self.pool.reload(config, AccessLog(access_log), self.outcomes.append)
-
-    def ready(self, members):
-        for member in members:
-            self.staff.move(member)
-            self.pool.on_ready(member)
-
-    def starting(self):
-        return [member for member in self.pool.members if member.state is State.STARTING]
-
-    def end(self, member, status=0):
-        member.child.end(status)
-        self.staff.go_until(lambda: member.state is State.GONE)
-
-    def states(self):
-        return [(member.generation, member.state.value) for member in self.pool.members]
-
-    def fails(self, member, sentence="SyntaxError", details=""):
-        member.failure = {"sentence": sentence, "details": details, "final": False}
-        self.end(member, 1)
-
-    def close(self):
-        self.pool.stopping = True
-        for member in self.pool.members:
-            self.end(member)
-        self.pool.close()
+def _many_processors(monkeypatch):
+    """So that all workers are started at once."""
+    monkeypatch.setattr(starts, "_PROCESSORS", 64)
 
 
 @pytest.fixture
-def shop(staff, caplog):
+def case(new_pool, caplog):
+    """A pool whose first generation serves."""
     caplog.set_level(logging.INFO, "fdpass.serve")
-    with contextlib.closing(Works(staff)) as shop:
-        yield shop
+    return new_pool(workers=2).start()
 
 
-def test_the_old_generation_serves_until_the_new_one_is_ready(shop):
-    shop.reload(Config(workers=2))
-    assert shop.states() == [(1, "ready")] * 2 + [(2, "starting")] * 2
-    first, second = shop.starting()
-    shop.ready([first])
-    assert shop.states() == [(1, "ready")] * 2 + [(2, "ready"), (2, "starting")]
-    assert shop.pool.current.number == 1
-    assert not shop.pool.complete
-    shop.ready([second])
-    assert shop.states() == [(1, "retiring")] * 2 + [(2, "ready")] * 2
-    assert shop.pool.current.number == 2
-    assert shop.pool.candidate is None
-    assert shop.outcomes == [""]
-    assert shop.pool.complete
+def test_the_old_generation_serves_until_the_new_one_is_ready(case):
+    case.reload(Config(workers=2))
+    assert case.generations() == [(1, "ready")] * 2 + [(2, "starting")] * 2
+    first, second = case.starting()
+    case.make_ready([first])
+    assert case.generations() == [(1, "ready")] * 2 + [(2, "ready"), (2, "starting")]
+    assert case.pool.current.number == 1
+    assert not case.pool.complete
+    case.make_ready([second])
+    assert case.generations() == [(1, "retiring")] * 2 + [(2, "ready")] * 2
+    assert case.pool.current.number == 2
+    assert case.pool.candidate is None
+    assert case.outcomes == [""]
+    assert case.pool.complete
 
 
-def test_the_new_generation_has_the_new_settings(shop):
-    shop.reload(Config(workers=2, keep_alive=9))
-    assert [shop.owner.configs[member.pid].keep_alive for member in shop.pool.members] == [5, 5, 9, 9]
-    shop.ready(shop.starting())
-    shop.end(shop.pool.members[-1])
-    (fresh,) = shop.starting()
-    assert (fresh.generation, shop.owner.configs[fresh.pid].keep_alive) == (2, 9)
+def test_the_new_generation_has_the_new_settings(case):
+    case.reload(Config(workers=2, keep_alive=9))
+    assert [case.owner.configs[worker.pid].keep_alive for worker in case.pool.workers] == [5, 5, 9, 9]
+    case.make_ready(case.starting())
+    case.end(case.pool.workers[-1])
+    (fresh,) = case.starting()
+    assert (fresh.generation, case.owner.configs[fresh.pid].keep_alive) == (2, 9)
 
 
-def test_code_that_does_not_start_leaves_the_old_generation_and_says_why(shop, caplog):
-    shop.reload(Config(workers=2))
-    first, second = shop.starting()
-    shop.ready([first])
-    shop.fails(second, "SyntaxError", "Traceback of it\n")
-    assert shop.outcomes == ["SyntaxError\nTraceback of it"]
-    assert shop.pool.candidate is None
-    assert shop.states() == [(1, "ready")] * 2 + [(2, "retiring")]
+def test_code_that_does_not_start_leaves_the_old_generation_and_reports_why(case, caplog):
+    case.reload(Config(workers=2))
+    first, second = case.starting()
+    case.make_ready([first])
+    case.fail(second, "SyntaxError", "Traceback of it\n")
+    assert case.outcomes == ["SyntaxError\nTraceback of it"]
+    assert case.pool.candidate is None
+    assert case.generations() == [(1, "ready")] * 2 + [(2, "retiring")]
     assert signal.SIGKILL in first.child.signals
-    assert "generation 1 goes on, for the next did not start: SyntaxError" in caplog.text
-    shop.end(first, -signal.SIGKILL)
-    assert shop.states() == [(1, "ready")] * 2
-    assert shop.pool.complete
+    assert "generation 2 did not start, generation 1 goes on: SyntaxError" in caplog.text
+    case.end(first, -signal.SIGKILL)
+    assert case.generations() == [(1, "ready")] * 2
+    assert case.pool.complete
 
 
-def test_a_reload_after_one_that_failed(shop):
-    shop.reload(Config(workers=2))
-    first, second = shop.starting()
-    shop.fails(first)
-    shop.end(second, -signal.SIGKILL)
-    shop.reload(Config(workers=2))
-    shop.ready(shop.starting())
-    assert shop.outcomes == ["SyntaxError", ""]
-    assert [member.generation for member in shop.pool.members if member.state is State.READY] == [2, 2]
+def test_a_reload_succeeds_after_one_that_failed(case):
+    case.reload(Config(workers=2))
+    first, second = case.starting()
+    case.fail(first)
+    case.end(second, -signal.SIGKILL)
+    case.reload(Config(workers=2))
+    case.make_ready(case.starting())
+    assert case.outcomes == ["SyntaxError", ""]
+    assert [worker.generation for worker in case.pool.workers if worker.state is State.READY] == [2, 2]
 
 
-def test_a_worker_that_dies_meanwhile_is_replaced_in_its_generation(shop):
-    shop.reload(Config(workers=2))
-    old = shop.pool.members[0]
-    shop.end(old, -signal.SIGKILL)
-    assert sorted(shop.states()) == [(1, "ready"), (1, "starting"), (2, "starting"), (2, "starting")]
-    new = [member for member in shop.starting() if member.generation == 2]
-    shop.ready(new)
-    replacement = next(member for member in shop.pool.members if member.generation == 1 and member is not old)
-    assert shop.pool.current.number == 2
-    assert all(member.state is State.RETIRING for member in shop.pool.members if member.generation == 1)
+def test_an_old_worker_that_dies_during_a_reload_is_replaced_in_its_generation(case):
+    case.reload(Config(workers=2))
+    old = case.pool.workers[0]
+    case.end(old, -signal.SIGKILL)
+    assert sorted(case.generations()) == [(1, "ready"), (1, "starting"), (2, "starting"), (2, "starting")]
+    new = [worker for worker in case.starting() if worker.generation == 2]
+    case.make_ready(new)
+    replacement = next(worker for worker in case.pool.workers if worker.generation == 1 and worker is not old)
+    assert case.pool.current.number == 2
+    assert all(worker.state is State.RETIRING for worker in case.pool.workers if worker.generation == 1)
     assert replacement.generation == 1
 
 
-def test_one_of_the_new_that_was_ready_and_dies_does_not_end_the_reload(shop):
-    """A kill from outside is no word on the code: another is started in its place."""
-    shop.reload(Config(workers=2))
-    first, second = shop.starting()
-    shop.ready([first])
-    shop.end(first, -signal.SIGKILL)
-    assert shop.pool.candidate is not None
-    shop.ready([second])
-    assert shop.pool.current.number == 1
-    shop.ready([member for member in shop.starting() if member.generation == 2])
-    assert shop.pool.current.number == 2
+def test_a_new_worker_that_dies_after_it_was_ready_does_not_end_the_reload(case):
+    """A kill from outside says nothing about the code: another worker is started."""
+    case.reload(Config(workers=2))
+    first, second = case.starting()
+    case.make_ready([first])
+    case.end(first, -signal.SIGKILL)
+    assert case.pool.candidate is not None
+    case.make_ready([second])
+    assert case.pool.current.number == 1
+    case.make_ready([worker for worker in case.starting() if worker.generation == 2])
+    assert case.pool.current.number == 2
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_another_number_of_workers_comes_with_the_settings(shop, workers):
-    shop.reload(Config(workers=workers))
-    assert shop.pool.target == 2, "until the next generation serves"
-    shop.ready(shop.starting())
-    assert shop.pool.target == workers
-    assert shop.states().count((2, "ready")) == workers
-    for member in shop.pool.members:
-        if member.state is State.RETIRING:
-            shop.end(member)
-    assert shop.states() == [(2, "ready")] * workers
-    assert shop.pool.complete
+def test_a_reload_takes_the_number_of_workers_from_the_settings(case, workers):
+    case.reload(Config(workers=workers))
+    assert case.pool.target == 2, "until the next generation serves"
+    case.make_ready(case.starting())
+    assert case.pool.target == workers
+    assert case.generations().count((2, "ready")) == workers
+    for worker in case.pool.workers:
+        if worker.state is State.RETIRING:
+            case.end(worker)
+    assert case.generations() == [(2, "ready")] * workers
+    assert case.pool.complete
 
 
-def test_while_fewer_are_on_their_way_no_connection_is_without_a_worker(shop):
-    """With one worker of the new generation wanted, the old two serve until it is ready."""
-    shop.reload(Config(workers=1))
-    assert (1, "ready") in shop.states()
+def test_old_workers_serve_during_a_reload_to_fewer_workers(case):
+    """Both old workers serve until the one new worker is ready."""
+    case.reload(Config(workers=1))
+    assert (1, "ready") in case.generations()
 
 
-def test_a_number_that_was_scaled_stands_unless_the_settings_have_another(shop):
-    shop.pool.scale(3)
-    shop.ready(shop.starting())
-    shop.reload(Config(workers=2))
-    assert shop.pool.target == 3
-    shop.ready(shop.starting())
-    assert shop.states().count((2, "ready")) == 3
+def test_a_reload_keeps_a_scaled_number_of_workers_unless_the_settings_have_changed(case):
+    case.pool.scale(3)
+    case.make_ready(case.starting())
+    case.reload(Config(workers=2))
+    assert case.pool.target == 3
+    case.make_ready(case.starting())
+    assert case.generations().count((2, "ready")) == 3
 
 
-def test_a_number_from_settings_that_failed_is_taken_back(shop):
-    shop.reload(Config(workers=4))
-    for member in shop.starting():
-        if member.generation == 2:
-            shop.fails(member)
+def test_a_reload_that_failed_does_not_change_the_number_of_workers(case):
+    case.reload(Config(workers=4))
+    for worker in case.starting():
+        if worker.generation == 2:
+            case.fail(worker)
             break
-    assert shop.pool.target == 2
-    for member in shop.pool.members:
-        if signal.SIGKILL in member.child.signals:
-            shop.end(member, -signal.SIGKILL)
-    assert shop.states().count((1, "ready")) == 2
+    assert case.pool.target == 2
+    for worker in case.pool.workers:
+        if signal.SIGKILL in worker.child.signals:
+            case.end(worker, -signal.SIGKILL)
+    assert case.generations().count((1, "ready")) == 2
 
 
-def test_scaling_while_a_reload_goes_on(shop):
-    shop.reload(Config(workers=2))
-    shop.pool.scale(3)
-    assert shop.states().count((2, "starting")) == 3
-    shop.ready(shop.starting())
-    assert shop.pool.current.number == 2
-    assert shop.states().count((2, "ready")) == 3
+def test_scaling_during_a_reload_scales_the_next_generation_too(case):
+    case.reload(Config(workers=2))
+    case.pool.scale(3)
+    assert case.generations().count((2, "starting")) == 3
+    case.make_ready(case.starting())
+    assert case.pool.current.number == 2
+    assert case.generations().count((2, "ready")) == 3
 
 
-def test_a_stop_ends_a_reload(shop):
-    shop.reload(Config(workers=2))
-    shop.pool.stop()
-    assert shop.pool.candidate is None
-    assert shop.outcomes == ["the server is stopping"]
-    shop.ready(shop.starting())
-    assert shop.pool.current.number == 1
+def test_a_stop_ends_a_reload(case):
+    case.reload(Config(workers=2))
+    case.pool.stop()
+    assert case.pool.candidate is None
+    assert case.outcomes == ["the server is stopping"]
+    case.make_ready(case.starting())
+    assert case.pool.current.number == 1
 
 
 @pytest.mark.parametrize("serves", [True, False])
-def test_the_outcome_is_told_once(shop, serves):
-    shop.reload(Config(workers=2))
-    first, second = shop.starting()
-    assert shop.outcomes == []
-    shop.ready([first])
-    assert shop.outcomes == []
-    shop.ready([second]) if serves else shop.fails(second)
-    for member in shop.pool.members:
-        if member.state is not State.READY:
-            shop.end(member)
-    shop.pool.stop()
-    assert shop.outcomes == ["" if serves else "SyntaxError"]
+def test_the_outcome_of_a_reload_is_reported_once(case, serves):
+    case.reload(Config(workers=2))
+    first, second = case.starting()
+    assert case.outcomes == []
+    case.make_ready([first])
+    assert case.outcomes == []
+    case.make_ready([second]) if serves else case.fail(second)
+    for worker in case.pool.workers:
+        if worker.state is not State.READY:
+            case.end(worker)
+    case.pool.stop()
+    assert case.outcomes == ["" if serves else "SyntaxError"]
 
 
-def logs_of(desks, staff):
-    """Which access logs workers were lent, by what each read."""
-    return [[word for word, _, count in staff.read(desk) if count == 1] for desk in desks]
+def logs_of(worker_ends, fakes):
+    """The LOG messages in what each worker read; each has one descriptor."""
+    return [[word for word, _, count in fakes.read(worker_end) if count == 1] for worker_end in worker_ends]
 
 
-def test_workers_log_to_the_file_of_their_generation_until_it_is_replaced(shop, staff, tmp_path):
-    shop.reload(Config(workers=2), str(tmp_path / "log"))
-    old, new = shop.pool.members[:2], shop.starting()
-    desks = [staff.desk(member) for member in old + new]
-    assert logs_of(desks, staff) == [[], [], [], []]
-    shop.pool.reopen_logs()
-    assert logs_of(desks, staff) == [[], [], [messages.LOG], [messages.LOG]]
-    shop.ready(new)
-    assert logs_of(desks[:2], staff) == [[messages.LOG], [messages.LOG]]
+def test_workers_log_to_the_file_of_their_generation_until_it_is_replaced(case, fakes, tmp_path):
+    case.reload(Config(workers=2), str(tmp_path / "log"))
+    old, new = case.pool.workers[:2], case.starting()
+    worker_ends = [fakes.worker_end(worker) for worker in old + new]
+    assert logs_of(worker_ends, fakes) == [[], [], [], []]
+    case.pool.reopen_logs()
+    assert logs_of(worker_ends, fakes) == [[], [], [messages.LOG], [messages.LOG]]
+    case.make_ready(new)
+    assert logs_of(worker_ends[:2], fakes) == [[messages.LOG], [messages.LOG]]
 
 
 @pytest.mark.parametrize("how", ["switched", "refused", "stopped"])
-def test_an_access_log_that_nobody_uses_any_more_is_closed(shop, tmp_path, how):
-    shop.reload(Config(workers=2), str(tmp_path / "log"))
-    fresh = shop.pool.candidate.access_log
+def test_an_access_log_that_no_generation_uses_any_more_is_closed(case, tmp_path, how):
+    case.reload(Config(workers=2), str(tmp_path / "log"))
+    fresh = case.pool.candidate.access_log
     number = fresh.fd.fileno()
     if how == "switched":
-        shop.ready(shop.starting())
+        case.make_ready(case.starting())
         assert os.path.samefile(f"/proc/self/fd/{number}", tmp_path / "log")
-        shop.reload(Config(workers=2))
-        shop.ready([member for member in shop.starting() if member.generation == 3])
+        case.reload(Config(workers=2))
+        case.make_ready([worker for worker in case.starting() if worker.generation == 3])
     elif how == "refused":
-        shop.fails(shop.starting()[0])
+        case.fail(case.starting()[0])
     else:
-        shop.pool.stop()
+        case.pool.stop()
     assert fresh.fd.closed
 
 
-def test_while_some_serve_no_more_are_started_at_a_time_than_there_are_processors(shop, monkeypatch):
-    monkeypatch.setattr(pool, "_PROCESSORS", 2)
-    shop.reload(Config(workers=5))
+def test_while_workers_serve_no_more_start_at_a_time_than_there_are_processors(case, monkeypatch):
+    monkeypatch.setattr(starts, "_PROCESSORS", 2)
+    case.reload(Config(workers=5))
     for count in (2, 2, 1):
-        assert len(shop.starting()) == count
-        shop.ready(shop.starting())
-    assert shop.pool.current.number == 2
+        assert len(case.starting()) == count
+        case.make_ready(case.starting())
+    assert case.pool.current.number == 2
 
 
-def test_if_none_serves_all_are_started_at_once(shop, monkeypatch):
-    monkeypatch.setattr(pool, "_PROCESSORS", 1)
-    for member in shop.pool.members:
-        shop.end(member)
-    assert len(shop.starting()) == 2
+def test_if_no_worker_serves_all_are_started_at_once(case, monkeypatch):
+    monkeypatch.setattr(starts, "_PROCESSORS", 1)
+    for worker in case.pool.workers:
+        case.end(worker)
+    assert len(case.starting()) == 2

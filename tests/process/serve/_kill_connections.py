@@ -1,4 +1,4 @@
-"""A client's end of a connection in the test of random kills: what went out, what came, and how it ended."""
+"""A client's connection in the test of random kills: what it received, how it ended, and the responses in it."""
 
 import contextlib
 import re
@@ -13,12 +13,12 @@ SMALL_BUFFER = 4096
 _SIZE = re.compile(rb"([0-9a-fA-F]+)\r\n")
 
 
-class Wire:
-    """Sends and receives at once, so that neither side waits for the other.
+class Connection:
+    """Sends and receives at the same time, so that neither side waits for the other.
 
     Attributes:
-        data: All that came.
-        end: "" while it lasts; eof, reset; silence if nothing came for too long; ours if this side ended it.
+        data: All received bytes.
+        end: "" while it is open; then eof, reset, silence (nothing came for too long) or ours (closed here).
     """
 
     def __init__(self, address, slow):
@@ -36,7 +36,7 @@ class Wire:
         self.end = ""
 
     def send(self, data):
-        """All of it, unless the connection ends."""
+        """Send all of it, unless the connection ends."""
         while data and not self.end:
             self._wait(select.POLLOUT | (0 if self.slow else select.POLLIN), LIMIT)
             try:
@@ -68,7 +68,7 @@ class Wire:
         self.sock.close()
 
     def read_until(self, enough, seconds=LIMIT):
-        """Until this is true of what came, or the end, or so many seconds have passed; whether it is."""
+        """Read until the condition holds, or the end, or so many seconds have passed; return whether it holds."""
         limit = time.monotonic() + seconds
         while not enough() and not self.end:
             left = limit - time.monotonic()
@@ -110,7 +110,7 @@ class Response:
 
 
 def responses(data, methods):
-    """The final responses to requests of these methods, the last of which may be cut; and what follows them."""
+    """Return the final responses to requests of these methods, and the bytes behind them; the last may be cut."""
     found = []
     for method in methods:
         while True:
@@ -137,7 +137,7 @@ def _head(head):
 
 
 def _body(method, status, headers, rest):
-    """The body, whether it is whole, and what follows it."""
+    """Return the body, whether it is whole, and the bytes behind it."""
     if method == "HEAD" or status in {204, 304}:
         return b"", True, rest
     if "content-length" in headers:

@@ -1,0 +1,88 @@
+"""`EndedConnections`: reads from the ledger and from messages which connections have ended, and closes them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+
+from fdpass.errors import ProtocolError
+from fdpass.serve.dispatcher.connections import Connections
+from fdpass.serve.dispatcher.custody import Custody
+from fdpass.serve.dispatcher.pool.worker_handle import WorkerHandle
+from fdpass.serve.shared.ledger import Ledger
+
+log = logging.getLogger("fdpass.serve")
+
+_READ_SECONDS = 0.005  # how often `read_if_due` reads: not once for each of a thousand connections a second
+
+
+class EndedConnections:
+    """Frees the slots of ended connections, and closes the dispatcher's duplicates of them.
+
+    Args:
+        ledger: Has the rings.
+        connections: All connections.
+        custody: Keeps the duplicates; None without custody.
+    """
+
+    def __init__(self, ledger: Ledger, connections: Connections, custody: Custody | None) -> None:
+        self._ledger = ledger
+        self._connections = connections
+        self._custody = custody
+        self._workers: dict[int, WorkerHandle] = {}
+        self._read_at = 0.0  # when the ledger was last read, on the monotonic clock
+        self._counts: list[int] = []  # of each row, how many ends its worker had noted by then
+
+    def add(self, worker: WorkerHandle) -> None:
+        """Read this worker's ring from now on."""
+        self._workers[worker.row] = worker
+        if worker.row < len(self._counts):
+            self._counts[worker.row] = 0  # the count of the row's previous worker could hide this one's
+
+    def remove(self, worker: WorkerHandle) -> None:
+        """A worker has ended, and its ring was read: read it no more."""
+        if self._workers.get(worker.row) is worker:
+            del self._workers[worker.row]
+
+    def read_if_due(self) -> None:
+        """As `read`, unless the rings were read a moment ago."""
+        if time.monotonic() - self._read_at > _READ_SECONDS:
+            self.read()
+
+    def read(self) -> None:
+        """Read the rings of all workers. A worker that has noted impossible slots is killed."""
+        self._read_at = time.monotonic()
+        height = max(self._workers, default=-1) + 1
+        before, self._counts = self._counts, self._ledger.ended[:height].tolist()
+        if self._counts == before:
+            return
+        before += [0] * (height - len(before))
+        for row, worker in self._workers.items():
+            if self._counts[row] == before[row]:
+                continue
+            try:
+                self._end(worker, self._ledger.read_notes(row), shut_down=False)
+            except ProtocolError as error:
+                log.error("worker %d is killed: %s", worker.pid, error)  # noqa: TRY400 - its nonsense, not our traceback
+                worker.kill()
+
+    def on_finished(self, worker: WorkerHandle, slots: Sequence[int]) -> None:
+        """A worker has sent FINISHED: these connections have ended, and the worker could not shut them down.
+
+        Raises:
+            ProtocolError: The worker does not have one of them. Those before it have ended.
+        """
+        self._end(worker, slots, shut_down=True)
+
+    def _end(self, worker: WorkerHandle, slots: Sequence[int], *, shut_down: bool) -> None:
+        finish, row = self._connections.finish, worker.row
+        count = 0
+        try:
+            for slot in slots:
+                if not finish(slot, row):
+                    raise ProtocolError("it reports the end of a connection that it does not have")
+                count += 1
+        finally:
+            if self._custody is not None:
+                (self._custody.shut_down if shut_down else self._custody.end)(slots[:count])

@@ -1,0 +1,80 @@
+"""`Starts`: how many workers may be started now, when a failed start is tried again, and when none is any more."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+
+from fdpass.serve.dispatcher.loop import Loop
+from fdpass.serve.dispatcher.pool.backoff import Backoff
+from fdpass.serve.shared.ledger import MOST_WORKERS
+
+log = logging.getLogger("fdpass.serve")
+
+_PROCESSORS = len(os.sched_getaffinity(0))
+
+
+class Starts:
+    """Counts the starts of workers that succeed and fail.
+
+    Args:
+        loop: Event loop; waits before the next try.
+        retry: Called when a start may be tried again.
+
+    Attributes:
+        failure: Why the newest start failed; "" once one has succeeded.
+        given_up: Why no start is tried any more; "" while starts are tried. Only before the first success.
+    """
+
+    def __init__(self, loop: Loop, retry: Callable[[], None]) -> None:
+        self.failure = ""
+        self.given_up = ""
+        self._backoff = Backoff(loop, retry)
+        self._began_at = time.monotonic()
+        self._has_succeeded = False
+
+    def most_now(self, *, starting: int, serving: int) -> int:
+        """How many workers may be started now.
+
+        A start takes a processor for a third of a second, and workers that serve need the processors too.
+
+        Args:
+            starting: How many workers are starting.
+            serving: How many workers serve.
+        """
+        if self._backoff.waiting:
+            return 0
+        return max(0, _PROCESSORS - starting) if serving else MOST_WORKERS
+
+    def succeeded(self) -> None:
+        """A worker has become ready."""
+        self._has_succeeded = True
+        self._backoff.succeeded()
+        self.failure = ""
+
+    def failed(self, reason: str, details: str = "", *, final: bool = False, timeout: float) -> None:
+        """A start has failed: try again later, or give up.
+
+        Args:
+            reason: Why it failed.
+            details: The application's traceback, if it has one.
+            final: Whether trying again cannot help.
+            timeout: For how many seconds after the server's start the first success may take: ``--start-timeout``.
+        """
+        details = "\n" + details.rstrip() if details else ""
+        if reason == self.failure:
+            details = ""  # the traceback was logged at the first failure
+        is_late = time.monotonic() - self._began_at > timeout
+        if not self._has_succeeded and (final or is_late):
+            self.given_up = reason + details
+            return
+        if reason != self.failure:
+            self.failure = reason
+            log.error("%s%s", reason, details)
+        log.warning("a worker could not be started: trying again in %.1f s", self._backoff.failed())
+
+    def cancel(self) -> None:
+        """Start nothing more."""
+        self._backoff.cancel()

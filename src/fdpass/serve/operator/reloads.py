@@ -1,0 +1,111 @@
+"""`Reloads`: one reload at a time; requests that arrive during a reload share the next one."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from fdpass.errors import FdpassError
+from fdpass.serve.dispatcher.access_log import AccessLog
+from fdpass.serve.dispatcher.loop import Loop
+from fdpass.serve.dispatcher.pool.pool import Pool
+from fdpass.serve.operator.control import Reply
+from fdpass.serve.operator.outcomes import OK, STOPPING, Outcomes, no_reply, refused, reply_all
+from fdpass.serve.operator.systemd import Notifier
+from fdpass.serve.shared import tls
+from fdpass.serve.shared.config import FIXED, Config, flag
+from fdpass.serve.shared.logs import configure
+
+log = logging.getLogger("fdpass.serve")
+
+
+class Reloads:
+    """Starts generations on request, and replies when the outcome is known.
+
+    Args:
+        loop: The dispatcher's event loop.
+        pool: The workers. Lent.
+        reread: Makes the settings again from flags, environment and files.
+        outcomes: Learns that a reload has ended.
+        notifier: Notifies the service manager. Lent.
+    """
+
+    def __init__(
+        self, loop: Loop, pool: Pool, *, reread: Callable[[], Config], outcomes: Outcomes, notifier: Notifier
+    ) -> None:
+        self._loop = loop
+        self._pool = pool
+        self._reread = reread
+        self._outcomes = outcomes
+        self._notifier = notifier
+        self._running: list[Reply] = []  # of the reload in progress
+        self._next: list[Reply] = []  # of requests since its start: the code may have changed again
+
+    def request(self, reply: Reply) -> None:
+        """Reload now, or once the reload in progress has ended."""
+        if self._pool.stopping:
+            reply(STOPPING)
+        elif self._running:
+            self._next.append(reply)
+        else:
+            self._start([reply])
+
+    def request_by_signal(self) -> None:
+        """Reload as `request` does, without a reply: the log has the outcome."""
+        if not self._next:  # else the next reload serves this signal too
+            self.request(no_reply)
+
+    def cancel_next(self) -> None:
+        """Reply to the requests for the next reload that the server stops."""
+        replies, self._next = self._next, []
+        reply_all(replies, STOPPING)
+
+    def _start(self, replies: list[Reply]) -> None:
+        current = self._pool.current
+        try:
+            config = self._reread()
+            tls.context(config)
+            access_log = AccessLog(config.access_log)
+        except FdpassError as error:
+            # The operator needs the sentence, not a traceback.
+            log.error("reload: refused, generation %d keeps serving: %s", current.number, error)  # noqa: TRY400
+            reply_all(replies, refused(str(error)))
+            return
+        self._running = replies
+        self._notifier.reloading()
+        self._pool.reload(_with_fixed(config, current.config), access_log, self._ended)
+
+    def _ended(self, why: str) -> None:
+        """The next generation serves, or has failed because of `why`: then the log's level and format stay."""
+        current = self._pool.current
+        if not why:
+            configure(current.config.log_level, as_json=current.config.log_json)
+        replies, self._running = self._running, []
+        reply_all(replies, refused(why) if why else OK | {"generation": current.number})
+        if not self._pool.stopping:  # else READY=1 would revoke STOPPING=1
+            self._outcomes.reloaded(self._pool)
+        if self._next:
+            self._loop.call_later(0, self._start_next)  # the pool accepts no reload before this call returns
+
+    def _start_next(self) -> None:
+        replies, self._next = self._next, []
+        if self._running:
+            self._next = replies
+        elif replies:
+            self._start(replies)
+
+
+def _with_fixed(config: Config, running: Config) -> Config:
+    """Combine the new settings with the running values of `FIXED`, and log which of these have changed."""
+    kept = {name: getattr(running, name) for name in FIXED}
+    for name, value in kept.items():
+        if (changed := getattr(config, name)) != value:
+            words = flag(name), _text(value), _text(changed)
+            log.warning("reload: %s stays %s: only a restart can make it %s", *words)
+    return dataclasses.replace(config, **kept)
+
+
+def _text(value: Any) -> str:
+    return repr(" ".join(value) if isinstance(value, tuple) else value)
