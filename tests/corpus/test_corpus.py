@@ -38,7 +38,7 @@ DELIBERATE = {
         and without_chunks(ours.whole[0]) == without_chunks(plain.whole[0])
     ),
     "An upgrade to a protocol that nobody speaks is no reason to lose the body, or the requests behind it, as "
-    "uvicorn does. Behind the handshake of a WebSocket nothing may come yet (RFC 6455).": lambda pieces, ours, plain: (
+    "uvicorn does. Behind the handshake of a WebSocket nothing may come.": lambda pieces, ours, plain: (
         b"upgrade:" in said(pieces).lower()
         and (is_among(called(plain), called(ours)) or (ended(ours) and REFUSED in ours.whole[0]))
     ),

@@ -116,7 +116,8 @@ class Worker:
         scratch = memoryview(bytearray(SIZE))
         self.transport = HttpCustody(self.poller, passed, words, self.buffers, scratch)
         self.transport.set_write_buffer_limits(100, 20)
-        self.transport.start(HttpProtocol(self.engine, passed))
+        self.protocol = HttpProtocol(self.engine, passed)
+        self.transport.start(self.protocol)
 
     async def call(self, scope, receive, send):
         if not self.dead:

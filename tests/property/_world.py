@@ -284,9 +284,9 @@ class World:
         while quiet < TURNS and not worker.dead and not worker.over:
             self.client()
             self.moves += 1
-            if self.moves in self.leaves or worker.leaving:
+            if (self.moves in self.leaves or worker.leaving) and worker.protocol in worker.engine.connections:
                 worker.leaving = True
-                worker.transport.leave()  # again and again, as the engine does it
+                worker.protocol.retire()  # again and again, as the engine does it
             moves = self.possible(worker)
             quiet = 0 if moves else quiet + 1
             if moves and self.random.random() < 0.7:

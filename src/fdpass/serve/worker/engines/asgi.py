@@ -181,7 +181,7 @@ class Engine:
         """See `fdpass.serve.worker.engines.Engine.finish`."""
         self._parking.give_back() if retiring and self.keeps_slots else self._parking.end()
         if retiring:
-            await self._wait_until_over(seconds, lambda connection: connection.wire.leave())
+            await self._wait_until_over(seconds, HttpProtocol.retire)
             seconds = _LAST_SECONDS
         for websocket in list(self._websockets.connections):
             websocket.shutdown()

@@ -152,7 +152,8 @@ class Exchange:
             self._connection.wire.write(CONTINUE)
         self._expects = False
         while not (self.body or self.lost or self.complete or (self.whole and not self._end_received)):
-            self._connection.resume_reading()
+            if not self.whole:
+                self._connection.resume_reading()
             changed = self._changed
             if changed is None:
                 changed = self._changed = asyncio.Event()

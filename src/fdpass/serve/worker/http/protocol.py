@@ -13,18 +13,14 @@ from typing import Any
 
 from fdpass.serve.worker.http.exchange import Exchange
 from fdpass.serve.worker.http.parser import Parser, ParserError
-from fdpass.serve.worker.http.request import Headers, split
+from fdpass.serve.worker.http.request import Headers
 from fdpass.serve.worker.http.response import refusal
+from fdpass.serve.worker.http.scope import Scopes
 from fdpass.serve.worker.http.wire import HttpEngine, Wire
 from fdpass.serve.worker.passed_socket import PassedSocket, unread
 
 log = logging.getLogger("fdpass.serve")
 _BODY_MAX = 64 * 1024  # bytes of a body that wait for the application, before the client has to
-_EXTENSIONS: dict[str, Any] = {
-    "http.response.early_hint": {},
-    "http.response.pathsend": {},
-    "http.response.trailers": {},
-}
 
 
 class HttpProtocol(asyncio.Protocol):
@@ -39,25 +35,6 @@ class HttpProtocol(asyncio.Protocol):
         wire: Its transport, once there is one.
         full: See `fdpass.serve.worker.http.exchange.Connection`.
     """
-
-    __slots__ = (
-        "_client",
-        "_current",
-        "_fresh",
-        "_handshake",
-        "_incoming",
-        "_leaves",
-        "_parser",
-        "_passed",
-        "_paused",
-        "_queue",
-        "_refuses",
-        "_scheme",
-        "_server",
-        "engine",
-        "full",
-        "wire",
-    )
 
     wire: Wire
 
@@ -80,15 +57,9 @@ class HttpProtocol(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         """See `asyncio.BaseProtocol`."""
         self.wire = transport
-        passed, engine = self._passed, self.engine
-        try:
-            client = passed.getpeername()
-        except OSError:  # the client has gone
-            client = None
-        self._client = (str(client[0]), int(client[1])) if isinstance(client, tuple) else None
-        self._scheme = "https" if passed.tls_by_proxy or transport.get_extra_info("sslcontext") else "http"
-        self._server = engine.server_of(passed)
-        engine.connections.add(self)
+        tls = self._passed.tls_by_proxy or transport.get_extra_info("sslcontext") is not None
+        self._scopes = Scopes(self.engine, self._passed, tls=tls)
+        self.engine.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the application learns that it is lost
         """See `asyncio.BaseProtocol`."""
@@ -146,7 +117,7 @@ class HttpProtocol(asyncio.Protocol):
         ):
             return False
         method, target, headers, closes = known
-        scope = self._scope(method, "1.1", target, headers)
+        scope = self._scopes.make(method, "1.1", target, headers)
         exchange = Exchange(self, scope, closes=closes or self._leaves, old=False, expects=False)
         exchange.whole = True
         self._incoming = self._current = exchange
@@ -182,25 +153,6 @@ class HttpProtocol(asyncio.Protocol):
         self.wire.called(exchange.scope)
         self.engine.count.begun += 1
         self.engine.start_exchange(exchange)
-
-    def _scope(self, method: str, version: str, target: bytes, headers: Headers) -> dict[str, Any]:
-        path, raw, query = split(target)
-        return {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": version,
-            "server": self._server,
-            "client": self._client,
-            "scheme": self._scheme,
-            "method": method,
-            "root_path": "",
-            "path": path,
-            "raw_path": raw,
-            "query_string": query,
-            "headers": headers,
-            "state": self.engine.state.copy(),
-            "extensions": _EXTENSIONS.copy(),
-        }
 
     # What is refused
 
@@ -239,7 +191,7 @@ class HttpProtocol(asyncio.Protocol):
         old = version == "1.0"
         exchange = self._incoming = Exchange(
             self,
-            self._scope(method, version, target, headers),
+            self._scopes.make(method, version, target, headers),
             closes=old or self._leaves or not keeps,
             old=old and not self._passed.is_unix,
             expects=expects and version != "1.0",  # RFC 9110, 10.1.1
@@ -331,6 +283,11 @@ class HttpProtocol(asyncio.Protocol):
     def is_busy(self) -> bool:
         """A response is due."""
         return self._current is not None and not self._current.complete
+
+    def retire(self) -> None:
+        """The worker retires: let another worker have the connection as soon as it is idle, or end it then."""
+        if not self.wire.leave():
+            self.shutdown()
 
     def shutdown(self) -> None:
         """End the connection as soon as it is idle; a request that has come is answered first. May be repeated."""

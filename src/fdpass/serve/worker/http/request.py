@@ -8,7 +8,6 @@ it. Whatever else comes is the parser's. That both read the same is tested again
 from __future__ import annotations
 
 import re
-import urllib.parse
 
 from fdpass.serve.worker.custody.request_end import is_special
 
@@ -60,10 +59,3 @@ class KnownHeaders:
             if len(self._known) >= _KNOWN_MAX:
                 self._known.clear()
             self._known[fields] = headers.copy(), closes
-
-
-def split(target: bytes) -> tuple[str, bytes, bytes]:
-    """The path, decoded; the path as it came; and the query: of a target that begins with a slash."""
-    raw, _, query = target.partition(b"?")
-    path = raw.decode("ascii")
-    return (urllib.parse.unquote(path) if "%" in path else path), raw, query

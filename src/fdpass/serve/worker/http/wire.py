@@ -60,8 +60,8 @@ class Wire(Protocol):
     def quiet(self) -> bool:
         """Whether nothing waits here: neither to be sent, nor to be served."""
 
-    def leave(self) -> None:
-        """The worker retires: end the connection, or give it back, as soon as it is idle."""
+    def leave(self) -> bool:
+        """Give the connection back to the dispatcher once it is idle; False: no other worker can have it."""
 
     def pause_reading(self) -> None:
         """See `asyncio.ReadTransport`."""

@@ -71,6 +71,6 @@ class HttpTransport(Transport):
         else:
             self.close()
 
-    def leave(self) -> None:
+    def leave(self) -> bool:
         """See `Wire`."""
-        self._protocol.shutdown()
+        return False

@@ -286,11 +286,14 @@ class HttpCustody(HttpTransport):
         """See `Transport.quiet`."""
         return not (self._backlog or self._held)
 
-    def leave(self) -> None:
+    def leave(self) -> bool:
         """See `Wire`."""
         self._leaving = True
         if self.idle and not self._closing:
+            if self._request_end.opaque:
+                return False
             self._give_back()
+        return True
 
     def _give_back(self) -> None:
         """Let go of it without ending it: the dispatcher has it, and what comes now waits in the kernel."""

@@ -19,10 +19,7 @@ class TlsTransport:
 
     Attributes:
         passed: See above.
-        quiet: Nothing waits here: the loop's transport ends in its own time.
     """
-
-    quiet = True
 
     def __init__(self, inner: Any, passed: PassedSocket) -> None:
         self._inner = inner
@@ -30,6 +27,11 @@ class TlsTransport:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
+
+    @property
+    def quiet(self) -> bool:
+        """See `Wire`."""
+        return not self._inner.get_write_buffer_size()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """See `asyncio.BaseTransport`."""
@@ -68,6 +70,6 @@ class TlsTransport:
         else:
             self._inner.close()
 
-    def leave(self) -> None:
+    def leave(self) -> bool:
         """See `Wire`."""
-        self._inner.get_protocol().shutdown()
+        return False

@@ -157,7 +157,7 @@ class Fdpass(Server):
     def take_again(self, passed):
         """Serve a connection that an engine gave back."""
         self._custody.take_back(passed.slot, passed.read)
-        self._hand(os.dup(self._custody.number(passed.slot)), passed.slot, passed.read)
+        self._hand(os.dup(self._custody.fd(passed.slot)), passed.slot, passed.read)
 
     async def restart(self):
         """Start another engine, with the same slots: it is the next worker."""
