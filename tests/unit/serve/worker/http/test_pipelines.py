@@ -145,7 +145,7 @@ async def test_no_request_is_served_after_one_that_ends_the_connection(serve, by
 
 
 async def test_a_malformed_request_after_one_in_progress(serve):
-    """uvicorn sends 400 at once, which the client takes for the first response. Better: it comes second."""
+    """uvicorn sends 400 at once, which the client takes for the first response. Better: that one comes first."""
     app = Steps()
     client = await serve(app)
     await client.send(get(b"/1") + b"nonsense\r\n\r\n")

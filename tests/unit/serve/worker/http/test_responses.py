@@ -3,7 +3,8 @@
 import pytest
 
 from ._apps import then_last
-from ._responses import BODY, CODING, FIELDS, HEAD, LENGTH, ORDER, STATUS
+from ._fields import FIELDS
+from ._responses import BODY, CODING, HEAD, LENGTH, ORDER, STATUS
 
 EACH_KIND = True
 TABLES = {"order": ORDER, "status": STATUS, "fields": FIELDS, "length": LENGTH, "coding": CODING, "body": BODY}
