@@ -4,12 +4,13 @@ import asyncio
 import functools
 import logging
 from dataclasses import dataclass
+from unittest import mock
 
 from fdpass.serve.worker.http.protocol import HttpProtocol
 from fdpass.serve.worker.http.request import KnownHeaders
 from fdpass.serve.worker.request_count import RequestCount
 
-logging.getLogger("fdpass.serve").setLevel(logging.CRITICAL)  # of applications that fail because they are told to
+LOG = logging.getLogger("fdpass.serve")  # tells of applications that fail because they are told to
 
 
 async def app(scope, receive, send):
@@ -181,4 +182,5 @@ def answer(data, unix):
             await asyncio.sleep(0)
         return wire.out
 
-    return asyncio.run(main())
+    with mock.patch.object(LOG, "disabled", True):
+        return asyncio.run(main())

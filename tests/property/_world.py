@@ -28,7 +28,7 @@ from fdpass.serve.worker.custody import buffers
 from fdpass.serve.worker.custody import reader as intake
 from fdpass.serve.worker.http import protocol
 
-from ._requests import answer
+from ._requests import LOG, answer
 from ._workers import SIZE, Worker
 
 REPEATABLE = {"none": (), "safe": ("GET", "HEAD"), "idempotent": ("GET", "HEAD", "PUT", "DELETE")}
@@ -205,6 +205,7 @@ class World:
     def run(self):
         """Serve the client to its end; returns this."""
         with (
+            mock.patch.object(LOG, "disabled", True),
             mock.patch.object(buffers, "BUFFER_SIZE", SIZE),
             mock.patch.object(intake, "BUFFER_SIZE", SIZE),
             mock.patch.object(recovery, "BUFFER_SIZE", SIZE),

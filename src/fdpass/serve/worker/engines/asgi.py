@@ -214,7 +214,11 @@ class Engine:
         if tasks:
             await asyncio.wait(tasks, timeout=_LAST_SECONDS)
         for connection in list(self.connections):
-            connection.wire.close()
+            connection.wire.close()  # TLS says goodbye
+        await asyncio.sleep(0)
+        for connection in list(self.connections):
+            connection.wire.abort()
+        await asyncio.sleep(0)
 
 
 class Wsgi(Engine):

@@ -75,6 +75,9 @@ class Wire(Protocol):
     def close(self) -> None:
         """See `asyncio.BaseTransport`."""
 
+    def abort(self) -> None:
+        """See `asyncio.WriteTransport`."""
+
     def is_closing(self) -> bool:
         """See `asyncio.BaseTransport`."""
         raise NotImplementedError

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import array
+import fcntl
 import os
+import termios
 from typing import Any
 
 from fdpass.serve.worker.passed_socket import PassedSocket
@@ -30,8 +33,15 @@ class TlsTransport:
 
     @property
     def quiet(self) -> bool:
-        """See `Wire`."""
-        return not self._inner.get_write_buffer_size()
+        """See `Wire`. Bytes wait in the loop's transport only while the kernel has some, too: tcp(7)."""
+        unsent = array.array("i", [0])
+        fcntl.ioctl(self.passed.fileno(), termios.TIOCOUTQ, unsent)
+        return not (unsent[0] or self._inner.get_write_buffer_size())
+
+    def close(self) -> None:
+        """See `asyncio.BaseTransport`. A second close of asyncio's transport would break it."""
+        if not self._inner.is_closing():
+            self._inner.close()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """See `asyncio.BaseTransport`."""
@@ -53,7 +63,7 @@ class TlsTransport:
         """See `Wire`."""
         self._inner.write(data)
         if last:
-            self._inner.close()
+            self.close()
 
     def send_file(self, number: int, offset: int, count: int) -> int:
         """See `Wire`."""
@@ -68,7 +78,7 @@ class TlsTransport:
         if reset:
             self._inner.abort()
         else:
-            self._inner.close()
+            self.close()
 
     def leave(self) -> bool:
         """See `Wire`."""

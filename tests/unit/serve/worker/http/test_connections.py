@@ -263,6 +263,4 @@ async def test_keep_alive_does_not_cut_a_slow_download(fresh):
     await fresh.over()
     await asyncio.sleep(35 if fresh.kind == "tls" else 4)
     cut = await client.is_cut()
-    if cut and fresh.kind == "tls":
-        pytest.xfail("keep-alive cuts a response over TLS")
     assert not cut
