@@ -25,6 +25,12 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def instructions(session: nox.Session) -> None:
+    """What a request costs, against the record."""
+    step(session, "dev")
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """The tests that take seconds."""
     step(session, "dev")

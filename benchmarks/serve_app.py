@@ -1,7 +1,8 @@
 """The application that the servers of serve.py run: a plain ASGI function, without a framework.
 
 `/` answers the same 14 bytes each time, `/pid` answers the pid of the worker, `/sse` sends the pid as the first
-event of a stream, and keeps the stream open until the client disconnects.
+event of a stream, and keeps the stream open until the client disconnects. `/echo` is a
+WebSocket that sends each text back.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ async def app(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> 
         await answer(send, b"%d" % os.getpid())
     elif scope["path"] == "/sse":
         await stream(receive, send)
+    elif scope["path"] == "/echo":
+        await echo(receive, send)
     else:
         await answer(send, b"Not here\n", 404)
 
@@ -51,3 +54,10 @@ async def stream(receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"data: %d\n\n" % os.getpid(), "more_body": True})
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def echo(receive: Receive, send: Send) -> None:
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] != "websocket.disconnect":
+        if message["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": message["text"]})
