@@ -15,6 +15,7 @@ ROOMS = {
     "serve/operator": "the operator",
     "serve/worker": "a worker",
     "serve/worker/custody": "a worker: custody",
+    "serve/worker/http": "a worker: HTTP/1.1",
     "serve/worker/transport": "a worker: transports",
     "serve/worker/engines": "a worker: engines",
 }

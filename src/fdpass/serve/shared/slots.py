@@ -94,7 +94,7 @@ MOST_BUFFERS = 8192
 """Greatest number of buffers of all workers together: further requests are served, but not handed over."""
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-"""What INTERIM announces, as each of uvicorn's protocol classes writes it."""
+"""The interim response that INTERIM announces, as the worker writes it."""
 
 
 def slot_of(slots: memoryview, number: int) -> memoryview:

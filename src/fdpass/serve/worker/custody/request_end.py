@@ -1,8 +1,8 @@
 """Where a request ends in a stream of bytes: enough of RFC 9112 to tell, and no more. Sans-IO.
 
-The engine parses requests; this only finds their borders, so that the bytes of one are never taken for those
-of the next. Whatever is unusual makes the request *opaque*: it is served all the same, but where it ends is not
-known.
+`serve.worker.http` reads what a request says. This file only finds the request's end, so that no byte of one
+request is taken for a byte of the next. An unusual request makes its connection *opaque*: the worker serves the
+request, but nobody knows where it ends.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""ASGI and WSGI: our protocol of HTTP/1.1; uvicorn's for WebSockets, and its lifespan.
+"""ASGI and WSGI: HTTP/1.1 by `HttpProtocol`; WebSockets and the lifespan by uvicorn.
 
 `tests/unit/serve/worker/engines/test_uvicorn_contract.py` pins what we rely on in uvicorn.
 """
