@@ -45,6 +45,7 @@ log = logging.getLogger("fdpass.serve")
 _INFO = struct.Struct("=B119xQQ")  # struct tcp_info (linux/tcp.h): state, bytes_acked, bytes_received
 _ESTABLISHED, _CLOSE_WAIT = 1, 8  # include/net/tcp_states.h
 _INT = struct.Struct("=i")
+_ZEROS = bytes(SLOT_SIZE)
 _READING, _WRITING = int(Flag.READING), int(Flag.WRITING)
 _REASON = b"The process that worked on this request ended.\n"
 _RESPONSE_502 = (
@@ -85,12 +86,12 @@ class Custody:
         self.memory = common(SLOT_SIZE * most, name="fdpass-slots")
         self._map = mapped(self.memory)
         self._words = memoryview(self._map).cast("q")
-        self._zeros = memoryview(bytes(SLOT_SIZE)).cast("q")
 
     def keep(self, slot: int, fd: int) -> None:
         """Keep the descriptor of a new connection, and clear its slot. The descriptor is given."""
         self._fds[slot] = fd
-        slot_of(self._words, slot)[:] = self._zeros
+        start = slot * SLOT_SIZE
+        self._map[start : start + SLOT_SIZE] = _ZEROS
 
     def fd(self, slot: int) -> int:
         """The dispatcher's descriptor of a connection. Lent."""

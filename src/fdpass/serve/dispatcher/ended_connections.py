@@ -58,8 +58,12 @@ class EndedConnections:
         if self._counts == before:
             return
         before += [0] * (height - len(before))
-        for row, worker in self._workers.items():
-            if self._counts[row] == before[row]:
+        changed = [
+            row for row, counts in enumerate(zip(self._counts, before, strict=False)) if counts[0] != counts[1]
+        ]
+        for row in changed:
+            worker = self._workers.get(row)
+            if worker is None:
                 continue
             try:
                 self._end(worker, self._ledger.read_notes(row), shut_down=False)

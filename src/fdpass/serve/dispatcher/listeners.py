@@ -130,7 +130,7 @@ def _listen_tcp(family: int, address: tuple[str, int], backlog: int, bind: str) 
         # So that a restarted server can bind while connections of the old one are in TIME_WAIT. Linux does not let
         # two listeners share a port by this option.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        receive_urgent_inline(sock)
+        _set_for_connections(sock)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setblocking(False)
@@ -164,16 +164,18 @@ def _adopt(fd: Fd, source: str) -> Listening:
     os.set_inheritable(sock.fileno(), False)
     sock.setblocking(False)
     if sock.family != socket.AF_UNIX:
-        receive_urgent_inline(sock)
+        _set_for_connections(sock)
     return Listening(sock, name_of(sock))
 
 
-def receive_urgent_inline(sock: socket.socket) -> None:
-    """Let the connections that a listener accepts from now on receive urgent bytes among the others (RFC 6093).
+def _set_for_connections(sock: socket.socket) -> None:
+    """Set the options of a TCP listener that each connection inherits which comes from now on.
 
-    Without this the kernel counts urgent bytes as received, but no read returns them, and custody compares the
-    kernel's count with what was read.
+    Without TCP_NODELAY the second of two small writes waits until the client has acknowledged the first, for up to
+    40 ms: see tcp(7). Without SO_OOBINLINE the kernel counts urgent bytes (RFC 6093) as received, but no read
+    returns them, and custody compares the kernel's count with what was read.
     """
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
 
 

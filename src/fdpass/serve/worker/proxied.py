@@ -49,6 +49,7 @@ class ProxiedConnections:
             passed: The connection. Given.
             words: Its slot; None without custody.
         """
+        passed.setblocking(False)
         task = asyncio.get_running_loop().create_task(self._read_header(passed, words))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

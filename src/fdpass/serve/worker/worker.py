@@ -170,8 +170,9 @@ class Worker:
     def _serve(self, slot: int, number: int, read: bytes) -> None:
         setup = self._setup
         passed = PassedSocket(number, slot, self._reports.closed, family=setup.family, proto=setup.proto)
-        passed.setblocking(False)
         passed.read = read
+        if not self._engine.keeps_slots:  # whose transports wait for nothing
+            passed.setblocking(False)
         words = None
         if setup.slots is not None:
             words = slot_of(setup.slots, slot)

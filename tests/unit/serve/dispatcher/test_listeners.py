@@ -63,6 +63,21 @@ def test_it_listens_at_a_port_without_blocking():
         socket.create_connection((host, port), 10)
 
 
+@pytest.mark.parametrize("adopted", [False, True])
+def test_connections_inherit_what_the_server_needs_of_them(adopted):
+    """Small writes are not held back, and urgent bytes stand among the others."""
+    with socket.create_server(("127.0.0.1", 0)) as given:
+        bind = f"fd://{os.dup(given.fileno())}" if adopted else LOCAL
+        (listening,) = listeners = listen_at([bind], 5)
+        with socket.create_connection(listening.sock.getsockname(), 10):
+            listening.sock.setblocking(True)
+            connection, _ = listening.sock.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE)
+        close(listeners)
+
+
 def test_a_port_with_connections_in_time_wait_can_be_bound_again():
     (listening,) = listen_at([LOCAL], 5)
     client = socket.create_connection(listening.sock.getsockname(), 10)

@@ -48,10 +48,10 @@ class Least:
 
     def choose(self, loads: Sequence[int], requests: Sequence[int], client: Any) -> int:  # noqa: ARG002
         """See `Balance.choose`."""
-        least = min(loads, default=NEVER)
+        count = len(loads)
+        least = min(loads) if count else NEVER
         if least == NEVER:
             return -1
-        count = len(loads)
         chosen, fewest = -1, NEVER
         row = self._next
         for _ in range(count):

@@ -125,7 +125,7 @@ class ByDispatcher(Acceptor):
 
         This goes on until every worker is refused: only refused workers report when they can take more.
         """
-        while self._waiting and min(loads := self._workers.loads(), default=NEVER) != NEVER:
+        while self._waiting and (loads := self._workers.loads()) and min(loads) != NEVER:
             self._hand_out_batches(loads)
 
     def _hand_out_batches(self, loads: list[int]) -> None:

@@ -81,16 +81,27 @@ class Exchange:
         head: Of the response, while it waits for the body.
     """
 
-    # Attributes of the class, as most requests change few of them: an instance costs less so.
-    body = b""
-    whole = started = complete = lost = False
-    task: asyncio.Task[None] | None = None
-    head = b""
-    _changed: asyncio.Event | None = None  # there is something new for `receive`
-    _end_received = False  # by the application: of the request's body
-    _framing = _left = 0  # of the response; with Content-Length, how much of the body is to come
-    _trailers = False  # the application has promised some
-    _trailing: tuple[Any, ...] = ()
+    __slots__ = (
+        "_changed",
+        "_connection",
+        "_end_received",
+        "_expects",
+        "_framing",
+        "_left",
+        "_old",
+        "_trailers",
+        "_trailing",
+        "body",
+        "closes",
+        "complete",
+        "head",
+        "lost",
+        "method",
+        "scope",
+        "started",
+        "task",
+        "whole",
+    )
 
     def __init__(
         self, connection: Connection, scope: dict[str, Any], *, closes: bool, old: bool, expects: bool
@@ -101,6 +112,14 @@ class Exchange:
         self.scope = scope
         self.method: str = scope["method"]
         self.closes = closes
+        self.body = self.head = b""
+        self.whole = self.started = self.complete = self.lost = False
+        self.task: asyncio.Task[None] | None = None
+        self._changed: asyncio.Event | None = None  # there is something new for `receive`
+        self._end_received = False  # by the application: of the request's body
+        self._framing = self._left = 0  # of the response; with Content-Length, how much of the body is to come
+        self._trailers = False  # the application has promised some
+        self._trailing: tuple[Any, ...] = ()
 
     @property
     def is_plain(self) -> bool:

@@ -176,6 +176,7 @@ class Parser:
             keeps=inner.should_keep_alive() and not self.stopped,
             expects=self._expects,
         )
+        self._headers = []  # for trailers: the application's headers are those that its proxy has checked
 
     def on_body(self, body: bytes) -> None:
         """A part of a body."""

@@ -218,11 +218,16 @@ class HttpCustody(HttpTransport):
         """See `Wire`."""
         if self._ending:
             return  # the client has gone
-        self.announce(len(data), last=last)
         self._answered = True
         if last:
+            self.announce(len(data), last=True)
             super().respond(data, last=True)
             return
+        words = self.words
+        if not self._request_end.complete:
+            words[FLAGS] |= _OPAQUE  # see `announce`
+        words[FINAL_BASE] = self._fed
+        words[FINAL_END] = self._wrote + len(data)
         if self._marks:
             self.write(data)
         else:
