@@ -269,7 +269,7 @@ class HttpCustody(HttpTransport):
         if held:
             self._poller.loop.call_soon(self._go_on)
         elif self._leaving:
-            self._give_back()
+            self._protocol.retire()
 
     def _go_on(self) -> None:
         """With the bytes that were held back."""
@@ -294,21 +294,14 @@ class HttpCustody(HttpTransport):
     def leave(self) -> bool:
         """See `Wire`."""
         self._leaving = True
-        if self.idle and not self._closing:
+        if self.idle:
             if self._request_end.opaque:
                 return False
-            self._give_back()
-        return True
-
-    def _give_back(self) -> None:
-        """Let go of it without ending it: the dispatcher has it, and what comes now waits in the kernel."""
-        if self._request_end.opaque:
-            self._protocol.shutdown()  # nobody else could go on with it
-        else:
             self._reader.release()
-            self.returned = self.passed.returned = True
+            self.returned = self.passed.returned = True  # it does not end; what comes now waits in the kernel
             self.passed.read = b""
             self._end(None)
+        return True
 
     def set_protocol(self, protocol: Any) -> None:
         """See `asyncio.BaseTransport`: another protocol takes over (WebSocket), and has it for itself."""
