@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 from unittest import mock
 
+from fdpass.serve.worker.engines.asgi import eager
 from fdpass.serve.worker.http.protocol import HttpProtocol
 from fdpass.serve.worker.http.request import KnownHeaders
 from fdpass.serve.worker.request_count import RequestCount
@@ -112,6 +113,12 @@ class Engine:
         return "192.0.2.2", 80
 
     def start_exchange(self, exchange):
+        self.exchanges.add(exchange)
+        task = (eager(self.loop) or self.loop.create_task)(exchange.run(self.app))
+        if not task.done():
+            exchange.task = task
+
+    def start_exchange_soon(self, exchange):
         self.exchanges.add(exchange)
         exchange.task = self.loop.create_task(exchange.run(self.app))
 

@@ -96,7 +96,7 @@ class Engine:
             raise StartupFailed("the application's lifespan startup failed", "\n".join(said))
         self.state = self._lifespan.state
         self.websocket = self._websocket if self._config.ws_protocol_class is not None else None
-        self._create_task = _eager(self.loop) or self.loop.create_task
+        self._create_eager_task = eager(self.loop) or self.loop.create_task
         self._tick()
 
     def _tick(self) -> None:
@@ -159,9 +159,14 @@ class Engine:
     def start_exchange(self, exchange: Exchange) -> None:
         """See `HttpEngine`."""
         self.exchanges.add(exchange)
-        task = self._create_task(exchange.run(self.app))
+        task = self._create_eager_task(exchange.run(self.app))
         if not task.done():
             exchange.task = task
+
+    def start_exchange_soon(self, exchange: Exchange) -> None:
+        """See `HttpEngine`."""
+        self.exchanges.add(exchange)
+        exchange.task = self.loop.create_task(exchange.run(self.app))
 
     def flush_soon(self, exchange: Exchange) -> None:
         """See `HttpEngine`. One timer for all: one for each would cost too much."""
@@ -239,8 +244,8 @@ class _TlsProtocol(HttpProtocol):
         super().connection_made(TlsTransport(transport, self._passed))
 
 
-def _eager(loop: asyncio.AbstractEventLoop) -> Callable[[Any], asyncio.Task[None]] | None:
-    """What makes tasks that begin at once, and mostly end before they were put on the loop; from Python 3.12."""
+def eager(loop: asyncio.AbstractEventLoop) -> Callable[[Any], asyncio.Task[None]] | None:
+    """What makes tasks that begin at once, and often end before the loop has seen them; None before Python 3.12."""
     if sys.version_info < (3, 12) or loop.get_task_factory() is not None:
         return None
     return partial(asyncio.Task, loop=loop, eager_start=True)

@@ -261,7 +261,9 @@ class HttpProtocol(asyncio.Protocol):
         """Go on with what has come behind the request that was answered now."""
         if self._queue:
             self._current = self._queue.popleft()
-            self._start(self._current)
+            self.wire.called(self._current.scope)
+            self.engine.count.begun += 1
+            self.engine.start_exchange_soon(self._current)  # at once, a long queue would be as deep a recursion
         elif self._refuses:
             self._send_refusal()
         elif self._handshake:

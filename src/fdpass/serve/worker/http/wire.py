@@ -123,4 +123,7 @@ class HttpEngine(Protocol):
         """Call `Exchange.flush` within some milliseconds."""
 
     def start_exchange(self, exchange: Any) -> None:
-        """Run an exchange in a task of its own."""
+        """Run an exchange in a task of its own, which may begin at once, and be done when this returns."""
+
+    def start_exchange_soon(self, exchange: Any) -> None:
+        """Run an exchange in a task of its own, which begins when this has returned."""
