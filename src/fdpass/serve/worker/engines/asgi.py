@@ -245,7 +245,7 @@ class _TlsProtocol(HttpProtocol):
 
 
 def eager(loop: asyncio.AbstractEventLoop) -> Callable[[Any], asyncio.Task[None]] | None:
-    """What makes tasks that begin at once, and often end before the loop has seen them; None before Python 3.12."""
+    """What makes tasks that begin at once, and often end before the loop sees them; None before Python 3.12."""
     if sys.version_info < (3, 12) or loop.get_task_factory() is not None:
         return None
     return partial(asyncio.Task, loop=loop, eager_start=True)
