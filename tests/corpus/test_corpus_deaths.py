@@ -14,13 +14,10 @@ from fdpass.serve.dispatcher.recovery import Action
 
 from .entries import FILES, both_ends, cuts, read, two
 
-DEATHS = 30  # of the suite, in each file with each parser
+DEATHS = 30  # of the suite, in each file
 
 SAFE = {"GET", "HEAD", "OPTIONS", "TRACE"}
 ANSWER = re.compile(rb"HTTP/1\.1 [2-5]\d\d ")
-BROKEN = re.compile(
-    rb"HTTP/1\.1 400 (?:[^\r]*\r\n)+\r\n(?:1e\r\n)?Invalid HTTP request received\.(?:\r\n0\r\n\r\n)?"
-)
 REFUSED = re.compile(rb"HTTP/1\.1 502 [^\r]*\r\n(.+\r\n)*\r\n.*", re.DOTALL)
 
 
@@ -48,7 +45,6 @@ def called(call):
 def answers_wrong(lives, dies):
     """All of it; or whole answers, and then nothing, or a 502; or a part of one, and a reset."""
     (due, kept, *_), (out, state, *_) = lives.whole, dies.whole
-    due, out = normal(due), normal(out)
     if out == due:
         return ["it does not end"] if state == "kept" != kept else []
     if state == "kept":
@@ -75,11 +71,6 @@ def end_wrong(dies):
     ):
         return [] if Action.RESET in dies.seen else ["a part of an answer could pass for the whole"]
     return []
-
-
-def normal(out):
-    """h11 says 400 in chunks, if the connection had a request before, of which its next worker does not know."""
-    return BROKEN.sub(b"HTTP/1.1 400 broken", out)
 
 
 def pieces_of(entry, cut):

@@ -69,9 +69,6 @@ class Feeding:
     def _read(self, data):
         if self._held or (self._done and self.border.complete):
             self._held += data
-        elif not (self._begun or self._done) and self.border.is_whole(data):
-            self._begun = True
-            self._say(data, complete=True)
         else:
             self._feed(data)
 

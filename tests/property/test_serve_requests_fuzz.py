@@ -56,14 +56,15 @@ def test_a_fault_is_found(name, monkeypatch):
 
 @pytest.mark.soak
 @pytest.mark.timeout(SECONDS + 300)
-def test_what_atheris_finds(tmp_path, capsys):
+@pytest.mark.parametrize("target", ["border_target", "known_target"])
+def test_what_atheris_finds(target, tmp_path, capsys):
     """Guided by coverage; what it finds is in its output, and the input in the folder that pytest names."""
     if importlib.util.find_spec("atheris") is None:
         pytest.skip("atheris is not installed")
     done = subprocess.run(
         [
             sys.executable,
-            *("-m", "tests.property.border_target", str(tmp_path)),
+            *("-m", f"tests.property.{target}", str(tmp_path)),
             *(f"-max_total_time={SECONDS}", "-max_len=1024", "-print_final_stats=1"),
             f"-artifact_prefix={tmp_path}/",
         ],

@@ -3,8 +3,6 @@
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fdpass.serve.worker.custody.request_end import RequestEnd
-
 from ._feeding import Answers, borders, check
 
 token = st.text("abcdefgXYZ-0123", min_size=1, max_size=8)
@@ -66,28 +64,6 @@ def test_byte_by_byte(sent):
 def test_what_is_not_there_wholly_is_not_complete(one, data):
     short = one[: data.draw(st.integers(0, len(one) - 1))]
     assert borders(short) == ([], False)
-
-
-@given(requests() | st.builds(bytes.__add__, requests(), requests()), st.data())
-def test_what_is_said_to_be_whole_is_one_request_and_no_more(sent, data):
-    """The quick answer, right also for what has come only in part, and whatever was asked before."""
-    part = sent[: data.draw(st.integers(0, len(sent)))]
-    border = RequestEnd()
-    for each in (sent, part, sent, b"GET /other" + sent[sent.find(b"\r") :], sent[sent.find(b"\r") :], sent):
-        if border.is_whole(each):
-            assert borders(each) == ([len(each)], False)
-    simple = sent.find(b"\r\n\r\n") == len(sent) - 4 and b"ontent-" not in sent.lower()
-    assert border.is_whole(sent) or not simple or b"ransfer" in sent.lower()
-
-
-@given(requests(), st.data())
-def test_a_request_that_ends_like_the_last_one_is_not_taken_for_whole_because_of_that(sent, data):
-    border = RequestEnd()
-    border.is_whole(sent)
-    odd = data.draw(st.sampled_from([*SPLICES, b"GET / HTTP/1.1", b"GET / HTTP/1.1\r\n"]))
-    for each in (odd + sent, b"GET " + odd + sent, sent[:4] + odd + sent[4:], sent + sent):
-        if border.is_whole(each):
-            assert borders(each) == ([len(each)], False)
 
 
 @given(st.binary(max_size=300), cuttings)

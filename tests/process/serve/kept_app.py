@@ -20,7 +20,6 @@ It answers with JSON. Each line of the file ``executed`` is a token, an attempt 
 import asyncio
 import json
 import os
-import sys
 import time
 from urllib.parse import parse_qs
 
@@ -57,7 +56,6 @@ async def app(scope, receive, send):
         "client": scope["client"],
         "length": len(body),
         "same": body == body[:1] * len(body),
-        "parser": "httptools" if "httptools" in sys.modules else "h11",
     }
     await respond(path, token, told, send)
 

@@ -54,8 +54,7 @@ async def respond(path, token, told, send):
     data = (token.encode() * LENGTHS[path])[: LENGTHS[path]] if path in LENGTHS else told
     data = b"" if path == "/204" else data
     length = [] if path == "/204" else [(b"content-length", b"%d" % len(data))]
-    parser = b"httptools" if "httptools" in sys.modules else b"h11"
-    await send({"type": "http.response.start", "status": status, "headers": [*length, (b"x-parser", parser)]})
+    await send({"type": "http.response.start", "status": status, "headers": length})
     await send({"type": "http.response.body", "body": data})
 
 

@@ -1,15 +1,13 @@
-"""Requests of tests/corpus over real servers: custody on, custody off, and uvicorn's own, with each parser."""
+"""Requests of tests/corpus over real servers: custody on, custody off, and uvicorn's own."""
 
 import contextlib
 import logging
-import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import uvicorn.config
 
 from ...corpus import application, client, entries, quiet, three
 
@@ -17,9 +15,8 @@ LIMIT = 60
 ONE_OF = 8  # entries: all of them are sent in one process by tests/corpus/test_corpus.py
 
 
-def expected(parser, chosen, monkeypatch):
+def expected(chosen):
     """Of those entries which have one: the answer that does not depend on what is read when, and then ends."""
-    monkeypatch.setitem(uvicorn.config.HTTP_PROTOCOLS, "auto", uvicorn.config.HTTP_PROTOCOLS[parser])
     logging.disable(logging.CRITICAL)
     with quiet.quiet_loop() as loop, contextlib.ExitStack() as held:
         servers, found = three.Three(loop, held), {}
@@ -45,10 +42,10 @@ def exchange(address, data):
 
 
 @contextlib.contextmanager
-def uvicorn_alone(folder, parser):
+def uvicorn_alone(folder):
     """Its address, while ``python -m uvicorn`` serves the application."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        options = f"--fd {listener.fileno()} --http {parser} --timeout-keep-alive 60 --lifespan off"
+        options = f"--fd {listener.fileno()} --http httptools --timeout-keep-alive 60 --lifespan off"
         options += " --log-level critical --no-access-log --no-server-header --no-proxy-headers"
         command = [sys.executable, "-m", "uvicorn", "application:app", *options.split()]
         process = subprocess.Popen(command, cwd=folder, pass_fds=[listener.fileno()])
@@ -59,29 +56,18 @@ def uvicorn_alone(folder, parser):
             process.wait(LIMIT)
 
 
-def without_httptools(folder):
-    """An environment in which it cannot be imported."""
-    folder.mkdir()
-    (folder / "httptools.py").write_text("raise ImportError")
-    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))}
-
-
-@pytest.mark.parametrize("parser", ["httptools", "h11"])
-def test_real_servers_answer_alike(serve, tmp_path, monkeypatch, parser):
+def test_real_servers_answer_alike(serve, tmp_path):
     pytest.importorskip("httptools")
     text = Path(application.__file__).read_text()
     (tmp_path / "application.py").write_text(text)
-    env = without_httptools(tmp_path / "hidden") if parser == "h11" else {}
     flags = ["--workers", "1", "--keep-alive", "60", "--lifespan", "off", "--log-level", "critical"]
-    chosen = [entry for file in entries.FILES for entry in entries.read(file)][len(parser) % ONE_OF :: ONE_OF]
-    answers = expected(parser, chosen, monkeypatch)
+    chosen = [entry for file in entries.FILES for entry in entries.read(file)][::ONE_OF]
+    answers = expected(chosen)
     assert len(answers) > len(chosen) / 2
     with contextlib.ExitStack() as held:
-        addresses = {"uvicorn": held.enter_context(uvicorn_alone(tmp_path, parser))}
+        addresses = {"uvicorn": held.enter_context(uvicorn_alone(tmp_path))}
         for custody in ("on", "off"):
-            server = serve(
-                "application:app", "--custody", custody, *flags, files={"application.py": text}, env=env
-            )
+            server = serve("application:app", "--custody", custody, *flags, files={"application.py": text})
             addresses[f"custody {custody}"] = server.address
         for entry, answer in answers.items():
             for name, address in addresses.items():

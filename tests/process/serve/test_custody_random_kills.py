@@ -28,16 +28,14 @@ AGAIN = 40  # times that one seed is played
 MOST_VIOLATIONS = int(os.environ.get("FDPASS_KILLS_VIOLATIONS", "5"))
 
 CONFIGURATIONS = {
-    "asgi-asyncio-h11": ("asgi", "asyncio", "h11", False),
-    "asgi-uvloop-httptools-proxy": ("asgi", "uvloop", "httptools", True),
-    "stream-asyncio-proxy": ("stream", "asyncio", "h11", True),
-    "stream-uvloop": ("stream", "uvloop", "httptools", False),
-    "asgi-asyncio-httptools": ("asgi", "asyncio", "httptools", False),
-    "asgi-uvloop-h11": ("asgi", "uvloop", "h11", False),
-    "asgi-asyncio-h11-proxy": ("asgi", "asyncio", "h11", True),
-    "asgi-uvloop-httptools": ("asgi", "uvloop", "httptools", False),
-    "stream-asyncio": ("stream", "asyncio", "h11", False),
-    "stream-uvloop-proxy": ("stream", "uvloop", "httptools", True),
+    "asgi-asyncio": ("asgi", "asyncio", False),
+    "asgi-uvloop-proxy": ("asgi", "uvloop", True),
+    "stream-asyncio-proxy": ("stream", "asyncio", True),
+    "stream-uvloop": ("stream", "uvloop", False),
+    "asgi-asyncio-proxy": ("asgi", "asyncio", True),
+    "asgi-uvloop": ("asgi", "uvloop", False),
+    "stream-asyncio": ("stream", "asyncio", False),
+    "stream-uvloop-proxy": ("stream", "uvloop", True),
 }
 
 
@@ -46,11 +44,7 @@ def scenarios(serve, tools, tmp_path):
     """``scenarios(configuration)``: a server of this configuration, whose workers can be killed at a bytecode."""
 
     def start(name):
-        interface, loop, parser, proxied = CONFIGURATIONS[name]
-        (tmp_path / "hidden").mkdir()
-        (tmp_path / "hidden" / "httptools.py").write_text("raise ImportError")
-        before = os.environ.get("PYTHONPATH", "")
-        env = {"PYTHONPATH": f"{tmp_path / 'hidden'}:{before}".rstrip(":")} if parser == "h11" else {}
+        interface, loop, proxied = CONFIGURATIONS[name]
         path = str(tmp_path / "unix")
         server = serve(
             "kills:app" if interface == "asgi" else "kills:handle",
@@ -61,7 +55,6 @@ def scenarios(serve, tools, tmp_path):
                 "countdown.py": (HERE / "kills_countdown.py").read_text(),
             },
             bind=["127.0.0.1:0", f"unix:{path}"],
-            env=env,
         )
         return ScenarioServer(server, tools, path, interface, proxied)
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from fdpass.errors import StartFailed
 from fdpass.serve.shared.setup import Setup
 from fdpass.serve.worker.access_log import AccessLog
 from fdpass.serve.worker.application import required_arguments
@@ -91,9 +92,33 @@ def engine_for(interface: str, job: Job) -> Engine:
     """Make the engine that calls an application by its interface: asgi, wsgi, stream, blocking or listener.
 
     A stream handler with one parameter gets a `Connection` instead of a reader and a writer.
+
+    Raises:
+        StartFailed: The engine needs a package that is not installed.
     """
     if interface == "stream" and required_arguments(job.app) == 1:
         interface = "connection"
+    make = engine_class(interface)
+    try:
+        return make(job)
+    except ImportError as error:
+        raise _missing(interface, error) from error
+
+
+def engine_class(interface: str) -> Callable[[Job], Engine]:
+    """Import an engine.
+
+    Raises:
+        StartFailed: As `engine_for`.
+    """
     module, name = _ENGINES[interface]
-    engine: Engine = getattr(importlib.import_module(f"{__name__}.{module}"), name)(job)
-    return engine
+    try:
+        found = importlib.import_module(f"{__name__}.{module}")
+    except ImportError as error:
+        raise _missing(interface, error) from error
+    made: Callable[[Job], Engine] = getattr(found, name)
+    return made
+
+
+def _missing(interface: str, error: ImportError) -> StartFailed:
+    return StartFailed(f"cannot serve {interface}: {error}: install it with pip install 'fdpass[serve]'")

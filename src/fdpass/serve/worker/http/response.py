@@ -82,6 +82,8 @@ def head_of(
                     raise RuntimeError("a response has one Content-Length, not two")
                 length = effect
             elif effect == _CHUNKS:
+                if chunked:
+                    raise RuntimeError("a response has one Transfer-Encoding, not two")
                 chunked = True
             elif effect == _CLOSES:
                 closes = said_close = True
@@ -128,7 +130,10 @@ def _learn(pair: Any) -> tuple[bytes, int]:
         if not value.isdigit():
             raise RuntimeError(f"{value!r} is no Content-Length")
         effect = int(value)
-    elif name == b"transfer-encoding" and value.lower() == b"chunked":
+    elif name == b"transfer-encoding":
+        # With any other coding, a client reads to the end of the connection, whatever the length: RFC 9112, 6.3.
+        if value.strip(b" \t").lower() != b"chunked":
+            raise RuntimeError(f"the Transfer-Encoding of a response can only be chunked, not {value!r}")
         effect = _CHUNKS
     elif name == b"connection" and b"close" in [token.strip() for token in value.lower().split(b",")]:
         effect = _CLOSES

@@ -1,0 +1,66 @@
+"""What a server says when a package that it needs is not installed, and what it serves without it."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+APPS = """
+async def asgi(scope, receive, send):
+    pass
+
+def wsgi(environ, start_response):
+    pass
+
+async def stream(reader, writer):
+    writer.write(b"served")
+    writer.close()
+"""
+
+
+@pytest.fixture
+def without(tmp_path):
+    """``without(package)``: an environment in which Python finds no such package."""
+
+    def hide(package):
+        error = f'ModuleNotFoundError("No module named {package!r}", name={package!r})'
+        (tmp_path / "hidden").mkdir()
+        (tmp_path / "hidden" / f"{package}.py").write_text(f"raise {error}")
+        paths = [str(tmp_path / "hidden"), os.environ.get("PYTHONPATH")]
+        return {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+    return hide
+
+
+@pytest.mark.parametrize(
+    ("interface", "package", "flags"),
+    [
+        ("asgi", "httptools", ()),
+        ("asgi", "httptools", ("--check",)),
+        ("asgi", "uvicorn", ()),
+        ("asgi", "uvicorn", ("--check",)),
+        ("wsgi", "a2wsgi", ()),
+    ],
+)
+def test_a_server_whose_engine_needs_a_missing_package_ends_with_one_sentence(
+    tmp_path, without, interface, package, flags
+):
+    (tmp_path / "apps.py").write_text(APPS)
+    done = subprocess.run(
+        [sys.executable, "-m", "fdpass", "serve", f"apps:{interface}", "--bind", "127.0.0.1:0", *flags],
+        cwd=tmp_path,
+        env={**os.environ, **without(package)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    wanted = f"cannot serve {interface}: No module named '{package}': install it with pip install 'fdpass[serve]'"
+    assert done.returncode == 1
+    assert done.stderr.count(wanted) == 1
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_other_protocols_than_http_need_no_parser_of_it(serve, without):
+    server = serve("apps:stream", "--workers", "1", files={"apps.py": APPS}, env=without("httptools"))
+    assert server.exchange(b"") == b"served"
