@@ -67,9 +67,10 @@ def watched(kept, client, tmp_path):
         (tmp_path / "hook").mkdir()
         (tmp_path / "hook" / "sitecustomize.py").write_text(HOOK)
         path = str(tmp_path / "unix")
+        packages = filter(None, [str(tmp_path / "hook"), os.environ.get("PYTHONPATH")])
         server = kept(
             *("--workers", "1", "--spare", "1", "--loop", loop),
-            env={"PYTHONPATH": str(tmp_path / "hook")},
+            env={"PYTHONPATH": os.pathsep.join(packages)},
             bind=[f"unix:{path}" if unix else "127.0.0.1:0"],
         )
         return server, partial(client, server, address=path if unix else server.address)

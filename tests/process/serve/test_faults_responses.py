@@ -15,6 +15,8 @@ APP = """
             "too long in the end": (5, [b"abc", b"def"]),
             "too short": (9, [b"abc", b""]),
         }.get(kind, (3, [b"abc"]))
+        if kind == "nothing":
+            return
         name = "name" if kind == "no bytes" else b"content-length"
         await send({"type": "http.response.start", "status": 200, "headers": [(name, b"%d" % length)]})
         if kind == "no body":
@@ -27,7 +29,7 @@ APP = """
             if kind == "too long in the end":
                 await asyncio.sleep(0.01)
 """
-KINDS = ["no bytes", "no body", "fails", "no end", "too long", "too long in the end", "too short"]
+KINDS = ["nothing", "no bytes", "no body", "fails", "no end", "too long", "too long in the end", "too short"]
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
@@ -39,3 +41,6 @@ def test_a_response_that_fails_ends_its_connection(serve, custody, loop):
         assert b"\r\n\r\nabcdef" not in answer, kind
     assert server.exchange(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").endswith(b"\r\n\r\nabc")
     server.wait_connections(live=0, finished=len(KINDS) + 1)
+    server.wait_log("the application failed: GET /fails\nTraceback")
+    server.wait_log("the application returned without starting a response: GET /nothing")
+    server.wait_log("the application returned without completing its response: GET /no end")

@@ -131,20 +131,23 @@ class Exchange:
         try:
             result = await app(self.scope, self.receive, self.send)
         except BaseException:
-            log.exception("the application failed: %s %s", self.method, self.scope["path"])
+            log.exception("the application failed: %s", self._request)
             self._fail()
         else:
             if result is not None:
-                log.error("the application returned %r, not None: %s %s", result, self.method, self.scope["path"])
+                log.error("the application returned %r, not None: %s", result, self._request)
                 self._fail()
             elif not (self.complete or self.lost):
                 rest = "completing its" if self.started else "starting a"
-                log.error(
-                    "the application returned without %s response: %s %s", rest, self.method, self.scope["path"]
-                )
+                log.error("the application returned without %s response: %s", rest, self._request)
                 self._fail()
         finally:
             self._connection.over(self)
+
+    @property
+    def _request(self) -> str:
+        """Method and path for the log, in which the path's line ends and control characters are escaped."""
+        return f"{self.method} {ascii(self.scope['path'])[1:-1]}"
 
     def _fail(self) -> None:
         """Tell the client that there is no response, or no whole one."""

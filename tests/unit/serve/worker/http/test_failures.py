@@ -73,6 +73,18 @@ async def test_the_traceback_is_logged(serve):
     assert "no table" in serve.log.text
 
 
+@pytest.mark.parametrize("fails", [True, False])
+async def test_a_path_writes_no_line_of_its_own_into_the_log(serve, fails):
+    async def app(scope, receive, send):
+        if fails:
+            raise LookupError
+
+    client = await serve(app)
+    await client.get(b"/%0Aforged%1b%c3%a9%27")
+    assert all("forged" not in line or "\\nforged\\x1b" in line for line in serve.log.text.splitlines())
+    assert "\x1b" not in serve.log.text
+
+
 @pytest.mark.parametrize("value", [5, 0, "", False])
 @pytest.mark.parametrize("when", SENT)
 async def test_an_application_that_returns_a_value(serve, when, value):
