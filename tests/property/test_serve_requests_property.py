@@ -101,6 +101,7 @@ def broken(draw):
 @example(b"\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", [], Answers.PROMPT)
 @example(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", [], Answers.PROMPT)
 @example(b"PRI  / HTTP/1.1\r\n\r\n", [], Answers.PROMPT)
+@example(b"\rPRI / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n", [], Answers.PROMPT)
 @example(
     b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nConnection: close\r\n\r\nGET / HTTP/1.1\r\n\r\n",
     [],

@@ -91,7 +91,7 @@ class RequestEnd:
 
     def _special(self, head: bytes) -> None:
         """A head that says more than "nothing follows". How a parser reads a broken one is its own business."""
-        if head.startswith((b"\r\n", b"connect ", b"pri ")) or _ODD.search(head):
+        if head.startswith((b"\r", b"connect ", b"pri ")) or _ODD.search(head):
             self.opaque = True  # PRI begins HTTP/2, whose preface has a body of its own (RFC 9113, 3.4)
         elif b"\ntransfer-encoding" in head:
             self._part = _SIZE_LINE

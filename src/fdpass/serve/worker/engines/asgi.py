@@ -219,7 +219,7 @@ class Engine:
         if tasks:
             await asyncio.wait(tasks, timeout=_LAST_SECONDS)
         for connection in list(self.connections):
-            connection.wire.close()  # TLS says goodbye
+            connection.stop()  # TLS says goodbye
         await asyncio.sleep(0)
         for connection in list(self.connections):
             connection.wire.abort()

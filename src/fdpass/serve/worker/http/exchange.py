@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from typing import Any, Protocol
 
 from fdpass.serve.shared.slots import CONTINUE
+from fdpass.serve.worker.http.files import frame, open_file
 from fdpass.serve.worker.http.response import (
     CHUNKED,
     CLOSE,
@@ -25,7 +25,9 @@ from fdpass.serve.worker.http.response import (
 from fdpass.serve.worker.http.wire import HttpEngine, Wire
 
 log = logging.getLogger("fdpass.serve")
-_BODY_SENT = NONE + 1  # a framing: the body is sent, or is being sent by somebody else
+_BODY_SENT = NONE + 1  # a framing: the body is sent, and trailers may follow
+_FILE = NONE + 2  # a framing: a file is being sent as the body
+_FILE_UNTIL_CLOSE = NONE + 3  # a framing: likewise, and only the end of the connection ends it
 _FILE_PART = 1 << 20  # bytes that one sendfile(2) is asked for: the loop has other connections too
 _SERVER_ERROR = b"Internal Server Error"
 _SERVER_ERROR_HEADERS = (
@@ -49,10 +51,13 @@ class Connection(Protocol):
     full: asyncio.Event | None
 
     def resume_reading(self) -> None:
-        """The application wants more of the request's body."""
+        """The application waits for more of the request's body, or for the client's end."""
 
     def responded(self, exchange: Exchange) -> None:
         """The response is complete."""
+
+    def failed(self, exchange: Exchange) -> None:
+        """The application failed after its whole response."""
 
     def over(self, exchange: Exchange) -> None:
         """The application has returned."""
@@ -154,7 +159,7 @@ class Exchange:
         if self.lost:
             return
         if self.complete:
-            self._connection.wire.close()
+            self._connection.failed(self)
         elif self.started:
             self.cut()
         else:
@@ -164,7 +169,12 @@ class Exchange:
     def cut(self) -> None:
         """End a response that has started, so that the client sees that it is not whole."""
         self.flush()
-        self._connection.wire.cut(reset=self._framing == CLOSE)
+        self._connection.wire.cut(reset=self.lasts_until_close)
+
+    @property
+    def lasts_until_close(self) -> bool:
+        """The response has started, and the client takes an ordinary end of the connection for its end."""
+        return self._framing in {CLOSE, _FILE_UNTIL_CLOSE}
 
     # The request
 
@@ -174,8 +184,7 @@ class Exchange:
             self._connection.wire.write(CONTINUE)
         self._expects = False
         while not (self.body or self.lost or self.complete or (self.whole and not self._end_received)):
-            if not self.whole:
-                self._connection.resume_reading()
+            self._connection.resume_reading()
             changed = self._changed
             if changed is None:
                 changed = self._changed = asyncio.Event()
@@ -203,13 +212,17 @@ class Exchange:
         if self._connection.full is not None:
             await self._connection.full.wait()
         if self.lost:
+            await asyncio.sleep(0)  # an application that only sends would let nobody else run
             return
         kind = message["type"]
         if kind == "http.response.start" and not self.started:
             self._start(message)
             self._connection.engine.flush_soon(self)
         elif kind == "http.response.body" and self.started and not self.complete:
-            self._send_body(message.get("body", b""), more=message.get("more_body", False))
+            more = message.get("more_body", False)
+            self._send_body(message.get("body", b""), more=more)
+            if more and self._connection.wire.is_closing():
+                await asyncio.sleep(0)  # else the connection would never be lost
         else:
             await self._send_other(kind, message)
 
@@ -278,7 +291,7 @@ class Exchange:
     async def _send_other(self, kind: str, message: Any) -> None:
         """Send what few responses have."""
         if kind == "http.response.early_hint" and not self.started:
-            if not self._old:
+            if self.scope["http_version"] != "1.0":  # RFC 9110, 15.2
                 self._connection.wire.write(early_hints(message["links"]))
         elif kind == "http.response.pathsend" and self.started and self._framing <= NONE and not self.complete:
             await self._send_file(message["path"])
@@ -296,14 +309,15 @@ class Exchange:
             raise RuntimeError(f"the application sent {kind!r} where {due!r} has to come")
 
     async def _send_file(self, path: str) -> None:
-        """Send a file as the whole body."""
+        """Send a file as the rest of the body."""
         wire, framing = self._connection.wire, self._framing
-        with open(path, "rb", buffering=0) as file:  # noqa: ASYNC230 - as sendfile(2) below: local files are quick
-            count = os.fstat(file.fileno()).st_size
-            head, tail = self._file_frame(count)
+        file, count = open_file(path)
+        with file:
+            head, tail = frame(self.head, framing, self._left, count)
+            self.head = b""
             if framing == NONE:
                 count = 0
-            self._framing = _BODY_SENT
+            self._framing = _FILE if framing != CLOSE or head else _FILE_UNTIL_CLOSE
             wire.announce(len(head) + count + len(tail), last=self.closes)
             wire.write(head)
             offset = 0
@@ -315,14 +329,3 @@ class Exchange:
                 if self.lost:
                     return
             self._complete(tail)
-
-    def _file_frame(self, count: int) -> tuple[bytes, bytes]:
-        """What is sent before and behind a file that is the whole body."""
-        if self._framing == LENGTH and count != self._left:
-            raise RuntimeError(f"the file has {count} bytes, but {self._left} of the Content-Length are left")
-        head, self.head = self.head, b""
-        if self._framing == CLOSE and head:
-            head = with_length(head, count)
-        if self._framing != CHUNKED:
-            return head, b""
-        return (head + b"%x\r\n" % count, b"\r\n0\r\n\r\n") if count else (head, b"0\r\n\r\n")

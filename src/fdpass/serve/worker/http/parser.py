@@ -14,6 +14,7 @@ import httptools
 from fdpass.serve.worker.http.request import Headers
 
 ParserError = httptools.HttpParserError
+_HEAD_MAX = 128 * 1024  # bytes of a head, or of trailers; besides those of the last read
 _TARGET_MAX = 0xFFFF  # bytes; httptools refuses a longer one
 
 
@@ -65,6 +66,7 @@ class Parser:
         "_feed",
         "_headers",
         "_inner",
+        "_pending",
         "_requests",
         "_upgrades",
         "_url",
@@ -78,6 +80,7 @@ class Parser:
         self._headers: Headers = []
         self._asked: Headers | None = None  # the headers of a request that is parsed again, as they came
         self._expects = self._upgrades = False
+        self._pending = 0  # bytes since the last head, part of a body, or end was found
         self.partial = self.stopped = False
         self._renew()
 
@@ -94,11 +97,14 @@ class Parser:
             ParserError: They are not HTTP/1.1.
         """
         while data and not self.stopped:
+            self._pending += len(data)
             try:
                 self._feed(data)
             except httptools.HttpParserUpgrade as upgrade:
                 data = self._without_upgrade(data[upgrade.args[0] :])
             else:
+                if self._pending > _HEAD_MAX:
+                    raise ParserError("a head is too long, or its end is missing")
                 return
 
     def _without_upgrade(self, rest: bytes) -> bytes:
@@ -158,6 +164,7 @@ class Parser:
 
     def on_headers_complete(self) -> None:
         """The head is complete."""
+        self._pending = 0
         inner, target = self._inner, self._url
         method = inner.get_method().decode("ascii")
         if method == "CONNECT":
@@ -180,10 +187,12 @@ class Parser:
 
     def on_body(self, body: bytes) -> None:
         """A part of a body."""
+        self._pending = 0
         self._requests.body_parsed(body)
 
     def on_message_complete(self) -> None:
         """The request is whole, or asks for another protocol."""
+        self._pending = 0
         self.partial = self._upgrades
         if not self._upgrades:
             keeps = self._inner.should_keep_alive()

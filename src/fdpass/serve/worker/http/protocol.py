@@ -1,7 +1,6 @@
 """`HttpProtocol`: HTTP/1.1 on one connection, from bytes to calls of the application.
 
-Requests are answered one at a time, in the order in which they came. The application is called once all that has
-come of a request was parsed, so that it mostly finds the whole of it.
+Requests are answered one at a time, in order. The application is called when all bytes that have come are parsed.
 """
 
 from __future__ import annotations
@@ -76,6 +75,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """See `asyncio.Protocol`: the connection ends."""
+        self.stop()
 
     def pause_writing(self) -> None:
         """See `asyncio.BaseProtocol`."""
@@ -89,8 +89,8 @@ class HttpProtocol(asyncio.Protocol):
             self.full = None
 
     def resume_reading(self) -> None:
-        """What comes is wanted again."""
-        if self._paused:
+        """See `fdpass.serve.worker.http.exchange.Connection`. If requests wait, their responses come first."""
+        if self._paused and not (self._queue or self._refuses or self._handshake):
             self._paused = False
             self.wire.resume_reading()
 
@@ -166,11 +166,8 @@ class HttpProtocol(asyncio.Protocol):
             elif broken is not self._current:
                 assert self._queue is not None
                 self._queue.remove(broken)
-            elif broken.started:
-                broken.cut()
-                return
             else:
-                self._send_refusal()
+                (broken.cut if broken.started else self._send_refusal)()
                 return
         if self._current is not None and not self._current.complete:
             self._refuses = True
@@ -236,11 +233,14 @@ class HttpProtocol(asyncio.Protocol):
     def _become_websocket(self) -> None:
         """Let another protocol have the connection and the handshake."""
         assert self.engine.websocket is not None
-        wire, protocol = self.wire, self.engine.websocket()
+        wire, protocol, is_full = self.wire, self.engine.websocket(), self.full is not None
+        handshake, self._handshake = self._handshake, b""
         self.connection_lost(None)
         protocol.connection_made(wire)
         wire.set_protocol(protocol)
-        protocol.data_received(self._handshake)
+        if is_full:  # of the response before
+            protocol.pause_writing()
+        protocol.data_received(handshake)
         if not wire.is_closing():
             self.resume_reading()
 
@@ -272,6 +272,11 @@ class HttpProtocol(asyncio.Protocol):
             self.engine.idle.add(self)
             self.resume_reading()
 
+    def failed(self, exchange: Exchange) -> None:
+        """See `fdpass.serve.worker.http.exchange.Connection`. The next request, if there is one, goes on."""
+        if exchange is self._current:
+            self.wire.close()
+
     def over(self, exchange: Exchange) -> None:
         """See `fdpass.serve.worker.http.exchange.Connection`."""
         self.engine.exchanges.discard(exchange)
@@ -294,17 +299,22 @@ class HttpProtocol(asyncio.Protocol):
     def shutdown(self) -> None:
         """End the connection as soon as it is idle; a request that has come is answered first. May be repeated."""
         self._leaves = True
-        if self.is_busy:
+        if self.is_busy or self._queue:
             assert self._current is not None
             (self._queue[-1] if self._queue else self._current).closes = True
         elif not (self._has_part_of_a_head or self.wire.is_closing()) and self._is_quiet():
             self.wire.close()
 
+    def stop(self) -> None:
+        """End the connection now; with an error, if the client would take its end for that of a response."""
+        current = self._current
+        if current is not None and not current.complete and current.lasts_until_close:
+            current.cut()
+        self.wire.close()
+
     def expire(self) -> None:
         """The connection was idle for too long: end it, unless a request has come in this moment."""
-        if self.wire.is_closing():
-            return
-        if self._is_quiet():
+        if self.wire.is_closing() or self._is_quiet():
             self.wire.close()
         else:
             self.engine.idle.add(self)

@@ -262,7 +262,9 @@ class Transport(asyncio.Transport):
         if self._ending:
             return False
         self._ending = self._closing = True
-        self._backlog.clear()
+        if self._backlog:
+            self.passed.reset()  # else the client could take what has gone out for the whole
+            self._backlog.clear()
         self._watch(0)
         return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -10,6 +11,7 @@ from typing import Any
 from fdpass.serve.worker.transport.base import NOW, Transport
 
 _OUT = select.EPOLLOUT
+_OF_THE_FILE = {errno.EINVAL, errno.EIO, errno.EOVERFLOW}  # sendfile(2): not of the connection
 _MORE_COMES = NOW | int(socket.MSG_MORE)
 
 
@@ -38,9 +40,9 @@ class HttpTransport(Transport):
 
     def send_file(self, number: int, offset: int, count: int) -> int:
         """See `Wire`."""
-        if self._closing:
+        if self._ending:
             return 0
-        if self._backlog:
+        if self._backlog:  # the connection may be closing, too: it ends when this is sent
             self._wait_for_client()
             return 0
         self.passed.setblocking(False)  # sendfile(2) knows no MSG_DONTWAIT
@@ -50,6 +52,8 @@ class HttpTransport(Transport):
             self._wait_for_client()
             return 0
         except OSError as error:
+            if error.errno in _OF_THE_FILE:
+                raise
             self._end(error)
             return 0
         if not sent:
