@@ -14,6 +14,7 @@ from .entries import FILES, IDLE, both_ends, cuts, read, two
 CUTS = 600  # of the suite, in all files
 IDLE_ONE_OF = 20  # entries, in the suite
 REFUSED = b"HTTP/1.1 400 Bad Request\r\ncontent-type"
+HEAD = 128 * 1024
 READ = 60 * 1024  # the most that custody reads at once: what is longer comes to the parser in more than one piece
 CHUNKS = b"transfer-encoding: chunked\r\n"
 
@@ -52,6 +53,9 @@ DELIBERATE = {
     ),
     "Trailers are no headers: no proxy has checked them. For uvicorn they are.": lambda pieces, ours, plain: (
         has_trailer(said(pieces)) and but_headers(ours) == but_headers(plain) and ours.whole[0] == plain.whole[0]
+    ),
+    "A head that has not ended after 128 KiB is refused; uvicorn waits on.": lambda pieces, ours, plain: (
+        len(pieces[0]) > HEAD and ours.whole[0].startswith(REFUSED) and not calls(ours)
     ),
     "An absolute URI without a path has the path /.": lambda pieces, ours, plain: (
         re.match(rb"[A-Z]+ https?://[^/ ]* ", said(pieces)) is not None and calls(ours)[0][0][2] == b"/"
