@@ -1,5 +1,6 @@
 """A refused reload changes no setting of the running server; an accepted reload changes them."""
 
+import contextlib
 import json
 import os
 import signal
@@ -192,5 +193,9 @@ def test_settings_change_only_when_the_next_generation_serves(settings, tools, e
 
 
 def open_files(pid):
-    """Return the paths of the open files of a process."""
-    return [os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")]
+    """Return the paths of the open files of a process; it may close some meanwhile."""
+    found = []
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(f"/proc/{pid}/fd/{number}"))
+    return found
