@@ -74,13 +74,11 @@ class Exchange:
         expects: The client waits for ``100 Continue`` before it sends the body.
 
     Attributes:
-        scope: See above.
+        scope, closes: See above; the response's headers may ask for the end, too.
         method: Of the request.
-        closes: See above; the response's headers may ask for it too.
         body: What has come of the request's body, and was not received by the application yet.
         whole: The request has come to its end.
-        started: The application has begun a response.
-        complete: The response is complete.
+        started, complete: The application has begun a response; and has completed it.
         lost: The client has gone.
         task: Which the application runs in.
         head: Of the response, while it waits for the body.
