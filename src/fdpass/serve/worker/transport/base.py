@@ -18,7 +18,7 @@ from fdpass.serve.worker.poller import Poller
 _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
 _BROKEN = select.EPOLLERR | select.EPOLLHUP
 _GONE = select.EPOLLRDHUP  # the client has ended its side, whatever is unread
-_MOST_READ = 256 * 1024
+_MOST_READ = 64 * 1024  # recv(2) allocates that much each time
 _HIGH = 64 * 1024
 _DONTWAIT = int(socket.MSG_DONTWAIT)
 NOW = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
