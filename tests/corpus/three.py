@@ -48,7 +48,7 @@ class Fdpass:
             held.callback(self._release, slots)
         setup = SimpleNamespace(config=Config(lifespan="off"), slots=slots, address=None)
         self._slots = slots
-        self.engine = asgi.Engine(Job(self.app, RequestCount(), setup, buffers=self._buffers))
+        self.engine = asgi.AsgiEngine(Job(self.app, RequestCount(), setup, buffers=self._buffers))
         loop.finish(self.engine.start())
         self.engine.portions = self.portions
         held.callback(lambda: loop.finish(self.engine.finish(0, retiring=False)))

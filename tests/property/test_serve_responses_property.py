@@ -168,6 +168,13 @@ def test_a_status_that_is_not_of_a_final_response_is_refused(status):
         head_of(status, [], DATE, to_head=False, old=False, closes=False)
 
 
+@pytest.mark.parametrize("value", [b"-1", b"+1", b"1_0", b" 1", b"", b"a", b"1" * 19, b"1" * 5000])
+def test_a_length_that_is_none_is_refused(value):
+    """Also one of more digits than int() takes."""
+    with pytest.raises(RuntimeError):
+        head_of(200, [(b"content-length", value)], b"", to_head=False, old=False, closes=False)
+
+
 @given(st.lists(st.tuples(token.map(b"x-".__add__), text.map(bytes)), max_size=4))
 def test_a_client_reads_the_trailers_that_were_given(given_headers):
     head, *_ = head_of(200, [], DATE, to_head=False, old=False, closes=False)

@@ -10,7 +10,7 @@ _LATE = 0.1  # seconds that a thing may stay longer, so that many are ended in o
 
 
 class IdleTimer:
-    """What is idle, and since when.
+    """Things that are idle, each with the time since when.
 
     Args:
         loop: The running loop.
@@ -45,5 +45,5 @@ class IdleTimer:
                 self._armed = True
                 self._loop.call_at(since + self._seconds + _LATE, self._expire)
                 return
-            if self._since.pop(thing, None) is not None:  # else one before it has ended this
+            if self._since.pop(thing, None) is not None:  # else the end of one before has discarded this one
                 self._end(thing)

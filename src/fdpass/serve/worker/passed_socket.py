@@ -129,6 +129,15 @@ def _do_nothing() -> None:
 
 def unread(number: int) -> int:
     """How many received bytes of a connection nobody has read: FIONREAD, as in tcp(7) and unix(7)."""
+    return _count(number, termios.FIONREAD)
+
+
+def unsent(number: int) -> int:
+    """How many sent bytes of a connection the client has not acknowledged: SIOCOUTQ, as in tcp(7)."""
+    return _count(number, termios.TIOCOUTQ)
+
+
+def _count(number: int, request: int) -> int:
     count = array.array("i", [0])
-    fcntl.ioctl(number, termios.FIONREAD, count)
+    fcntl.ioctl(number, request, count)
     return count[0]

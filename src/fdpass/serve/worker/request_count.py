@@ -8,7 +8,7 @@ class RequestCount:
 
     Attributes:
         begun: Requests that have begun, ever.
-        over: Of these, how many are over: answered, in custody; else their application has returned.
+        over: How many of these are over: answered whole, or left unanswered by their application.
     """
 
     __slots__ = ("begun", "over")

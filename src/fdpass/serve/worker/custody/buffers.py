@@ -2,7 +2,7 @@
 
 A buffer is taken while a request is in progress. The last one given back is the first to be taken, so that as many
 pages are in use as there were requests at a time; what a large request touched beyond the first page is freed. A
-free buffer is all zeros: nobody can ever be handed what another connection has sent (see `slots`).
+free buffer is all zeros, so no connection can ever be handed what another one has sent (see `slots`).
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ _ZEROS = memoryview(bytes(PAGE))
 
 
 class Buffers:
-    """All buffers of a worker.
+    """The receive buffers of a worker.
 
     Args:
         memory: Of a whole number of buffers. Lent.
 
     Attributes:
         memory: See above.
-        free: The numbers, from 1, of those that nobody has: take the last one. Empty: see `more`.
-        views: By number, the bytes of those that were ever taken; nothing at 0.
+        free: The numbers, from 1, of the buffers that no connection has. Take the last one; `more` may add one.
+        views: The bytes of each buffer that was ever taken, by its number; index 0 is unused.
     """
 
     def __init__(self, memory: mmap.mmap) -> None:
@@ -34,7 +34,7 @@ class Buffers:
         self._most = len(memory) // BUFFER_SIZE
 
     def more(self) -> bool:
-        """Have one more in ``free``; False if there is none."""
+        """Add a new buffer to ``free``; False if the memory is used up."""
         number = len(self.views)
         if number > self._most:
             return False
@@ -43,7 +43,7 @@ class Buffers:
         return True
 
     def give_back(self, number: int, used: int) -> None:
-        """A buffer is free again; ``used`` of its bytes may have been touched."""
+        """Free a buffer, of which the first ``used`` bytes may have been written."""
         if used <= PAGE:
             self.views[number][:used] = _ZEROS[:used]
         else:
@@ -51,7 +51,7 @@ class Buffers:
         self.free.append(number)
 
     def clear(self, number: int, used: int) -> None:
-        """Make zeros of the first ``used`` bytes of a buffer, the only ones that may not be."""
+        """Set the first ``used`` bytes of a buffer to zero; the others are zero already."""
         start = (number - 1) * BUFFER_SIZE
         if used > PAGE:
             self.memory.madvise(mmap.MADV_REMOVE, start + PAGE, BUFFER_SIZE - PAGE)

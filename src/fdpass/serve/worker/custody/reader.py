@@ -1,4 +1,4 @@
-"""Where the bytes of a connection in custody are put: in shared memory, and its slot says where."""
+"""`Reader`: reads a connection in custody into a shared buffer, and stores in the slot where the bytes are."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def nowhere() -> memoryview:
 
 
 NOWHERE = nowhere()
-"""For all connections that are lost: what is still written for them stands where nobody reads it."""
+"""The slot of each connection that has gone: nobody reads what is still stored for it."""
 
 
 class Reader:
@@ -27,8 +27,8 @@ class Reader:
     Args:
         words: Its slot.
         buffers: Of this worker.
-        scratch: Where to read when no buffer is free.
-        marks: The kernel keeps no counters of it: see READING in `slots`.
+        scratch: Memory to read into when no buffer is free.
+        marks: The kernel keeps no counters of the connection: see READING in `slots`.
 
     Attributes:
         read: The position up to which the kernel has been read.
@@ -42,11 +42,12 @@ class Reader:
         self._buffers = buffers
         self._scratch = scratch
         self._marks = marks
-        self._number = 0  # of its buffer; 0: it has none
-        self._origin = self._offset = 0  # the position at the buffer's start; where that is in the memory
+        self._number = 0  # of the connection's buffer; 0: it has none
+        self._origin = 0  # the position of the buffer's first byte in the stream
+        self._offset = 0  # the place of that byte in the memory
 
     def place(self, sizehint: int = -1) -> memoryview:  # noqa: ARG002 - a buffer is as large as it is
-        """Where the kernel shall put what comes: `asyncio.BufferedProtocol.get_buffer`."""
+        """The memory for the bytes that come next: `asyncio.BufferedProtocol.get_buffer`."""
         words = self._words
         if self._marks:
             words[FLAGS] |= _READING
@@ -61,7 +62,7 @@ class Reader:
         return view[start:] if start else view
 
     def begin(self, data: bytes = b"") -> bool:
-        """Have a buffer that begins with these bytes, if one is free and large enough."""
+        """Take a buffer, and put these bytes at its start; False if none is free, or the bytes are too many."""
         words, buffers = self._words, self._buffers
         origin = self._origin = self.read
         if len(data) > BUFFER_SIZE or not (buffers.free or buffers.more()):
@@ -76,13 +77,13 @@ class Reader:
         return True
 
     def receive(self, passed: PassedSocket) -> bytes:
-        """Read what is there: `place`, the kernel, `came`. b"" at the end.
+        """Read the bytes that have come, by `place`, recv(2) and `came`; b"" at the end of the stream.
 
         Raises:
             OSError: As of recv(2); BlockingIOError if nothing is there.
         """
         buffers, words, read = self._buffers, self._words, self.read
-        if not (self._number or self._marks) and buffers.free:  # what the rest comes to, with less ado
+        if not (self._number or self._marks) and buffers.free:  # the usual case of the rest, for less
             self._number = number = buffers.free.pop()
             self._offset = offset = (number - 1) * BUFFER_SIZE
             words[ORIGIN] = self._origin = read
@@ -98,7 +99,7 @@ class Reader:
         return data
 
     def came(self, nbytes: int) -> bytes:
-        """So much has come: the bytes."""
+        """Account for ``nbytes`` that the kernel put at `place`, and return them."""
         if self._number:
             start = self._offset + self.read - self._origin
             data = self._buffers.memory[start : start + nbytes]
@@ -112,13 +113,13 @@ class Reader:
 
     @property
     def used(self) -> int:
-        """Bytes of the buffer that were read into since it began."""
+        """How many bytes of the buffer were written since it was taken."""
         return self.read - self._origin
 
     def exchange(self, data: bytes) -> None:
-        """Have another buffer that begins with these bytes, the last that came."""
+        """Take another buffer for these bytes, the last ones that came, and give the present one back."""
         words = self._words
-        words[FLAGS] |= _OVERFLOW  # until another buffer has what is read
+        words[FLAGS] |= _OVERFLOW  # until another buffer has the bytes
         self.release()
         read, self.read = self.read, self.read - len(data)
         if self.begin(data):
@@ -126,13 +127,13 @@ class Reader:
         self.read = read
 
     def release(self) -> None:
-        """Nothing of a request is there any more."""
+        """Give the buffer back: no byte of a request is needed any more."""
         number = self._number
         if number:
             self._words[BUFFER] = self._number = 0
             self._buffers.give_back(number, self.used)
 
     def forget(self) -> None:
-        """The slot is another connection's soon, or another worker's: it stays as it is from now on."""
+        """Give the buffer back, and leave the slot as it is: another connection or worker will have it."""
         self._words = NOWHERE
         self.release()

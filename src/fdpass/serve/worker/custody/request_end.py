@@ -18,7 +18,7 @@ _CONNECTION = re.compile(rb"(?:proxy-)?connection:", re.IGNORECASE)  # as a trai
 _SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
 
 
-# Of a request, what comes next.
+# What comes next of a request.
 _HEAD = 0
 _BODY = 1
 _SIZE_LINE = 2  # before a chunk
@@ -46,7 +46,7 @@ class RequestEnd:
 
     Attributes:
         complete: The request that began last has come to its end.
-        opaque: Where requests end is not known any more.
+        opaque: It is not known any more where requests end.
     """
 
     __slots__ = ("_left", "_line", "_part", "complete", "opaque")
@@ -55,11 +55,11 @@ class RequestEnd:
         self.complete = True
         self.opaque = False
         self._part = _HEAD
-        self._left = 0  # bytes of a body or chunk
+        self._left = 0  # bytes of a body or chunk that are still to come
         self._line = b""  # what has come of a head or line
 
     def feed(self, data: bytes) -> int:
-        """Bytes came: how many of them belong to this request. If it was complete the next one begins."""
+        """Return how many of these bytes belong to the present request; after a complete one the next begins."""
         self.complete = False
         if self.opaque:
             return len(data)
@@ -73,7 +73,7 @@ class RequestEnd:
         return len(data) if self.opaque else used
 
     def _head(self, data: bytes) -> int:
-        """Up to the end of the head, if it is there; sets what follows."""
+        """Look for the end of the head, and for what follows it. Returns how many bytes were used."""
         whole = self._line + data if self._line else data
         end = whole.find(b"\r\n\r\n")
         if end < 0:
@@ -90,7 +90,7 @@ class RequestEnd:
         return used
 
     def _special(self, head: bytes) -> None:
-        """A head that says more than "nothing follows". How a parser reads a broken one is its own business."""
+        """Find out what follows a head that `is_special`. One that parsers may read differently is opaque."""
         if head.startswith((b"\r", b"connect ", b"pri ")) or _ODD.search(head):
             self.opaque = True  # PRI begins HTTP/2, whose preface has a body of its own (RFC 9113, 3.4)
         elif b"\ntransfer-encoding" in head:
@@ -107,7 +107,7 @@ class RequestEnd:
             self.complete = not (self._left or self.opaque)
 
     def _body(self, data: bytes, used: int) -> int:
-        """Over the next piece of what follows a head; returns how many bytes are used now."""
+        """Skip the next piece behind a head, from ``used`` on. Returns how many bytes are used then."""
         if self._left:
             taken = min(self._left, len(data) - used)
             self._left -= taken

@@ -1,4 +1,4 @@
-"""What a raw handler writes to a connection in custody, counted."""
+"""`Writer`: counts what a raw handler writes to a connection in custody."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Writer:
 
     Args:
         words: Its slot.
-        marks: The kernel keeps no counters of it: see WROTE in `slots`.
+        marks: The kernel keeps no counters of the connection: see WROTE in `slots`.
 
     Attributes:
         transport: The loop's.
@@ -30,7 +30,7 @@ class Writer:
         self._marks = marks
 
     def write(self, data: Any) -> None:
-        """Write it now."""
+        """Write bytes now."""
         if self._marks:
             self._words[FLAGS] |= _WRITING
         self.wrote += len(data)
@@ -40,15 +40,15 @@ class Writer:
 
     @property
     def drained(self) -> bool:
-        """The kernel has it all."""
+        """The kernel has all bytes."""
         return not self.transport.get_write_buffer_size()
 
     def mark(self) -> None:
-        """Of a Unix socket only this side knows that the kernel has it all."""
+        """Store that the kernel has all bytes, if it is a Unix socket: the kernel itself does not tell."""
         if self._marks:
             self._words[WROTE] = self.wrote
             self._words[FLAGS] &= ~_WRITING
 
     def forget(self, words: memoryview) -> None:
-        """The slot is another connection's from now on; these words are nobody's."""
+        """Leave the slot as it is, for another connection will have it, and store in these words instead."""
         self._words = words

@@ -22,8 +22,8 @@ from fdpass.serve.worker.request_count import RequestCount
 
 _CLEAN_UP_SECONDS = 1.0  # for cancelled handlers
 _ENGINES = {  # of each interface: the module in this folder, and the class
-    "asgi": ("asgi", "Engine"),
-    "wsgi": ("asgi", "Wsgi"),
+    "asgi": ("asgi", "AsgiEngine"),
+    "wsgi": ("asgi", "WsgiEngine"),
     "stream": ("stream", "StreamEngine"),
     "connection": ("connection", "ConnectionEngine"),
     "blocking": ("blocking", "BlockingEngine"),

@@ -45,7 +45,7 @@ _LAST_SECONDS = 1.0  # for WebSockets to send their close frames, and cancelled 
 _WILDCARDS = {"0.0.0.0", "::"}  # noqa: S104 - nothing is bound here
 
 
-class Engine:
+class AsgiEngine:
     """See `fdpass.serve.worker.engines.Engine`, and `fdpass.serve.worker.http.wire.HttpEngine`."""
 
     lifespan = ""  # as the settings say
@@ -63,7 +63,7 @@ class Engine:
         self._address = _only_address(job)
         self._ssl: ssl.SSLContext | None = tls.context(self._settings)
         self._slots = job.setup.slots if self._ssl is None else None
-        self._heads: list[Exchange] = []  # those whose head waits for its body
+        self._heads: list[Exchange] = []  # exchanges whose head waits for the body
         self._taking: set[asyncio.Task[Any]] = set()
         self.keeps_slots = self._slots is not None
         self.plain_http = self._ssl is None
@@ -118,7 +118,7 @@ class Engine:
         elif self._slots is None:
             HttpTransport(self.poller, passed).start(HttpProtocol(self, passed))
         elif self._slots[passed.slot * WORDS + WRITTEN] and not passed.read:
-            self._parking.add(passed)  # it was idle elsewhere
+            self._parking.add(passed)  # it came idle from another worker
         else:
             self._serve_in_custody(passed)
 
@@ -184,7 +184,10 @@ class Engine:
 
     async def finish(self, seconds: float, *, retiring: bool) -> None:
         """See `fdpass.serve.worker.engines.Engine.finish`."""
-        self._parking.give_back() if retiring and self.keeps_slots else self._parking.end()
+        if retiring and self.keeps_slots:
+            self._parking.give_back()
+        else:
+            self._parking.end()
         if retiring:
             await self._wait_until_over(seconds, HttpProtocol.retire)
             seconds = _LAST_SECONDS
@@ -219,14 +222,14 @@ class Engine:
         if tasks:
             await asyncio.wait(tasks, timeout=_LAST_SECONDS)
         for connection in list(self.connections):
-            connection.stop()  # TLS says goodbye
+            connection.stop()  # TLS sends its close_notify
         await asyncio.sleep(0)
         for connection in list(self.connections):
             connection.wire.abort()
         await asyncio.sleep(0)
 
 
-class Wsgi(Engine):
+class WsgiEngine(AsgiEngine):
     """A WSGI application: a2wsgi runs it in threads."""
 
     lifespan = "off"
@@ -252,7 +255,7 @@ def eager(loop: asyncio.AbstractEventLoop) -> Callable[[Any], asyncio.Task[None]
 
 
 def _only_address(job: Job) -> Address | None:
-    """Where the server listens, if all connections come in there; else each has to be asked."""
+    """The server's address, if it has only one; else the kernel has to be asked for each connection."""
     address = job.setup.address
     if len(job.setup.config.bind) == 1 and isinstance(address, tuple) and address[0] not in _WILDCARDS:
         return str(address[0]), int(address[1])
@@ -260,7 +263,7 @@ def _only_address(job: Job) -> Address | None:
 
 
 def _counted(app: Any, count: RequestCount) -> Any:
-    """The application for WebSockets and the lifespan."""
+    """The application for WebSockets, whose calls are counted, and for the lifespan."""
 
     async def counted(scope: Any, receive: Any, send: Any) -> Any:
         if scope["type"] == "lifespan":
@@ -276,7 +279,7 @@ def _counted(app: Any, count: RequestCount) -> Any:
 
 @contextlib.contextmanager
 def _errors() -> Iterator[list[str]]:
-    """What uvicorn logs as an error meanwhile, the application's traceback with it, in place of the log."""
+    """Collect what uvicorn logs as an error meanwhile, with the application's traceback, instead of logging it."""
     said: list[str] = []
 
     class Collect(logging.Handler):

@@ -80,7 +80,7 @@ class Exchange:
         whole: The request has come to its end.
         started, complete: The application has begun a response; and has completed it.
         lost: The client has gone.
-        task: Which the application runs in.
+        task: The task in which the application runs.
         head: Of the response, while it waits for the body.
     """
 
@@ -118,10 +118,10 @@ class Exchange:
         self.body = self.head = b""
         self.whole = self.started = self.complete = self.lost = False
         self.task: asyncio.Task[None] | None = None
-        self._changed: asyncio.Event | None = None  # there is something new for `receive`
-        self._end_received = False  # by the application: of the request's body
+        self._changed: asyncio.Event | None = None  # set when `receive` has to look again
+        self._end_received = False  # the application has received the end of the request's body
         self._framing = self._left = 0  # of the response; with Content-Length, how much of the body is to come
-        self._trailers = False  # the application has promised some
+        self._trailers = False  # the application has promised trailers
         self._trailing: tuple[Any, ...] = ()
 
     @property
@@ -195,7 +195,7 @@ class Exchange:
         return {"type": "http.request", "body": body, "more_body": not self.whole}
 
     def wake(self) -> None:
-        """Something has changed that `receive` waits for."""
+        """Let `receive` look again."""
         if self._changed is not None:
             self._changed.set()
 

@@ -1,4 +1,4 @@
-"""`Parser`: httptools' parser of requests, whose word about upgrades is not the last.
+"""`Parser`: httptools' parser of requests, corrected in what it makes of upgrades.
 
 For httptools, a request that asks for another protocol ends at its head, whatever body it has. Of such protocols
 we speak WebSocket alone. Any other request of that kind is parsed again without its Upgrade header, which we may
@@ -19,7 +19,7 @@ _TARGET_MAX = 0xFFFF  # bytes; httptools refuses a longer one
 
 
 class Requests(Protocol):
-    """Who is told what the parser finds."""
+    """What the parser calls for what it finds."""
 
     def head_parsed(
         self, method: str, version: str, target: bytes, headers: Headers, *, keeps: bool, expects: bool
@@ -36,10 +36,10 @@ class Requests(Protocol):
         """
 
     def body_parsed(self, body: bytes) -> None:
-        """A part of its body."""
+        """A part of the request's body."""
 
     def end_parsed(self, *, keeps: bool) -> None:
-        """It is whole.
+        """The end of the request.
 
         Args:
             keeps: As for the head; a trailer may have changed it.
@@ -53,11 +53,11 @@ class Parser:
     """The parser of one connection.
 
     Args:
-        requests: Who is told what it finds.
+        requests: Called for what the parser finds.
 
     Attributes:
-        partial: It has a part of a request.
-        stopped: What comes is no HTTP any more: nothing is parsed.
+        partial: A request has begun, and has not ended.
+        stopped: Nothing is parsed any more: what comes is no request.
     """
 
     __slots__ = (
@@ -108,7 +108,7 @@ class Parser:
                 return
 
     def _without_upgrade(self, rest: bytes) -> bytes:
-        """What there is to parse, when a request for another protocol, and bytes behind it, have come."""
+        """Return what is to be parsed after a head that asks for another protocol, with ``rest`` behind it."""
         if (
             not self.stopped
             and self._is_websocket()
@@ -136,13 +136,13 @@ class Parser:
         return b"%b%b\r\n" % (line, b"".join([b"%b: %b\r\n" % header for header in headers]))
 
     def forget(self) -> None:
-        """Nothing more is parsed, and nobody is told: this and who it tells refer to each other no more."""
+        """Parse no more. The parser and its ``requests`` refer to each other no more, so no cycle is left."""
         self.stopped = True
         self._inner = self._feed = self._requests = None  # type: ignore[assignment]
 
-    # From httptools
+    # Called by httptools
 
-    on_status = on_chunk_header = on_chunk_complete = None  # it calls none of these then
+    on_status = on_chunk_header = on_chunk_complete = None  # httptools then calls none of these
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -168,7 +168,7 @@ class Parser:
         inner, target = self._inner, self._url
         method = inner.get_method().decode("ascii")
         if method == "CONNECT":
-            self.stopped = True  # what follows is no request, even if the application takes this for one
+            self.stopped = True  # what follows CONNECT is no request, whatever the application answers
         elif inner.should_upgrade():
             self._upgrades = True
             return
@@ -191,7 +191,7 @@ class Parser:
         self._requests.body_parsed(body)
 
     def on_message_complete(self) -> None:
-        """The request is whole, or asks for another protocol."""
+        """The request has ended; for httptools it ends at its head, if it asks for another protocol."""
         self._pending = 0
         self.partial = self._upgrades
         if not self._upgrades:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from fdpass.serve.worker.http.exchange import Exchange
@@ -30,7 +31,6 @@ class HttpProtocol(asyncio.Protocol):
         passed: Its socket. Lent.
 
     Attributes:
-        engine: See above.
         wire: Its transport, once there is one.
         full: See `fdpass.serve.worker.http.exchange.Connection`.
     """
@@ -42,12 +42,12 @@ class HttpProtocol(asyncio.Protocol):
         self.full: asyncio.Event | None = None
         self._passed = passed
         self._parser: Parser | None = None  # until the first request that is not known
-        self._current: Exchange | None = None  # whose response is due, or was the last
-        self._incoming: Exchange | None = None  # whose request is read, or was the last
-        self._fresh: Exchange | None = None  # for which the application is called when all that came was parsed
+        self._current: Exchange | None = None  # whose response is due, or was the last one
+        self._incoming: Exchange | None = None  # whose request is being read, or was the last one
+        self._fresh: Exchange | None = None  # to be started when all bytes that came are parsed
         self._queue: deque[Exchange] | None = None  # whose responses are due after the current one
         self._paused = False
-        self._refuses = False  # behind the requests in progress came what is none
+        self._refuses = False  # behind the requests in progress came something that is no request
         self._leaves = False  # the connection ends with the next response
         self._handshake = b""  # of a WebSocket, whose turn has not come yet
 
@@ -95,7 +95,7 @@ class HttpProtocol(asyncio.Protocol):
             self.wire.resume_reading()
 
     def _read_no_more(self) -> None:
-        """Responses are due for what has come: of what comes, only the client's end is of interest."""
+        """Pause reading until responses are sent, but notice the client's end."""
         self._paused = True
         self.wire.read_no_more()
 
@@ -107,7 +107,7 @@ class HttpProtocol(asyncio.Protocol):
             self._parse(data)
 
     def known_received(self, data: bytes) -> bool:
-        """Serve a request, if ``data`` are one, and its headers are known. Else do nothing, and return False."""
+        """If ``data`` are a request whose headers are known, serve it; else do nothing, and return False."""
         engine, parser, current = self.engine, self._parser, self._current
         known = engine.known.find(data)
         if (
@@ -122,7 +122,7 @@ class HttpProtocol(asyncio.Protocol):
         exchange.whole = True
         self._incoming = self._current = exchange
         engine.idle.discard(self)
-        self._start(exchange)
+        self._start(exchange, engine.start_exchange)
         return True
 
     def _parse(self, data: bytes) -> None:
@@ -147,20 +147,22 @@ class HttpProtocol(asyncio.Protocol):
         if fresh is not None:
             if from_start and fresh.is_plain and not self._leaves:
                 engine.known.add(data, fresh.scope["headers"], closes=fresh.closes)
-            self._start(fresh)
+            self._start(fresh, engine.start_exchange)
+        elif self._current is not None and not (self.is_busy or parser.partial):
+            engine.idle.add(self)  # only an empty line came
 
-    def _start(self, exchange: Exchange) -> None:
+    def _start(self, exchange: Exchange, start: Callable[[Exchange], None]) -> None:
         self.wire.called(exchange.scope)
         self.engine.count.begun += 1
-        self.engine.start_exchange(exchange)
+        start(exchange)
 
     # What is refused
 
     def _refuse(self) -> None:
-        """What comes is no request: say so when the requests before it are answered. Nothing behind it is read."""
+        """Something came that is no request: answer 400 after the responses that are due, and read no more."""
         self._handshake = b""
         broken = self._incoming
-        if broken is not None and not broken.whole:  # its body is not one
+        if broken is not None and not broken.whole:  # a request whose body is broken
             if broken is self._fresh:
                 self._fresh = self._current = None
             elif broken is not self._current:
@@ -196,8 +198,7 @@ class HttpProtocol(asyncio.Protocol):
         if not self.is_busy:
             self._fresh = self._current = exchange
             return
-        if self._queue is None:
-            self._queue = deque()
+        self._queue = self._queue or deque()
         self._queue.append(exchange)
         self._read_no_more()
 
@@ -250,20 +251,18 @@ class HttpProtocol(asyncio.Protocol):
         """See `fdpass.serve.worker.http.exchange.Connection`."""
         engine = self.engine
         engine.count.over += 1
-        if exchange.closes:
-            return
-        if self._paused:
+        if self._paused and not exchange.closes:
             self._proceed()
-        else:
+        elif not exchange.closes:
             engine.idle.add(self)
 
     def _proceed(self) -> None:
-        """Go on with what has come behind the request that was answered now."""
+        """Serve what has come behind the request that was just answered."""
         if self._queue:
             self._current = self._queue.popleft()
-            self.wire.called(self._current.scope)
-            self.engine.count.begun += 1
-            self.engine.start_exchange_soon(self._current)  # at once, a long queue would be as deep a recursion
+            self._start(
+                self._current, self.engine.start_exchange_soon
+            )  # at once would recurse for each in the queue
         elif self._refuses:
             self._send_refusal()
         elif self._handshake:

@@ -1,8 +1,8 @@
-"""Requests that this worker has seen nearly the same of: told from their bytes, without a parser. Pure.
+"""`KnownHeaders`: reads requests like those that this worker has parsed before, without a parser. Pure.
 
-A client sends the same headers again and again. Of a request without a body, whose headers the parser has taken
-before, byte for byte, only the first line is new; and where that is as usual as can be, a regular expression reads
-it. Whatever else comes is the parser's. That both read the same is tested against the parser (`tests/property`).
+A client sends the same headers again and again. If a request has no body, and the parser has read the same headers
+before, byte for byte, only its first line is new; a regular expression reads an ordinary one. Everything else goes
+to the parser. `tests/property/test_serve_known_headers.py` compares both.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The bytes of a response around its body: status line, header fields, and how its end is told. Pure.
+"""The bytes of a response around its body: status line, headers, and what tells where the body ends. Pure.
 
-What an application gives is checked here: no header can end where none ends, and a client can tell a response that
-was cut from a whole one.
+Headers of the application are checked here: none can smuggle in a line, and a client can tell a cut response from
+a whole one.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search  # RFC 9110, 5.5
 _LENGTH = re.compile(rb"content-length:")
 _ENCODING = re.compile(rb"transfer-encoding:")
 
-# What a header says of the response, besides itself; a number from 0 is a Content-Length.
+# What a header means for the framing and the end of the response; a number from 0 is a Content-Length.
 _NOTHING, _CHUNKS, _CLOSES, _DATE = range(-1, -5, -1)
 
+_DIGITS_MAX = 18  # of a Content-Length: more than 10**18 bytes are no file
 _KNOWN_MAX = 1024
 _KNOWN_VALUE_MAX = 128  # bytes
 _known: dict[Any, tuple[bytes, int]] = {}  # by name and value, as applications send the same ones again and again
@@ -121,13 +122,13 @@ def _drop(lines: list[bytes], name: re.Pattern[bytes]) -> None:
 
 
 def _learn(pair: Any) -> tuple[bytes, int]:
-    """A header as it is sent, and what it says of the response."""
+    """Return a header as it is sent, and what it means for the response; remember both."""
     name, value = pair
     line = field(name, value)
     name = name.lower()
     effect = _NOTHING
     if name == b"content-length":
-        if not value.isdigit():
+        if not value.isdigit() or len(value) > _DIGITS_MAX:
             raise RuntimeError(f"{value!r} is no Content-Length")
         effect = int(value)
     elif name == b"transfer-encoding":
@@ -163,7 +164,7 @@ def field(name: Any, value: Any) -> bytes:
 
 
 def with_length(head: bytes, length: int) -> bytes:
-    """A head that said nothing about its body's length, and now does."""
+    """Add the length of the body to a head."""
     return b"%bcontent-length: %d\r\n\r\n" % (head[:-2], length)
 
 

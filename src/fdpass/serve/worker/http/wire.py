@@ -58,7 +58,7 @@ class Wire(Protocol):
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing waits here: neither to be sent, nor to be served."""
+        """Whether no byte waits to be sent, and no request waits to be served."""
 
     def leave(self) -> bool:
         """Give the connection back to the dispatcher once it is idle; False: no other worker can have it."""
@@ -93,20 +93,16 @@ class HttpEngine(Protocol):
     """The engine, for the protocols of its connections.
 
     Attributes:
-        app: The application.
-        loop: The running loop.
-        count: Of the requests of this worker.
+        count: Counts the requests of this worker.
         known: The headers of requests that this worker has seen.
         date: The Date header, as it is sent; renewed each second.
         state: What the application's lifespan has left for its requests; each gets a copy.
-        connections: Those that have no other protocol yet.
-        exchanges: Those whose application has not returned yet.
+        connections: All HTTP connections.
+        exchanges: All exchanges whose application has not returned yet.
         idle: Connections that wait for their next request.
         websocket: Makes the protocol of a WebSocket; None if there is none.
     """
 
-    app: Any
-    loop: asyncio.AbstractEventLoop
     count: RequestCount
     known: KnownHeaders
     date: bytes
@@ -117,7 +113,7 @@ class HttpEngine(Protocol):
     websocket: Callable[[], Any] | None
 
     def server_of(self, passed: PassedSocket) -> Address | None:
-        """The server's address, as a connection came in; None: the client has gone."""
+        """The server's address to which the client of a connection connected; None if the client has gone."""
 
     def flush_soon(self, exchange: Any) -> None:
         """Call `Exchange.flush` within some milliseconds."""

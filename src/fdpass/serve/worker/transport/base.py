@@ -1,7 +1,7 @@
 """`Transport`: a passed connection in the running loop, as asyncio's protocols expect it.
 
-What is written is given to the kernel at once, and what it has taken is known at once: custody needs both. And it
-costs less than a loop's own transport, which is made for more.
+It gives the kernel each byte at once, and knows at once what the kernel has taken: custody needs both. And it
+costs less than a loop's own transport, which can do more.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Transport(asyncio.Transport):
     """See `asyncio.Transport`, for protocols that have ``data_received``.
 
     Args:
-        poller: Where it is watched.
+        poller: Watches the connection.
         passed: The connection. Given.
 
     Attributes:
@@ -62,16 +62,19 @@ class Transport(asyncio.Transport):
         self._protocol: Any = None
         self._wanted = _IN
         self._watched = 0
-        self._fresh = True  # not watched before the first turn is over, which may be its only one
-        self._closing = self._ending = False  # it ends when all is written; it ends now
-        self._ended = self._ended_writing = False  # what the client sends; what it is sent
-        self._wrote = 0  # bytes that it was given, ever
-        self._backlog = bytearray()  # of these, what the kernel has no room for
-        self._high, self._low = _HIGH, _HIGH // 4  # of these, when the protocol is told to pause and to go on
-        self._full = False  # it was told to pause
+        self._fresh = True  # not watched before the loop's next turn, by which most short connections have ended
+        self._closing = self._ending = False  # the connection ends when all bytes are sent; it ends now
+        self._ended = self._ended_writing = False  # the client has ended its side; we have ended ours
+        self._wrote = 0  # bytes that `write` was given, ever
+        self._backlog = bytearray()  # the bytes that the kernel had no room for
+        self._high, self._low = (
+            _HIGH,
+            _HIGH // 4,
+        )  # bytes of the backlog at which the protocol is told to pause, and to resume
+        self._full = False  # the protocol was told to pause
 
     def start(self, protocol: Any) -> None:
-        """Connect it with a protocol, and read what is there already."""
+        """Connect the transport with a protocol, and read the bytes that are there already."""
         self._protocol = protocol
         protocol.connection_made(self)
         try:
@@ -203,7 +206,7 @@ class Transport(asyncio.Transport):
 
     @property
     def quiet(self) -> bool:
-        """Nothing waits here: neither to be sent, nor to be served."""
+        """No byte waits to be sent, and no request waits to be served."""
         return not self._backlog
 
     def can_write_eof(self) -> bool:
@@ -258,7 +261,7 @@ class Transport(asyncio.Transport):
             self._poller.loop.call_soon(self._over, error)
 
     def _stop(self) -> bool:
-        """Nothing is read and written any more; False if it was so before. `_over` has to follow."""
+        """Read and write no more; False if that was so before, else `_over` has to follow."""
         if self._ending:
             return False
         self._ending = self._closing = True

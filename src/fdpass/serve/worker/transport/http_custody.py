@@ -1,7 +1,7 @@
 """`HttpCustody`: the transport of `HttpProtocol` for a connection in custody.
 
-It reads into a buffer that the dispatcher has too, feeds one request at a time to the protocol, and keeps the slot
-true: `slots` says in which order, `recovery` what for.
+It reads into a buffer that the dispatcher can read, too, gives the protocol one request at a time, and keeps the
+slot true: `slots` has the order of stores, and `recovery` their use.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class HttpCustody(HttpTransport):
     """A connection in custody.
 
     Args:
-        poller: Where the connection is watched.
+        poller: Watches the connection.
         passed: Its socket. Given.
         words: Its slot.
         buffers: Of this worker.
-        scratch: Where to read when no buffer is free.
+        scratch: Memory to read into when no buffer is free.
 
     Attributes:
         words: See above.
@@ -71,14 +71,14 @@ class HttpCustody(HttpTransport):
         super().__init__(poller, passed)
         self.words = words
         self._wrote = words[WRITTEN] & POSITION
-        self._marks = passed.is_unix  # the kernel keeps no counters of it
+        self._marks = passed.is_unix  # the kernel keeps no counters of the connection
         self._reader = Reader(words, buffers, scratch, marks=self._marks)
         self._request_end = RequestEnd()
         self._fed: int = words[BASE]  # the position up to which the protocol was given bytes
         self._held = passed.read  # bytes behind the request in progress
         self._begun = False  # bytes of a request have come
-        self._answered = False  # its response is complete, but BASE does not say so yet
-        self._paused = False  # by the protocol
+        self._answered = False  # the response is complete, but not yet committed to the slot
+        self._paused = False  # the protocol has paused reading
         self._upgraded = False  # another protocol has the connection
         self._leaving = self.returned = False
 
@@ -104,7 +104,9 @@ class HttpCustody(HttpTransport):
             fed = self._fed
             self._begun = True
             self._fed = fed + len(data)
-            if not self._protocol.known_received(data):  # else it ends where `RequestEnd` would say
+            if not self._protocol.known_received(
+                data
+            ):  # a known request ends where `RequestEnd` would find its end
                 self._begun = False
                 self._fed = fed
                 self._feed(data)
@@ -118,7 +120,7 @@ class HttpCustody(HttpTransport):
             self.words[FLAGS] &= ~_OVERFLOW  # there may have been no buffer
 
     def _replay(self) -> None:
-        """Bytes came with the connection: into a buffer with them, and on."""
+        """Put the bytes that came with the connection into a buffer, and give them to the protocol."""
         data, self._held = self._held, b""
         self._reader.begin(data)
         self._reader.read += len(data)
@@ -134,7 +136,7 @@ class HttpCustody(HttpTransport):
             self._feed(data)
 
     def _hold(self, data: bytes) -> None:
-        """The request in progress has to end first."""
+        """Keep bytes of the next request until the present one is over."""
         self._held += data
         self.read_no_more()
 
@@ -191,7 +193,7 @@ class HttpCustody(HttpTransport):
             self._mark()
 
     def _mark(self) -> None:
-        """The kernel has all that was written to a Unix socket."""
+        """Store that the kernel has all bytes that were written to a Unix socket."""
         self.words[WROTE] = self._wrote
         self.words[FLAGS] &= ~_WRITING
 
@@ -210,7 +212,9 @@ class HttpCustody(HttpTransport):
         if last:
             words[FLAGS] |= _CLOSING
         elif not self._request_end.complete:
-            words[FLAGS] |= _OPAQUE  # answered before it came to its end: the rest of it belongs to nobody else
+            words[FLAGS] |= (
+                _OPAQUE  # answered before its end came: only this worker knows that the rest belongs to it
+            )
         words[FINAL_BASE] = self._fed
         words[FINAL_END] = self._wrote + count
 
@@ -242,7 +246,7 @@ class HttpCustody(HttpTransport):
         self.settle()
 
     def settle(self) -> None:
-        """If the response has left the process, the request is over, and the next one may begin."""
+        """End the request if the kernel has its whole response; then the next request may begin."""
         if self._answered and not (self._backlog or self._closing):
             self._commit()
 
@@ -254,7 +258,7 @@ class HttpCustody(HttpTransport):
             words[FLAGS] = _OPAQUE  # and no more CALLED
             words[ATTEMPT] = 0
         elif request_end.complete:
-            words[FINAL_BASE] = self._fed  # some of it may have come after its response
+            words[FINAL_BASE] = self._fed  # a part of the request may have come after its response
             # Bytes of the next request that found no buffer must not look as if there were none.
             words[FLAGS] = _OVERFLOW if held and not words[BUFFER] else 0
             words[ATTEMPT] = 0
@@ -264,7 +268,7 @@ class HttpCustody(HttpTransport):
             if not held:
                 self._reader.release()
         else:
-            return  # the rest of it has to come first
+            return  # the rest of the request has to come first
         self._answered = self._begun = False
         if held:
             self._poller.loop.call_soon(self._go_on)
@@ -272,18 +276,18 @@ class HttpCustody(HttpTransport):
             self._protocol.retire()
 
     def _go_on(self) -> None:
-        """With the bytes that were held back."""
+        """Give the protocol the bytes that were held back."""
         data, self._held = self._held, b""
         if data and not self._closing:
             self._feed(data)
             if not self._held and not self._paused:
                 super().resume_reading()
 
-    # Its end here
+    # The end
 
     @property
     def idle(self) -> bool:
-        """Nothing is in progress, and nothing has come of a next request."""
+        """No request is in progress, and no byte of a next one has come."""
         return not (self._begun or self._answered or self._held or self._closing)
 
     @property
@@ -298,13 +302,15 @@ class HttpCustody(HttpTransport):
             if self._request_end.opaque:
                 return False
             self._reader.release()
-            self.returned = self.passed.returned = True  # it does not end; what comes now waits in the kernel
+            self.returned = self.passed.returned = (
+                True  # the connection lives on; bytes that come wait in the kernel
+            )
             self.passed.read = b""
             self._end(None)
         return True
 
     def set_protocol(self, protocol: Any) -> None:
-        """See `asyncio.BaseTransport`: another protocol takes over (WebSocket), and has it for itself."""
+        """See `asyncio.BaseTransport`: another protocol, WebSocket, has the connection from now on."""
         self.words[FLAGS] |= _OPAQUE
         self._upgraded = True
         super().set_protocol(protocol)
@@ -317,7 +323,7 @@ class HttpCustody(HttpTransport):
         super()._over(error)
 
     def _let_go(self) -> None:
-        """The slot may be another connection's soon, or nobody's, and the application of this one goes on."""
+        """Leave the slot: another connection may have it soon, while the application of this one still runs."""
         self._answered = False
         self._reader.forget()
         self.words = NOWHERE

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import array
-import fcntl
 import os
-import termios
 from typing import Any
 
-from fdpass.serve.worker.passed_socket import PassedSocket
+from fdpass.serve.worker.passed_socket import PassedSocket, unsent
 
 _PART = 64 * 1024  # bytes of a file that are read at a time
 
@@ -34,9 +31,7 @@ class TlsTransport:
     @property
     def quiet(self) -> bool:
         """See `Wire`. Bytes wait in the loop's transport only while the kernel has some, too: tcp(7)."""
-        unsent = array.array("i", [0])
-        fcntl.ioctl(self.passed.fileno(), termios.TIOCOUTQ, unsent)
-        return not (unsent[0] or self._inner.get_write_buffer_size())
+        return not (unsent(self.passed.fileno()) or self._inner.get_write_buffer_size())
 
     def close(self) -> None:
         """See `asyncio.BaseTransport`. A second close of asyncio's transport would break it."""

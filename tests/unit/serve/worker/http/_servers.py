@@ -127,7 +127,7 @@ class Fdpass(Server):
             proto=socket.IPPROTO_TCP,
             address=self._address,
         )
-        self.engine = asgi.Engine(Job(self.switch, RequestCount(), setup, buffers=self._buffers))
+        self.engine = asgi.AsgiEngine(Job(self.switch, RequestCount(), setup, buffers=self._buffers))
         await self.engine.start()
         return self
 
@@ -270,4 +270,9 @@ class Uvicorn(Server):
         if not self._serving.done():
             await self.retire(0)
 
-    close = end
+    async def close(self):
+        """End the server, and wait until its connections are closed: uvicorn ends before its transports do."""
+        await self.end()
+        for protocol in list(self._server.server_state.connections):
+            protocol.transport.abort()
+        await self.settled.wait()

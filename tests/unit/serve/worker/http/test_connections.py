@@ -204,11 +204,7 @@ async def test_a_client_that_sends_nothing(fresh):
     """uvicorn waits for ever: it starts keep-alive after a response only."""
     await fresh.start(keep_alive=1.0)
     client = await fresh(Echo())
-    ending = asyncio.create_task(client.rest())
-    await asyncio.sleep(4)
-    fresh.agreed(ending.done(), False, True)
-    ending.cancel()
-    await asyncio.wait([ending])
+    fresh.agreed(await ends_in_time(client), False, True)
 
 
 async def test_a_client_that_stops_in_the_middle_of_a_head(fresh):
@@ -217,11 +213,18 @@ async def test_a_client_that_stops_in_the_middle_of_a_head(fresh):
     client = await fresh(Echo())
     await client.get()
     await client.send(b"GET / HTT")
-    ending = asyncio.create_task(client.rest())
-    await asyncio.sleep(4)
-    fresh.agreed(ending.done(), False, True)
-    ending.cancel()
-    await asyncio.wait([ending])
+    fresh.agreed(await ends_in_time(client), False, True)
+
+
+async def test_keep_alive_after_an_empty_line(fresh):
+    """uvicorn waits for ever: the line stops keep-alive, and nothing starts it again."""
+    await fresh.start(keep_alive=1.0)
+    client = await fresh(Echo())
+    await client.get()
+    await client.send(b"\r\n")
+    ended = await ends_in_time(client)
+    fresh.agreed(ended, False, True)
+    assert ended or fresh.reference
 
 
 async def test_keep_alive_after_an_early_response_and_the_rest_of_its_request(fresh):
@@ -233,11 +236,17 @@ async def test_keep_alive_after_an_early_response_and_the_rest_of_its_request(fr
     await (await app.next()).answer()
     await client.answer()
     await client.send(b"56789")
+    fresh.agreed(await ends_in_time(client), False, True)
+
+
+async def ends_in_time(client):
+    """Whether the server ends the connection within four times its keep-alive."""
     ending = asyncio.create_task(client.rest())
     await asyncio.sleep(4)
-    fresh.agreed(ending.done(), False, True)
+    ended = ending.done()
     ending.cancel()
     await asyncio.wait([ending])
+    return ended
 
 
 async def test_keep_alive_after_an_early_response_whose_request_does_not_end(fresh):
