@@ -1,4 +1,4 @@
-"""The clients of instructions.py: one connection, exactly so many requests, one after the other."""
+"""The clients of instructions.py: exactly so many requests."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ UPGRADE = (
 )
 TEXT = b"Hello, world!\n"
 PING, PONG = 0x9, 0xA
+CROWD = 32  # connections, as of wrk in serve.py
 REST = 0.006  # seconds between two connections: the dispatcher reads the ends of connections each 5 ms at most
 
 
@@ -97,6 +98,21 @@ class Connector(Client):
                 raise RuntimeError("more bytes follow the answer")
 
 
+class Crowd(Connector):
+    """Opens `CROWD` connections at a time, and sends a request on each before it reads the first answer."""
+
+    def ask(self) -> None:
+        time.sleep(REST)
+        socks = [self.connected() for _ in range(CROWD)]
+        for sock in socks:
+            sock.sendall(self.request)
+        for sock in socks:
+            with sock:
+                self.check(whole(sock))
+                if sock.recv(1):
+                    raise RuntimeError("more bytes follow the answer")
+
+
 class Echo(Client):
     """Opens a WebSocket, and sends `request` as a text. The server's pings, one each 20 s, are answered."""
 
@@ -134,6 +150,11 @@ class Case:
     client: Callable[[int], Client]  # of a port
     app: str = "serve_app:app"
     connects: bool = False  # the dispatcher works for each request
+    at_once: int = 1  # requests that the client sends at a time
+
+    def whole_rounds(self, requests: int) -> int:
+        """So many requests, or the few more that make the last ones as many as the others."""
+        return -(-requests // self.at_once) * self.at_once
 
 
 CASES = {
@@ -143,6 +164,12 @@ CASES = {
         "GET on a connection of its own",
         lambda port: Connector(port, get(b"Connection: close\r\n"), TEXT),
         connects=True,
+    ),
+    "connections": Case(
+        f"GET on a connection of its own, {CROWD} at a time",
+        lambda port: Crowd(port, get(b"Connection: close\r\n"), TEXT),
+        connects=True,
+        at_once=CROWD,
     ),
     "websocket": Case("WebSocket message and its echo", lambda port: Echo(port, TEXT, TEXT)),
     "fastapi": Case(

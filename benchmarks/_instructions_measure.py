@@ -16,8 +16,8 @@ KEPT = 40  # functions of each process
 Row = dict[str, Any]
 
 
-def ask(server: Counted, client: Client, requests: int) -> None:
-    for _ in range(requests):
+def ask(server: Counted, client: Client, times: int) -> None:
+    for _ in range(times):
         client.ask()
         server.wait_asleep()
 
@@ -28,9 +28,9 @@ def rounds_of(server: Counted, case: str, requests: int, rounds: int) -> dict[st
     What a process does in idle time, for beats and timers, it does in a round as well. A beat more or less in
     either changes the result by 0.1 %, as long as the idle time is not much shorter than a round.
     """
-    client = CASES[case].client(server.server.port)
+    client, at_once = CASES[case].client(server.server.port), CASES[case].at_once
     began = time.monotonic()
-    ask(server, client, WARMUP)
+    ask(server, client, WARMUP // at_once)
     least, most = IDLE_SECONDS
     pause = min(max(time.monotonic() - began, least), most)
     roles = [role for role in server.pids if role == WORKER or CASES[case].connects]
@@ -39,7 +39,7 @@ def rounds_of(server: Counted, case: str, requests: int, rounds: int) -> dict[st
     time.sleep(pause)
     found = {role: [server.read(role)] for role in roles}
     for _ in range(rounds):
-        ask(server, client, requests)
+        ask(server, client, requests // at_once)
         for role in roles:
             found[role].append(server.read(role))
     client.close()
@@ -83,9 +83,11 @@ def bytecodes(readings: list[Reading], requests: int) -> Row:
 
 
 def counted_row(server: Counted, case: str, requests: int, rounds: int) -> Row:
+    requests = CASES[case].whole_rounds(requests)
     found = rounds_of(server, case, requests, rounds)
     return {role: instructions(readings, requests) for role, readings in found.items()}
 
 
 def traced_row(server: Counted, case: str, requests: int) -> Row:
+    requests = CASES[case].whole_rounds(requests)
     return {role: bytecodes(readings, requests) for role, readings in rounds_of(server, case, requests, 1).items()}
