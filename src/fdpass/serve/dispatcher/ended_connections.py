@@ -79,14 +79,26 @@ class EndedConnections:
         """
         self._end(worker, slots, shut_down=True)
 
+    def end_early(self, worker: WorkerHandle) -> None:
+        """A turn of this worker is settled: end the connections of it that have ended already.
+
+        Raises:
+            ProtocolError: The worker did not accept one of them. Those before it have ended.
+        """
+        slots, worker.early_ends = worker.early_ends, []
+        self._end(worker, slots, shut_down=False)
+
     def _end(self, worker: WorkerHandle, slots: Sequence[int], *, shut_down: bool) -> None:
         finish, row = self._connections.finish, worker.row
         count = 0
         try:
             for slot in slots:
-                if not finish(slot, row):
+                if finish(slot, row):
+                    count += 1
+                elif slot not in worker.early_ends and any(slot in turn.slots for turn in worker.turns):
+                    worker.early_ends.append(slot)  # the ring was faster than the report that it accepted
+                else:
                     raise ProtocolError("it reports the end of a connection that it does not have")
-                count += 1
         finally:
             if self._custody is not None:
                 (self._custody.shut_down if shut_down else self._custody.end)(slots[:count])

@@ -6,6 +6,7 @@ closed when its worker reports what it has accepted, dies, or is stuck.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
 from collections import Counter
@@ -98,6 +99,7 @@ class ByWorker(Acceptor):
             raise ProtocolError("it accepted without having a turn")
         turn = worker.turns.popleft()
         self._settle(worker, turn, len(slots))
+        self._ended.end_early(worker)
         if self._drain is not None:
             if slots:
                 self._drain.accepted(turn.listener, len(slots))
@@ -126,6 +128,8 @@ class ByWorker(Acceptor):
             turn = worker.turns.popleft()
             used = self._ledger.accepted[worker.row] - worker.accepted
             self._settle(worker, turn, max(0, min(used, len(turn.slots))))
+        with contextlib.suppress(ProtocolError):  # it is dead already
+            self._ended.end_early(worker)
         return describe_lost(self._connections.lose_all(worker.row))
 
     def _settle(self, worker: WorkerHandle, turn: Turn, used: int) -> None:

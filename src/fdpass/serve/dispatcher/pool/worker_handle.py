@@ -79,6 +79,7 @@ class WorkerHandle:
         sent: How many connections were ever put into its channel, less those taken back.
         turns: Its turns, the oldest first.
         accepted: How many of the connections that it accepted itself are in `Connections`.
+        early_ends: Slots of its turns, whose connections have ended before it reported that it accepted them.
         failure: What it reported about why it could not start.
         started_at: When its process was started, on the monotonic clock.
         state_since: When it came to its state.
@@ -112,6 +113,7 @@ class WorkerHandle:
         self.to_retire = self.active = False
         self.sent = self.accepted = 0
         self.turns: deque[Turn] = deque()
+        self.early_ends: list[int] = []
         self.failure: dict[str, Any] = {}
         self.started_at = self.state_since = time.monotonic()
         self.deadline: float | None = None

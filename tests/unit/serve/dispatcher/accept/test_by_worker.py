@@ -219,3 +219,42 @@ def test_no_turns_are_given_after_close(fakes, accepting):
     assert accepting.watched == set()
     accepting.acceptor.proceed()
     assert accepting.watched == set()
+
+
+def test_a_connection_may_end_before_its_worker_has_reported_that_it_accepted_it(fakes, accepting):
+    """The ring of the ledger can be read before the report, which waits in the channel."""
+    worker = accepting.add_worker(0)
+    accepting.connect(3)
+    fakes.run_loop()
+    ((index, slots),) = accepting.read_turns(worker)
+    used = accepting.accept((index, slots))
+    fakes.ledger.note(0, used[1])
+    accepting.acceptor.read_ended()
+    accepting.acceptor.on_accepted(worker, used)
+    assert (accepting.connections.finished, accepting.live(worker)) == (1, 2)
+    assert not worker.early_ends
+
+
+def test_such_a_connection_has_ended_too_if_the_worker_dies_first(fakes, accepting):
+    worker = accepting.add_worker(0)
+    accepting.connect(3)
+    fakes.run_loop()
+    ((index, slots),) = accepting.read_turns(worker)
+    used = accepting.accept((index, slots))
+    fakes.ledger.accepted[0] += len(used)
+    fakes.ledger.note(0, used[1])
+    accepting.acceptor.read_ended()
+    assert accepting.acceptor.recover(worker) == "; 2 connection(s) lost"
+    assert accepting.connections.finished == 1
+
+
+def test_the_end_of_a_slot_that_was_not_used_is_nonsense(fakes, accepting):
+    worker = accepting.add_worker(0)
+    accepting.connect(3)
+    fakes.run_loop()
+    ((index, slots),) = accepting.read_turns(worker)
+    used = accepting.accept((index, slots[:1]))
+    fakes.ledger.note(0, slots[2])
+    accepting.acceptor.read_ended()
+    with pytest.raises(ProtocolError, match="that it does not have"):
+        accepting.acceptor.on_accepted(worker, used)
