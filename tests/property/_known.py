@@ -12,14 +12,14 @@ class Reading:
         requests: Of each request its method, version, target and headers; whether the client ends the connection
             after it; whether the client expects ``100 Continue``.
         ends: How many requests came to their end.
-        body: What came of their bodies.
+        bodies: What came of the body of each.
         over: The bytes are not all HTTP, or ask for a WebSocket.
     """
 
     def __init__(self, data):
         self.requests = []
         self.ends = 0
-        self.body = b""
+        self.bodies = []
         self.over = False
         self._parser = Parser(self)
         try:
@@ -29,9 +29,10 @@ class Reading:
 
     def head_parsed(self, method, version, target, headers, *, keeps, expects):
         self.requests.append([method, version, target, headers, not keeps, expects])
+        self.bodies.append(b"")
 
     def body_parsed(self, body):
-        self.body += body
+        self.bodies[-1] += body
 
     def end_parsed(self, *, keeps):
         self.ends += 1
@@ -43,11 +44,11 @@ class Reading:
 
     @property
     def first(self):
-        """The first request, as `KnownHeaders.find` has it, if it is plain: whole, without a body."""
-        if not self.ends or self.body:
+        """The first request, as `KnownHeaders.find` has it, if it is plain: whole, of HTTP/1.1."""
+        if not self.ends:
             return None
         method, version, target, headers, closes, expects = self.requests[0]
-        return None if version != "1.1" or expects else (method, target, headers, closes)
+        return None if version != "1.1" or expects else (method, target, headers, closes, self.bodies[0])
 
     @property
     def only(self):
@@ -60,8 +61,8 @@ def remember(known, data):
     """Let a parser take these bytes, and do as `HttpProtocol` does with the first request in them."""
     first = Reading(data).first
     if first is not None:
-        *_, headers, closes = first
-        known.add(data, headers, closes=closes)
+        *_, headers, closes, body = first
+        known.add(data, headers, body, closes=closes)
 
 
 def check(known, data):

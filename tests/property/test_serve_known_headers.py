@@ -96,8 +96,8 @@ def test_any_byte_put_anywhere_leaves_what_the_parser_finds_or_nothing(byte):
 def test_what_is_known_is_bounded():
     known = KnownHeaders()
     for number in range(1000):
-        known.add(b"GET / HTTP/1.1\r\nX: %d\r\n\r\n" % number, [], closes=False)
-    known.add(b"GET / HTTP/1.1\r\nX: " + b"a" * 2100 + b"\r\n\r\n", [], closes=False)
+        known.add(b"GET / HTTP/1.1\r\nX: %d\r\n\r\n" % number, [], b"", closes=False)
+    known.add(b"GET / HTTP/1.1\r\nX: " + b"a" * 2100 + b"\r\n\r\n", [], b"", closes=False)
     assert 0 < len(known._known) <= 256
     assert all(len(each) <= 2048 for each in known._known)
 
@@ -171,3 +171,31 @@ def test_an_application_is_called_as_if_nothing_were_known(caplog):
 
 def ends_of_heads(data):
     return [match.end() for match in re.finditer(rb"\r\n\r\n", data)]
+
+
+@pytest.mark.parametrize("size", [0, 1, 4096])
+def test_a_request_with_a_body_is_found_if_the_body_has_the_same_length(size):
+    head = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size
+    known = knowing(head + b"a" * size)
+    assert check(known, head.replace(b"/a", b"/b") + b"b" * size)
+    for other in {0, 1, size - 1, size + 1, 4095, 4097} - {size, -1}:
+        assert not check(known, head + b"b" * other)
+
+
+def test_a_body_in_chunks_is_left_to_the_parser():
+    data = b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n\r\n0\r\n\r\n0\r\n\r\n"
+    assert not check(knowing(data), data)
+
+
+@pytest.mark.parametrize(
+    "usual",
+    [
+        lambda fields, body: fields.endswith(b"\r\n\r\n"),
+        lambda fields, body: True,
+    ],
+    ids=["what tells of the body is not looked at", "the end of the headers is not looked for"],
+)
+def test_a_fault_in_what_is_remembered_is_found(usual, monkeypatch):
+    monkeypatch.setattr(request, "_is_usual", usual)
+    with pytest.raises(Disagreement):
+        fuzz(range(STREAMS))

@@ -16,8 +16,9 @@ after each step the slot is true. *K* marks what the kernel does.
    `100 Continue` is to be sent, it stores INTERIM first. K: `100 Continue` is written.
 4. The response ends. The worker stores CLOSING, if the connection ends with the response; FINAL_BASE; FINAL_END.
    K: the last part is written.
-5. The response has left the process. The worker stores FINAL_BASE again, because the response may have ended
-   before the request did (until the request has ended, the connection is OPAQUE); FLAGS as 0, or as OVERFLOW if
+   If a part of the request comes after that, it stores FINAL_BASE again (until the request has ended, the
+   connection is OPAQUE).
+5. The response has left the process, and the request has ended. The worker stores FLAGS as 0, or as OVERFLOW if
    bytes of the next request have come that found no buffer; ATTEMPT as 0; BASE; WRITTEN; FINAL_END as 0; BUFFER as
    0, unless bytes of the next request are in the buffer. For an OPAQUE connection it stores WRITTEN; FINAL_END as
    0; FLAGS as OPAQUE; ATTEMPT as 0.

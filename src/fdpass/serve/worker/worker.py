@@ -169,8 +169,11 @@ class Worker:
 
     def _serve(self, slot: int, number: int, read: bytes) -> None:
         setup = self._setup
-        passed = PassedSocket(number, slot, self._reports.closed, family=setup.family, proto=setup.proto)
+        passed = PassedSocket(number, slot, self._reports.closed, setup.family, setup.proto)
         passed.read = read
+        if self._engine.keeps_slots and not setup.config.proxy_protocol:
+            self._engine.take(passed)
+            return
         if not self._engine.keeps_slots:  # whose transports wait for nothing
             passed.setblocking(False)
         words = None

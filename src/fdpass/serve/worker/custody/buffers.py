@@ -12,7 +12,6 @@ import mmap
 from fdpass.serve.shared.slots import BUFFER_SIZE
 
 PAGE = mmap.PAGESIZE
-_ZEROS = memoryview(bytes(PAGE))
 
 
 class Buffers:
@@ -32,6 +31,7 @@ class Buffers:
         self.free: list[int] = []
         self.views: list[memoryview] = [memoryview(b"")]
         self._most = len(memory) // BUFFER_SIZE
+        self._zeros = b""  # as many as the last request had bytes: often the next one has as many
 
     def more(self) -> bool:
         """Add a new buffer to ``free``; False if the memory is used up."""
@@ -44,8 +44,9 @@ class Buffers:
 
     def give_back(self, number: int, used: int) -> None:
         """Free a buffer, of which the first ``used`` bytes may have been written."""
-        if used <= PAGE:
-            self.views[number][:used] = _ZEROS[:used]
+        if len(self._zeros) == used:
+            start = (number - 1) * BUFFER_SIZE
+            self.memory[start : start + used] = self._zeros
         else:
             self.clear(number, used)
         self.free.append(number)
@@ -56,4 +57,6 @@ class Buffers:
         if used > PAGE:
             self.memory.madvise(mmap.MADV_REMOVE, start + PAGE, BUFFER_SIZE - PAGE)
             used = PAGE
-        self.memory[start : start + used] = _ZEROS[:used]
+        if len(self._zeros) != used:
+            self._zeros = bytes(used)
+        self.memory[start : start + used] = self._zeros

@@ -36,7 +36,7 @@ class Reader:
 
     __slots__ = ("_buffers", "_marks", "_number", "_offset", "_origin", "_scratch", "_words", "read")
 
-    def __init__(self, words: memoryview, buffers: Buffers, scratch: memoryview, *, marks: bool) -> None:
+    def __init__(self, words: memoryview, buffers: Buffers, scratch: memoryview, marks: bool) -> None:
         self.read = words[BASE]
         self._words = words
         self._buffers = buffers
@@ -131,7 +131,7 @@ class Reader:
         number = self._number
         if number:
             self._words[BUFFER] = self._number = 0
-            self._buffers.give_back(number, self.used)
+            self._buffers.give_back(number, self.read - self._origin)
 
     def forget(self) -> None:
         """Give the buffer back, and leave the slot as it is: another connection or worker will have it."""

@@ -13,7 +13,7 @@ _HEAD_MAX = 64 * 1024
 _LINE_MAX = 4096
 _LENGTH = re.compile(rb"\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r\n", re.ASCII)
 _CHUNKED = re.compile(rb"\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n")
-_ODD = re.compile(rb"\n(?:upgrade:[^\n]*websocket|[ \t])|(?<!\r)\n")  # a bare LF ends a line for some parsers
+_WEBSOCKET = re.compile(rb"\nupgrade:[^\n]*websocket")
 _CONNECTION = re.compile(rb"(?:proxy-)?connection:", re.IGNORECASE)  # as a trailer, llhttp takes it for a header
 _SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
 
@@ -34,10 +34,20 @@ def is_special(head: bytes) -> bool:
         find(b"\ncontent-length") >= 0
         or find(b"\ntransfer-encoding") >= 0
         or find(b"\nupgrade:") >= 0
-        or find(b"\n ") >= 0
+        or _is_odd(head)
+    )
+
+
+def _is_odd(head: bytes) -> bool:
+    """Whether parsers may read a head differently, or something else than a request's body follows it."""
+    find = head.find
+    return (
+        find(b"\n ") >= 0  # a line that goes on
         or find(b"\n\t") >= 0
-        or head.count(b"\n") != head.count(b"\r\n")
-        or head.startswith((b"\r", b"connect ", b"pri "))
+        or head.count(b"\n") != head.count(b"\r\n")  # a bare LF ends a line for some parsers
+        or head.startswith(
+            (b"\r", b"connect ", b"pri ")
+        )  # PRI begins HTTP/2: its preface has a body (RFC 9113, 3.4)
     )
 
 
@@ -91,8 +101,8 @@ class RequestEnd:
 
     def _special(self, head: bytes) -> None:
         """Find out what follows a head that `is_special`. One that parsers may read differently is opaque."""
-        if head.startswith((b"\r", b"connect ", b"pri ")) or _ODD.search(head):
-            self.opaque = True  # PRI begins HTTP/2, whose preface has a body of its own (RFC 9113, 3.4)
+        if _is_odd(head) or (b"\nupgrade:" in head and _WEBSOCKET.search(head)):
+            self.opaque = True
         elif b"\ntransfer-encoding" in head:
             self._part = _SIZE_LINE
             once = head.count(b"\ntransfer-encoding") == 1 and b"\ncontent-length" not in head

@@ -169,10 +169,15 @@ class AsgiEngine:
         exchange.task = self.loop.create_task(exchange.run(self.app))
 
     def flush_soon(self, exchange: Exchange) -> None:
-        """See `HttpEngine`. One timer for all: one for each would cost too much."""
+        """See `HttpEngine`. One timer for all; and none where bodies follow at once, as most do."""
         if not self._heads:
-            self.loop.call_later(_HEAD_SECONDS, self._flush_heads)
+            self.loop.call_soon(self._wait_for_bodies)
         self._heads.append(exchange)
+
+    def _wait_for_bodies(self) -> None:
+        self._heads = [exchange for exchange in self._heads if exchange.head]
+        if self._heads:
+            self.loop.call_later(_HEAD_SECONDS, self._flush_heads)
 
     def _flush_heads(self) -> None:
         heads, self._heads = self._heads, []

@@ -107,8 +107,8 @@ class Exchange:
     )
 
     def __init__(
-        self, connection: Connection, scope: dict[str, Any], *, closes: bool, old: bool, expects: bool
-    ) -> None:
+        self, connection: Connection, scope: dict[str, Any], closes: bool, old: bool, expects: bool
+    ) -> None:  # by position: Python puts keyword arguments of a class into a dict
         self._connection = connection
         self._old = old
         self._expects = expects
@@ -126,8 +126,8 @@ class Exchange:
 
     @property
     def is_plain(self) -> bool:
-        """The request is whole, has no body, and the client expects nothing before the response."""
-        return self.whole and not (self.body or self._expects)
+        """The request is whole, and the client expects nothing before the response."""
+        return self.whole and not self._expects
 
     async def run(self, app: Any) -> None:
         """Call the application. If it fails this is logged, and the client sees that its response is not whole."""

@@ -57,7 +57,7 @@ class HttpProtocol(asyncio.Protocol):
         """See `asyncio.BaseProtocol`."""
         self.wire = transport
         tls = self._passed.tls_by_proxy or transport.get_extra_info("sslcontext") is not None
-        self._scopes = Scopes(self.engine, self._passed, tls=tls)
+        self._scopes = Scopes(self.engine, self._passed, tls)
         self.engine.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the application learns that it is lost
@@ -116,13 +116,15 @@ class HttpProtocol(asyncio.Protocol):
             or (parser is not None and (parser.partial or parser.stopped))
         ):
             return False
-        method, target, headers, closes = known
+        method, target, headers, closes, body = known
         scope = self._scopes.make(method, "1.1", target, headers)
-        exchange = Exchange(self, scope, closes=closes or self._leaves, old=False, expects=False)
-        exchange.whole = True
+        exchange = Exchange(self, scope, closes or self._leaves, False, False)
+        exchange.body, exchange.whole = body, True
         self._incoming = self._current = exchange
         engine.idle.discard(self)
-        self._start(exchange, engine.start_exchange)
+        self.wire.called(scope)
+        engine.count.begun += 1
+        engine.start_exchange(exchange)
         return True
 
     def _parse(self, data: bytes) -> None:
@@ -146,7 +148,7 @@ class HttpProtocol(asyncio.Protocol):
         fresh, self._fresh = self._fresh, None
         if fresh is not None:
             if from_start and fresh.is_plain and not self._leaves:
-                engine.known.add(data, fresh.scope["headers"], closes=fresh.closes)
+                engine.known.add(data, fresh.scope["headers"], fresh.body, closes=fresh.closes)
             self._start(fresh, engine.start_exchange)
         elif self._current is not None and not (self.is_busy or parser.partial):
             engine.idle.add(self)  # only an empty line came
@@ -191,9 +193,9 @@ class HttpProtocol(asyncio.Protocol):
         exchange = self._incoming = Exchange(
             self,
             self._scopes.make(method, version, target, headers),
-            closes=old or self._leaves or not keeps,
-            old=old and not self._passed.is_unix,
-            expects=expects and version != "1.0",  # RFC 9110, 10.1.1
+            old or self._leaves or not keeps,
+            old and not self._passed.is_unix,
+            expects and version != "1.0",  # RFC 9110, 10.1.1
         )
         if not self.is_busy:
             self._fresh = self._current = exchange
@@ -260,9 +262,8 @@ class HttpProtocol(asyncio.Protocol):
         """Serve what has come behind the request that was just answered."""
         if self._queue:
             self._current = self._queue.popleft()
-            self._start(
-                self._current, self.engine.start_exchange_soon
-            )  # at once would recurse for each in the queue
+            # At once would recurse for each in the queue.
+            self._start(self._current, self.engine.start_exchange_soon)
         elif self._refuses:
             self._send_refusal()
         elif self._handshake:

@@ -31,6 +31,13 @@ _KNOWN_MAX = 1024
 _KNOWN_VALUE_MAX = 128  # bytes
 _known: dict[Any, tuple[bytes, int]] = {}  # by name and value, as applications send the same ones again and again
 
+_Key = tuple[Any, ...]  # what a head is made of, but for the date: status, to_head, old, closes, *headers
+# The first line; whether the headers have a date; all other lines; and the last three results of `head_of`.
+_Known = tuple[bytes, bool, bytes, int, int, bool]
+_HEADS_MAX = 256
+_HEAD_MAX = 1024  # bytes
+_heads: dict[_Key, _Known] = {}
+
 
 def _status_line(status: int) -> bytes:
     try:
@@ -65,16 +72,40 @@ def head_of(
         TypeError: A header is not of bytes.
         RuntimeError: The status or a header cannot be sent.
     """
-    line = STATUS_LINES.get(status)
-    if line is None:
+    key = (status, to_head, old, closes, *headers)
+    try:
+        known = _heads.get(key)
+    except TypeError:  # a header is a list, or is no header at all
+        known = _make(key)
+    else:
+        known = known or _learn_head(key)
+    line, dated, rest, framing, length, closes = known
+    return (line + rest if dated else line + date + rest), framing, length, closes
+
+
+def _learn_head(key: _Key) -> _Known:
+    """As `_make`; and remember it, if it is short."""
+    known = _make(key)
+    if len(known[2]) <= _HEAD_MAX and all(pair in _known for pair in key[4:]):
+        if len(_heads) >= _HEADS_MAX:
+            _heads.clear()
+        _heads[key] = known
+    return known
+
+
+def _make(key: _Key) -> _Known:
+    """Make a head of all but the date. Errors are those of `head_of`."""
+    status, to_head, old, closes, *headers = key
+    first = STATUS_LINES.get(status)
+    if first is None:
         raise RuntimeError(f"a response has a status from 200 to 599, not {status!r}")
-    lines = [line, date]
+    lines: list[bytes] = []
     length = -1
-    chunked = said_close = False
+    dated = chunked = said_close = False
     for pair in headers:
         try:
             known = _known.get(pair)
-        except TypeError:  # a list, or what is no header at all
+        except TypeError:
             known = None
         line, effect = known or _learn(pair)
         if effect != _NOTHING:
@@ -89,7 +120,7 @@ def head_of(
             elif effect == _CLOSES:
                 closes = said_close = True
             else:
-                lines[1] = b""
+                dated = True
         lines.append(line)
     if closes and not said_close:
         lines.append(b"connection: close\r\n")
@@ -98,7 +129,7 @@ def head_of(
     else:
         framing = LENGTH
     lines.append(b"\r\n")
-    return b"".join(lines), framing, length, closes
+    return first, dated, b"".join(lines), framing, length, closes
 
 
 def _unusual(lines: list[bytes], status: int, length: int, *, chunked: bool, to_head: bool, old: bool) -> int:

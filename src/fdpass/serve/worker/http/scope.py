@@ -9,6 +9,23 @@ from fdpass.serve.worker.http.request import Headers
 from fdpass.serve.worker.http.wire import HttpEngine
 from fdpass.serve.worker.passed_socket import PassedSocket
 
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
+_SCOPE: dict[str, Any] = {  # all keys in their order; a copy of a dict costs less than a new one
+    "type": "http",
+    "asgi": _ASGI,
+    "http_version": "1.1",
+    "server": None,
+    "client": None,
+    "scheme": "http",
+    "method": "GET",
+    "root_path": "",
+    "path": "",
+    "raw_path": b"",
+    "query_string": b"",
+    "headers": None,
+    "state": None,
+    "extensions": None,
+}
 _EXTENSIONS: dict[str, Any] = {
     "http.response.early_hint": {},
     "http.response.pathsend": {},
@@ -25,17 +42,18 @@ class Scopes:
         tls: The client speaks TLS.
     """
 
-    __slots__ = ("_client", "_scheme", "_server", "_state")
+    __slots__ = ("_scope", "_state")
 
-    def __init__(self, engine: HttpEngine, passed: PassedSocket, *, tls: bool) -> None:
+    def __init__(self, engine: HttpEngine, passed: PassedSocket, tls: bool) -> None:
         try:
             client = passed.getpeername()
         except OSError:  # the client has gone
             client = None
-        self._client = (str(client[0]), int(client[1])) if isinstance(client, tuple) else None
-        self._server = engine.server_of(passed)
-        self._scheme = "https" if tls else "http"
         self._state = engine.state
+        self._scope = _SCOPE.copy()
+        self._scope["server"] = engine.server_of(passed)
+        self._scope["client"] = client[:2] if isinstance(client, tuple) else None
+        self._scope["scheme"] = "https" if tls else "http"
 
     def make(self, method: str, version: str, target: bytes, headers: Headers) -> dict[str, Any]:
         """The scope of a request.
@@ -51,19 +69,14 @@ class Scopes:
         """
         raw, _, query = target.partition(b"?")
         path = raw.decode("ascii")
-        return {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": version,
-            "server": self._server,
-            "client": self._client,
-            "scheme": self._scheme,
-            "method": method,
-            "root_path": "",
-            "path": urllib.parse.unquote(path) if "%" in path else path,
-            "raw_path": raw,
-            "query_string": query,
-            "headers": headers,
-            "state": self._state.copy(),
-            "extensions": _EXTENSIONS.copy(),
-        }
+        scope = self._scope.copy()
+        scope["asgi"] = _ASGI.copy()
+        scope["http_version"] = version
+        scope["method"] = method
+        scope["path"] = urllib.parse.unquote(path) if "%" in path else path
+        scope["raw_path"] = raw
+        scope["query_string"] = query
+        scope["headers"] = headers
+        scope["state"] = self._state.copy()
+        scope["extensions"] = _EXTENSIONS.copy()
+        return scope

@@ -106,12 +106,17 @@ class Transport(asyncio.Transport):
 
     def _ready(self, _: int, events: int) -> None:
         try:
+            if events == _IN and self._wanted & _IN:
+                self._read()
+                return
             if events & (_OUT | _BROKEN) and (self._backlog or self._full):
                 self._drain()
             if events & ~_OUT and self._wanted & _IN:
                 self._read()
             elif events & self._wanted & _GONE:
                 self._eof()
+            elif self._watched != self._wanted:
+                self._watch(self._wanted)
         except Exception as error:  # noqa: BLE001 - the protocol's: reported as a loop does
             self._fail(error)
 
@@ -144,7 +149,7 @@ class Transport(asyncio.Transport):
 
     def pause_reading(self) -> None:
         """See `asyncio.ReadTransport`."""
-        self._watch(self._wanted & ~_IN)
+        self._wanted &= ~_IN  # `_ready` tells the poller, if bytes come meanwhile: most pauses are short
 
     def read_no_more(self) -> None:
         """Pause reading, except for the end of what the client sends."""
@@ -153,7 +158,11 @@ class Transport(asyncio.Transport):
     def resume_reading(self) -> None:
         """See `asyncio.ReadTransport`."""
         if not (self._closing or self._ended):
-            self._watch(self._wanted & ~_GONE | _IN)
+            wanted = self._wanted & ~_GONE | _IN
+            if wanted == self._watched:
+                self._wanted = wanted
+            else:
+                self._watch(wanted)
 
     # What goes
 
@@ -290,14 +299,15 @@ class Transport(asyncio.Transport):
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """See `asyncio.BaseTransport`: ``socket``, ``peername``, ``sockname`` and ``sslcontext``."""
+        try:
+            if name == "peername":
+                return self.passed.getpeername()
+            if name == "sockname":
+                return self.passed.getsockname()
+        except OSError:
+            return default
         if name == "socket":
             return self.passed
         if name == "sslcontext" and self.passed.tls_by_proxy:
             return True  # in the place of a context: who asks wants to know whether the client speaks TLS
-        ask = {"peername": self.passed.getpeername, "sockname": self.passed.getsockname}.get(name)
-        if ask is None:
-            return default
-        try:
-            return ask()
-        except OSError:
-            return default
+        return default

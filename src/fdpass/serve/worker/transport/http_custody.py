@@ -52,6 +52,7 @@ class HttpCustody(HttpTransport):
 
     __slots__ = (
         "_answered",
+        "_attempt",
         "_begun",
         "_fed",
         "_held",
@@ -60,7 +61,6 @@ class HttpCustody(HttpTransport):
         "_paused",
         "_reader",
         "_request_end",
-        "_upgraded",
         "returned",
         "words",
     )
@@ -68,18 +68,18 @@ class HttpCustody(HttpTransport):
     def __init__(
         self, poller: Poller, passed: PassedSocket, words: memoryview, buffers: Buffers, scratch: memoryview
     ) -> None:
-        super().__init__(poller, passed)
+        HttpTransport.__init__(self, poller, passed)  # here and below: super() costs more than what it calls
         self.words = words
         self._wrote = words[WRITTEN] & POSITION
         self._marks = passed.is_unix  # the kernel keeps no counters of the connection
-        self._reader = Reader(words, buffers, scratch, marks=self._marks)
+        self._reader = Reader(words, buffers, scratch, self._marks)
         self._request_end = RequestEnd()
         self._fed: int = words[BASE]  # the position up to which the protocol was given bytes
         self._held = passed.read  # bytes behind the request in progress
         self._begun = False  # bytes of a request have come
         self._answered = False  # the response is complete, but not yet committed to the slot
+        self._attempt: int = words[ATTEMPT]  # which the dispatcher stores only while no worker has the slot
         self._paused = False  # the protocol has paused reading
-        self._upgraded = False  # another protocol has the connection
         self._leaving = self.returned = False
 
     def _first(self) -> None:
@@ -88,9 +88,6 @@ class HttpCustody(HttpTransport):
     # What comes
 
     def _read(self) -> None:
-        if self._upgraded:
-            super()._read()
-            return
         try:
             data = self._reader.receive(self.passed)
         except OSError as error:
@@ -104,9 +101,7 @@ class HttpCustody(HttpTransport):
             fed = self._fed
             self._begun = True
             self._fed = fed + len(data)
-            if not self._protocol.known_received(
-                data
-            ):  # a known request ends where `RequestEnd` would find its end
+            if not self._protocol.known_received(data):  # else it ends where `RequestEnd` would find its end
                 self._begun = False
                 self._fed = fed
                 self._feed(data)
@@ -152,26 +147,27 @@ class HttpCustody(HttpTransport):
         if used < len(data):
             self._hold(data[used:])
         self._protocol.data_received(data[:used])
-        if self._answered:
-            self.settle()  # it was answered early: the rest of it may have come now
+        if self._answered:  # early; the rest of the request may have come now
+            self.words[FINAL_BASE] = self._fed
+            self.settle()
 
     def pause_reading(self) -> None:
         """See `asyncio.ReadTransport`."""
         self._paused = True
-        super().pause_reading()
+        Transport.pause_reading(self)
 
     def resume_reading(self) -> None:
         """See `asyncio.ReadTransport`."""
         self._paused = False
         if not self._held:
-            super().resume_reading()
+            Transport.resume_reading(self)
 
     # The response
 
     def called(self, scope: dict[str, Any]) -> None:
         """See `Wire`."""
         words = self.words
-        scope["extensions"]["fdpass"] = {"attempt": words[ATTEMPT] % CALLED_BEFORE, "slot": self.passed.slot}
+        scope["extensions"]["fdpass"] = {"attempt": self._attempt % CALLED_BEFORE, "slot": self.passed.slot}
         if self._answered or not self._begun:  # the parser has found a request where `RequestEnd` found none
             self._request_end.opaque = True
             words[FLAGS] |= _OPAQUE
@@ -212,9 +208,7 @@ class HttpCustody(HttpTransport):
         if last:
             words[FLAGS] |= _CLOSING
         elif not self._request_end.complete:
-            words[FLAGS] |= (
-                _OPAQUE  # answered before its end came: only this worker knows that the rest belongs to it
-            )
+            words[FLAGS] |= _OPAQUE  # answered before its end: only this worker knows whose the rest is
         words[FINAL_BASE] = self._fed
         words[FINAL_END] = self._wrote + count
 
@@ -225,7 +219,7 @@ class HttpCustody(HttpTransport):
         self._answered = True
         if last:
             self.announce(len(data), last=True)
-            super().respond(data, last=True)
+            HttpTransport.respond(self, data, last=True)
             return
         words = self.words
         if not self._request_end.complete:
@@ -256,12 +250,12 @@ class HttpCustody(HttpTransport):
             words[WRITTEN] = self._wrote
             words[FINAL_END] = 0
             words[FLAGS] = _OPAQUE  # and no more CALLED
-            words[ATTEMPT] = 0
+            words[ATTEMPT] = self._attempt = 0
         elif request_end.complete:
-            words[FINAL_BASE] = self._fed  # a part of the request may have come after its response
             # Bytes of the next request that found no buffer must not look as if there were none.
             words[FLAGS] = _OVERFLOW if held and not words[BUFFER] else 0
-            words[ATTEMPT] = 0
+            if self._attempt:
+                words[ATTEMPT] = self._attempt = 0
             words[BASE] = self._fed
             words[WRITTEN] = self._wrote
             words[FINAL_END] = 0
@@ -281,7 +275,7 @@ class HttpCustody(HttpTransport):
         if data and not self._closing:
             self._feed(data)
             if not self._held and not self._paused:
-                super().resume_reading()
+                Transport.resume_reading(self)
 
     # The end
 
@@ -302,9 +296,7 @@ class HttpCustody(HttpTransport):
             if self._request_end.opaque:
                 return False
             self._reader.release()
-            self.returned = self.passed.returned = (
-                True  # the connection lives on; bytes that come wait in the kernel
-            )
+            self.returned = self.passed.returned = True  # it lives on; bytes that come wait in the kernel
             self.passed.read = b""
             self._end(None)
         return True
@@ -312,18 +304,26 @@ class HttpCustody(HttpTransport):
     def set_protocol(self, protocol: Any) -> None:
         """See `asyncio.BaseTransport`: another protocol, WebSocket, has the connection from now on."""
         self.words[FLAGS] |= _OPAQUE
-        self._upgraded = True
         super().set_protocol(protocol)
+        self.__class__ = _Upgraded
         self._let_go()
 
     def _over(self, error: Exception | None) -> None:
         if not self.returned:
             self.passed.shut_down()
         self._let_go()
-        super()._over(error)
+        HttpTransport._over(self, error)  # noqa: SLF001 - of the base class
 
     def _let_go(self) -> None:
         """Leave the slot: another connection may have it soon, while the application of this one still runs."""
         self._answered = False
         self._reader.forget()
         self.words = NOWHERE
+
+
+class _Upgraded(HttpCustody):
+    """What the transport becomes once another protocol has the connection: none of it is in custody any more."""
+
+    __slots__ = ()
+    _read, write = Transport._read, Transport.write  # noqa: SLF001 - of a base class
+    pause_reading, resume_reading = Transport.pause_reading, Transport.resume_reading
