@@ -229,6 +229,8 @@ class _Exchange:
         await self._send(message)
         if kind in {"http.response.body", "websocket.http.response.body"}:
             self._size += len(message.get("body", b""))
+        elif kind == "http.response.pathsend":
+            self._size += message.get("count", 0)  # a WSGI application's file
         if kind in _FINAL_MESSAGES and not message.get("more_body", False):
             self.end()
 
