@@ -144,9 +144,9 @@ class Config:
     )
     request_timeout: float = field(
         0.0,
-        "Seconds that a WSGI application may take for a request without receiving or sending anything. After them "
-        "the log has the request and the stack of its thread, and a worker of which half the threads hang is "
-        "replaced; 0 = no limit.",
+        "Seconds after which a WSGI request hangs that has neither read nor sent anything (waiting for the client "
+        "does not count). The log then gets the request and its thread's stack; when half of a worker's threads "
+        "hang, the worker is replaced; 0 = never.",
     )
     keep_alive: float = field(5.0, "Seconds that an idle HTTP connection stays open.")
     max_requests: int = field(
@@ -177,7 +177,7 @@ class Config:
     )
     app_dir: str = field(".", "Folder to import the application from.", kind="path", metavar="FOLDER")
     threads: int = field(
-        10, "Number of requests that a WSGI worker runs at a time, in a thread each.", bounds=(1, 1000)
+        10, "Number of WSGI requests that a worker runs at a time, each in a thread.", bounds=(1, 1000)
     )
     underscore_headers: bool = field(
         False,
