@@ -26,9 +26,29 @@ class FileWrapper:
             self.close = filelike.close
 
     def __iter__(self) -> Iterator[bytes]:
-        """Read block by block."""
-        while block := self._file.read(self._block_size):
-            yield block
+        return self
+
+    def __next__(self) -> bytes:
+        """Read a block."""
+        block: bytes = self._file.read(self._block_size)
+        if not block:
+            raise StopIteration
+        return block
+
+    # Without these three, Werkzeug answers a request for a range by reading all that comes before it.
+
+    def seekable(self) -> bool:
+        """Whether `seek` and `tell` work."""
+        return hasattr(self._file, "seekable") and self._file.seekable()
+
+    def seek(self, *arguments: int) -> None:
+        """See `io.IOBase`."""
+        self._file.seek(*arguments)
+
+    def tell(self) -> int:
+        """See `io.IOBase`."""
+        position: int = self._file.tell()
+        return position
 
     def part(self) -> FilePart | None:
         """What the kernel can send: from the file's position to its end; None if it has to be read.

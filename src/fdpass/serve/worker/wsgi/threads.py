@@ -73,9 +73,9 @@ class Threads:
         Raises:
             RuntimeError: The first thread could not be started.
         """
-        self._calls.add(call)
-        if len(self._calls) > len(self._threads) < self._count:
+        if len(self._calls) >= len(self._threads) < self._count:
             self._add_thread()
+        self._calls.add(call)
         self._jobs.put((call, contextvars.copy_context()))
 
     def _add_thread(self) -> None:

@@ -6,6 +6,8 @@ import os
 
 import pytest
 
+from fdpass.serve.worker.wsgi.files import FileWrapper
+
 CONTENT = bytes(range(256)) * 20_000  # 5 MB
 
 
@@ -175,6 +177,65 @@ async def test_the_file_is_closed_when_the_client_leaves(serve, path):
     client.reset()
     await serve.idle()
     assert app.files[0].closed
+
+
+def flask(path):
+    import flask
+
+    app = flask.Flask("t_flask")
+    app.add_url_rule("/", view_func=lambda: flask.send_file(path, conditional=True))
+    return app
+
+
+def django(path):
+    from django.conf import settings
+    from django.core.wsgi import get_wsgi_application
+    from django.http import FileResponse
+    from django.urls import path as route
+
+    if not settings.configured:
+        settings.configure(ALLOWED_HOSTS=["*"], SECRET_KEY="only for a test", USE_TZ=True)
+    view = route("", lambda request: FileResponse(open(path, "rb")))
+    app = get_wsgi_application()
+
+    def with_urls(environ, start_response):
+        from django.urls import set_urlconf
+
+        settings.ROOT_URLCONF = type("urls", (), {"urlpatterns": [view]})
+        set_urlconf(None)
+        return app(environ, start_response)
+
+    return with_urls
+
+
+@pytest.mark.parametrize("framework", [flask, django])
+async def test_the_kernel_sends_the_file_of_a_framework(serve, path, kernel_sent, framework):
+    pytest.importorskip(framework.__name__)
+    client = await serve(framework(path), validate=False)
+    assert (await client.get()).body == CONTENT
+    assert kernel_sent() == len(CONTENT)
+
+
+async def test_a_range_of_a_file_is_sent_without_what_comes_before_it(serve, path, monkeypatch):
+    pytest.importorskip("flask")
+    monkeypatch.setattr(FileWrapper, "__next__", counting := Counting(FileWrapper.__next__))
+    client = await serve(flask(path), validate=False)
+    answer = await client.get(b"/", b"Range: bytes=4000000-4009999")
+    assert (answer.status, answer.body) == (206, CONTENT[4_000_000:4_010_000])
+    assert len(counting.calls) < 10
+
+
+class Counting:
+    def __init__(self, function):
+        self._function = function
+        self.calls = []
+
+    def __get__(self, wrapper, owner):
+        def count():
+            self.calls.append(wrapper)
+            return self._function(wrapper)
+
+        return count
 
 
 async def test_the_validator_is_content_with_it(serve, path):
