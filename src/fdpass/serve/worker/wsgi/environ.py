@@ -81,7 +81,7 @@ class Environs:
         if root and path.startswith(root) and path[len(root) : len(root) + 1] in {"", "/"}:
             path = path[len(root) :]
         environ["SCRIPT_NAME"] = root
-        environ["PATH_INFO"] = path
+        environ["PATH_INFO"] = "" if path == "*" else path  # RFC 9112, 3.2.4: OPTIONS for the whole server
 
     def _add_headers(self, environ: dict[str, Any], headers: list[tuple[bytes, bytes]]) -> None:
         keys = self._keys
