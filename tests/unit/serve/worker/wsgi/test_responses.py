@@ -432,11 +432,9 @@ async def test_errors_go_to_standard_error(serve, capsys):
 async def test_the_validator_is_content_with_a_framework(serve):
     flask = pytest.importorskip("flask")
     app = flask.Flask("t_valid")
-    app.add_url_rule("/", view_func=lambda: f"hello {flask.request.values.get('name')}", methods=["GET", "POST"])
+    app.add_url_rule("/", view_func=lambda: f"hello {flask.request.args.get('name')}")
     client = await serve(app)
     assert (await client.get(b"/?name=a")).body == b"hello a"
-    form = b"Content-Type: application/x-www-form-urlencoded"
-    assert (await client.get(b"/", form, method=b"POST", body=b"name=b")).body == b"hello b"
     assert (await client.get(b"/", method=b"HEAD"))[b"content-length"] == b"10"
     assert (await client.get(b"/nothing")).status == 404
     assert serve.lines == []
