@@ -40,7 +40,7 @@ def without(tmp_path):
         ("asgi", "httptools", ("--check",)),
         ("asgi", "uvicorn", ()),
         ("asgi", "uvicorn", ("--check",)),
-        ("wsgi", "a2wsgi", ()),
+        ("wsgi", "httptools", ()),
     ],
 )
 def test_a_server_whose_engine_needs_a_missing_package_ends_with_one_sentence(

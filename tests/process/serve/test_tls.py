@@ -96,6 +96,24 @@ def test_the_application_is_told_of_https_and_alpn_chooses_http_1_1(serve, certi
         assert made.selected_alpn_protocol() == "http/1.1"
 
 
+def test_wsgi_sends_files_over_tls(serve, certificate, tmp_path):
+    cert, key = certificate("localhost")
+    (tmp_path / "big").write_bytes(bytes(range(256)) * 8192)
+    text = """
+        import os
+        def app(environ, start_response):
+            file = open(os.environ["BIG"], "rb")
+            file.seek(5)
+            start_response("200 OK", [("X-Scheme", environ["wsgi.url_scheme"])])
+            return environ["wsgi.file_wrapper"](file)
+    """
+    flags = ("--workers", "1", "--tls-cert", cert, "--tls-key", key)
+    server = serve("app:app", *flags, files={"app.py": text}, env={"BIG": str(tmp_path / "big")})
+    head, _, body = exchange(server, cert)[0].partition(b"\r\n\r\n")
+    assert b"x-scheme: https" in head
+    assert body == bytes(range(256))[5:] + bytes(range(256)) * 8191
+
+
 @pytest.mark.parametrize("kind", ["stream", "blocking"])
 def test_handlers_of_bytes_speak_tls_too(serve, certificate, kind):
     cert, key = certificate("one")

@@ -142,6 +142,12 @@ class Config:
     hang_timeout: float = field(
         30.0, "Seconds that a worker's event loop may be blocked before the worker is killed; 0 = no limit."
     )
+    request_timeout: float = field(
+        0.0,
+        "Seconds after which a WSGI request hangs that has neither read nor sent anything (waiting for the client "
+        "does not count). The log then gets the request and its thread's stack; when half of a worker's threads "
+        "hang, the worker is replaced; 0 = never.",
+    )
     keep_alive: float = field(5.0, "Seconds that an idle HTTP connection stays open.")
     max_requests: int = field(
         0, "Replace a worker after this many requests (connections, if it serves no HTTP); 0 = never."
@@ -170,6 +176,14 @@ class Config:
         shown="fdpass.sock in $XDG_RUNTIME_DIR, else in /run for root, else in /tmp/fdpass-UID",
     )
     app_dir: str = field(".", "Folder to import the application from.", kind="path", metavar="FOLDER")
+    threads: int = field(
+        10, "Number of WSGI requests that a worker runs at a time, each in a thread.", bounds=(1, 1000)
+    )
+    underscore_headers: bool = field(
+        False,
+        "Give a WSGI application headers whose names have underscores. A client can use such a header to imitate "
+        "one that only a proxy may set: `X_User` for `X-User`.",
+    )
     lifespan: str = field(
         "auto",
         "ASGI lifespan: `on` = the application must support it; `off` = not run; `auto` = run if supported.",

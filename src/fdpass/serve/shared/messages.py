@@ -67,7 +67,7 @@ DROPPED: Annotated[
     ),
 ] = b"D"
 ROOM: Annotated[bytes, Kind("worker, when it takes something after the dispatcher found it without credit")] = b"C"
-LEAVING: Annotated[bytes, Kind("worker, when it has got SIGTERM")] = b"O"
+LEAVING: Annotated[bytes, Kind("worker, when it has got SIGTERM, or too many of its threads hang")] = b"O"
 
 MOST_SLOTS = 8192
 """The greatest number of slots in one message: 32 KiB, well below the 64 KiB of a packet."""

@@ -186,7 +186,7 @@ def wrap(app: App, log: AccessLog) -> App:
 
     A request is logged when ``app`` has sent the last part of the response, or else when ``app`` ends. The status
     is that of the response; if no response began it is 500, as the server then answers. The size is that of the
-    body as ``app`` sent it (the server leaves it out for HEAD), without files that the server itself reads. A
+    body as ``app`` sent it (the server leaves it out for HEAD), without files that ``app`` names by a path. A
     WebSocket is logged when ``app`` closes it or ends: with 101 if ``app`` accepted it, 403 if not, or the status
     of the response that ``app`` sent instead. Other scopes pass untouched.
 
@@ -229,6 +229,8 @@ class _Exchange:
         await self._send(message)
         if kind in {"http.response.body", "websocket.http.response.body"}:
             self._size += len(message.get("body", b""))
+        elif kind == "http.response.pathsend":
+            self._size += message.get("count", 0)  # a WSGI application's file
         if kind in _FINAL_MESSAGES and not message.get("more_body", False):
             self.end()
 

@@ -59,7 +59,8 @@ class Worker:
         self._finished = self._loop.create_future()
         buffers = None if setup.buffers is None else Buffers(setup.buffers)
         try:
-            self._engine = engine_for(interface, Job(app, request_count, setup, self._access_log, buffers))
+            job = Job(app, request_count, setup, self._access_log, buffers, self._leave)
+            self._engine = engine_for(interface, job)
             await self._engine.start()
         except BaseException as error:  # noqa: BLE001 - the dispatcher logs it
             self.report_failure(error)
@@ -67,7 +68,7 @@ class Worker:
         self._proxied = ProxiedConnections(buffers, plain_http=self._engine.plain_http, serve=self._give_to_engine)
         gc.collect()
         gc.freeze()  # imported objects stay: no later collection has to look at them
-        self._loop.add_signal_handler(signal.SIGTERM, self._send, messages.LEAVING)
+        self._loop.add_signal_handler(signal.SIGTERM, self._leave)
         heartbeat = Heartbeat(channel, self._ledger, self._row, request_count, setup.config.hang_timeout)
         heartbeat.start()
         self._send(messages.READY)
@@ -83,6 +84,10 @@ class Worker:
     def report_failure(self, error: BaseException) -> None:
         """Tell the dispatcher why the application did not start."""
         self._send(messages.FAILED + json.dumps(explain(error)).encode())
+
+    def _leave(self) -> None:
+        """Make the dispatcher replace this worker."""
+        self._send(messages.LEAVING)
 
     def _send(self, data: bytes) -> None:
         channel = self._channel

@@ -21,13 +21,15 @@ BOUNDS = {
     "graceful_timeout": (0, 1_000_000),
     "start_timeout": (0.1, 1_000_000),
     "hang_timeout": (0, 1_000_000),
+    "request_timeout": (0, 1_000_000),
     "keep_alive": (0, 1_000_000),
     "max_requests": (0, 2**62),
     "max_rss": (0, 2**62),
+    "threads": (1, 1000),
 }
-WHOLE = ("workers", "spare", "backlog", "max_connections", "max_requests", "max_rss")
-SECONDS = ("graceful_timeout", "start_timeout", "hang_timeout", "keep_alive")
-SWITCHES = ("factory", "proxy_protocol", "log_json")
+WHOLE = ("workers", "spare", "backlog", "max_connections", "max_requests", "max_rss", "threads")
+SECONDS = ("graceful_timeout", "start_timeout", "hang_timeout", "request_timeout", "keep_alive")
+SWITCHES = ("factory", "proxy_protocol", "log_json", "underscore_headers")
 PATHS = ("tls_cert", "tls_key", "tls_ca", "access_log", "pidfile", "control", "app_dir")
 TEXTS = ("app", "user", "group", *PATHS, *CHOICES)
 

@@ -23,7 +23,7 @@ from fdpass.serve.worker.request_count import RequestCount
 _CLEAN_UP_SECONDS = 1.0  # for cancelled handlers
 _ENGINES = {  # of each interface: the module in this folder, and the class
     "asgi": ("asgi", "AsgiEngine"),
-    "wsgi": ("asgi", "WsgiEngine"),
+    "wsgi": ("wsgi", "WsgiEngine"),
     "stream": ("stream", "StreamEngine"),
     "connection": ("connection", "ConnectionEngine"),
     "blocking": ("blocking", "BlockingEngine"),
@@ -41,6 +41,7 @@ class Job:
         setup: What the dispatcher told the worker.
         access_log: Where the engine logs requests; None: nowhere.
         buffers: This worker's receive buffers; None without custody.
+        leave: Makes the dispatcher replace this worker, new before old.
     """
 
     app: Any
@@ -48,6 +49,7 @@ class Job:
     setup: Setup
     access_log: AccessLog | None = None
     buffers: Buffers | None = None
+    leave: Callable[[], None] = lambda: None
 
 
 class Engine(Protocol):

@@ -1,4 +1,4 @@
-"""ASGI and WSGI: HTTP/1.1 by `HttpProtocol`; WebSockets and the lifespan by uvicorn.
+"""ASGI: HTTP/1.1 by `HttpProtocol`; WebSockets and the lifespan by uvicorn.
 
 `tests/unit/serve/worker/engines/test_uvicorn_contract.py` pins what we rely on in uvicorn.
 """
@@ -12,7 +12,6 @@ import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from email.utils import formatdate
 from functools import partial
 from typing import Any
@@ -232,17 +231,6 @@ class AsgiEngine:
         for connection in list(self.connections):
             connection.wire.abort()
         await asyncio.sleep(0)
-
-
-class WsgiEngine(AsgiEngine):
-    """A WSGI application: a2wsgi runs it in threads."""
-
-    lifespan = "off"
-
-    def __init__(self, job: Job) -> None:
-        from a2wsgi import WSGIMiddleware  # noqa: PLC0415 - only where it is wanted
-
-        super().__init__(replace(job, app=WSGIMiddleware(job.app)))
 
 
 class _TlsProtocol(HttpProtocol):

@@ -11,7 +11,7 @@ import logging
 from typing import Any, Protocol
 
 from fdpass.serve.shared.slots import CONTINUE
-from fdpass.serve.worker.http.files import frame, open_file
+from fdpass.serve.worker.http.files import FilePart, frame, open_file
 from fdpass.serve.worker.http.response import (
     CHUNKED,
     CLOSE,
@@ -306,21 +306,21 @@ class Exchange:
             due = "http.response.body" if self.started else "http.response.start"
             raise RuntimeError(f"the application sent {kind!r} where {due!r} has to come")
 
-    async def _send_file(self, path: str) -> None:
+    async def _send_file(self, path: str | FilePart) -> None:
         """Send a file as the rest of the body."""
         wire, framing = self._connection.wire, self._framing
-        file, count = open_file(path)
+        file, offset, end = open_file(path)
         with file:
+            count = end - offset
             head, tail = frame(self.head, framing, self._left, count)
             self.head = b""
             if framing == NONE:
-                count = 0
+                count, end = 0, offset
             self._framing = _FILE if framing != CLOSE or head else _FILE_UNTIL_CLOSE
             wire.announce(len(head) + count + len(tail), last=self.closes)
             wire.write(head)
-            offset = 0
-            while offset < count:
-                offset += wire.send_file(file.fileno(), offset, min(count - offset, _FILE_PART))
+            while offset < end:
+                offset += wire.send_file(file.fileno(), offset, min(end - offset, _FILE_PART))
                 await asyncio.sleep(0)
                 if self._connection.full is not None:
                     await self._connection.full.wait()

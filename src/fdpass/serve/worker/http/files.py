@@ -4,27 +4,49 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import IO
+from dataclasses import dataclass, replace
+from typing import IO, Self
 
 from fdpass.serve.worker.http.response import CHUNKED, CLOSE, LENGTH, with_length
 
 
-def open_file(path: str) -> tuple[IO[bytes], int]:
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """A part of an open, regular file; a WSGI application's ``wsgi.file_wrapper`` sends it.
+
+    Attributes:
+        number: The descriptor. Lent until the part is sent.
+        offset: Where the part begins.
+        count: Its length.
+    """
+
+    number: int
+    offset: int
+    count: int
+
+    def cut(self, count: int) -> Self:
+        """The first ``count`` bytes."""
+        return replace(self, count=count)
+
+
+def open_file(path: str | FilePart) -> tuple[IO[bytes], int, int]:
     """Open a file to be sent.
 
     Returns:
-        The file, owned by the caller, and its size.
+        The file, owned by the caller; the offset at which to begin, and the one before which to end.
 
     Raises:
         OSError: As of open(2).
         RuntimeError: It is not a regular file: a FIFO or a device may have no end.
     """
+    if isinstance(path, FilePart):
+        return open(os.dup(path.number), "rb", buffering=0), path.offset, path.offset + path.count
     file = open(path, "rb", buffering=0, opener=_open_now)  # noqa: SIM115 - the caller closes it
     status = os.fstat(file.fileno())
     if not stat.S_ISREG(status.st_mode):
         file.close()
         raise RuntimeError(f"{path!r} is not a regular file")
-    return file, status.st_size
+    return file, 0, status.st_size
 
 
 def _open_now(path: str, flags: int) -> int:
