@@ -61,7 +61,7 @@ class _Bridge:
         exchange: Exchange = scope.pop(_EXCHANGE)
         known = None
         if exchange.whole:
-            known = b"" if exchange.is_plain else (await _next_part(receive))[0]
+            known = (await _next_part(receive))[0] if exchange.body else b""
         call = Call(exchange, known, self._threads.notify)
         self._threads.submit(call)
         try:
