@@ -141,7 +141,7 @@ def test_a_framework_gets_whole_bodies_and_sends_whole_files(serve, tmp_path, na
     server.wait_connections(live=0, lost=0)
 
 
-def test_ten_clients_of_a_stream_leave_and_the_threads_come_back(serve, client):
+def test_ten_clients_of_a_stream_leave_and_the_threads_come_back(serve, client, tools):
     server = serve("apps:app", "--workers", "1", "--threads", "10", files={"apps.py": APPS})
     for round in range(3):
         clients = [client(server).send("/stream") for _ in range(10)]
@@ -149,8 +149,11 @@ def test_ten_clients_of_a_stream_leave_and_the_threads_come_back(serve, client):
             assert one.head()[0] == 200
         for one in clients:
             one.reset() if round == 1 else one.close()
-        server.wait_status(lambda status: status["workers"][0]["requests"] == 0)
-    assert ask(server, "GET", "/closed")[2] == b"30"
+
+        def all_closed(wanted=10 * round + 10):
+            return int(ask(server, "GET", "/closed")[2]) == wanted
+
+        tools.wait_until(all_closed, "all are closed: ", server.log)
     assert json.loads(ask(server, "GET", "/")[2])["thread"] <= 12
     assert "Traceback" not in server.log()
 
@@ -169,7 +172,7 @@ def test_underscores_pass_with_the_setting(serve):
     assert told["HTTP_X_AUTH_USER"] == "root"
 
 
-def test_the_access_log_stays_clean_of_what_the_application_writes(serve, tmp_path):
+def test_the_access_log_stays_clean_of_what_the_application_writes(serve, tmp_path, tools):
     """``wsgi.errors`` is standard error, and the size of a sent file is counted."""
     pytest.importorskip("flask")
     sent = tmp_path / "sent.bin"
@@ -179,11 +182,13 @@ def test_the_access_log_stays_clean_of_what_the_application_writes(serve, tmp_pa
     server = serve("apps:app", *flags, files=files)
     ask(server, "GET", "/errors")
     server.wait_log("to the errors\n")
+    tools.wait_until((server.folder / "access").read_text, "a line is there: ", server.log)
     (line,) = (server.folder / "access").read_text().splitlines()
     assert json.loads(line)["path"] == "/errors"
     assert server.stop() == 0
     server = serve("flask_:app", *flags[:3], "--access-log", "access2", files=files, env={"SENT_FILE": str(sent)})
     ask(server, "GET", "/file")
+    tools.wait_until((server.folder / "access2").read_text, "a line is there: ", server.log)
     (line,) = (server.folder / "access2").read_text().splitlines()
     assert json.loads(line)["bytes"] == 3_000_000
 
