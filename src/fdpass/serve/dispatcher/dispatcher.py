@@ -30,6 +30,7 @@ from fdpass.serve.shared.slots import BUFFER_SIZE
 
 log = logging.getLogger("fdpass.serve")
 _UPKEEP_EVERY = 3  # checks
+_GIVE_UP_SECONDS = 1.0  # for the other workers to end by themselves once the first start has failed
 
 
 class Dispatcher:
@@ -82,14 +83,15 @@ class Dispatcher:
         self._upkeep = Upkeep(loop, self.ledger, self.pool)
 
     def run(self) -> None:
-        """Serve until `stop`, or until no worker will start.
+        """Serve until `stop`, or until the first start fails.
 
         Raises:
-            StartFailed: No worker became ready.
+            StartFailed: The first worker did not become ready.
         """
         self.pool.reconcile()
         self._check()
-        self._loop.run()
+        if self.pool.workers:
+            self._loop.run()
         if self.pool.starts.given_up:
             raise StartFailed(self.pool.starts.given_up)
 
@@ -187,6 +189,17 @@ class Dispatcher:
 
     def workers_changed(self) -> None:
         """See `owner.Owner`."""
-        if self.pool.starts.given_up or (self._stopping and not self.pool.workers):
+        if self.pool.starts.given_up and not self._stopping:
+            self._give_up()
+        if self._stopping and not self.pool.workers:
             self._loop.stop()
         self._workers_changed(self.pool)
+
+    def _give_up(self) -> None:
+        """The first start has failed: let the other workers, which are starting too, end as after a stop."""
+        self._stopping = True
+        self._acceptor.close()
+        self.pool.stop()
+        for worker in self.pool.workers:
+            worker.send_or_queue(messages.END)  # a worker reads it once its application has started
+        self._loop.call_later(_GIVE_UP_SECONDS, self.pool.kill)

@@ -126,14 +126,13 @@ def explain(error: BaseException) -> dict[str, Any]:
     """Explain why an application did not start.
 
     Returns:
-        ``sentence``: for the operator; ``details``: the application's traceback, or what the application logged;
-        ``final``: True if trying again cannot help.
+        ``sentence``: for the operator; ``details``: the application's traceback, or what the application logged.
     """
     # A SyntaxError has indented lines with the faulty code before this line; an error's notes come behind it.
     line = next(part for part in traceback.format_exception_only(error) if not part.startswith(" ")).strip()
-    found = {"sentence": f"the application failed to start: {line}", "details": "", "final": False}
+    found = {"sentence": f"the application failed to start: {line}", "details": ""}
     if isinstance(error, StartFailed | ConfigError):
-        return found | {"sentence": str(error), "final": True}
+        return found | {"sentence": str(error)}
     if isinstance(error, StartupFailed):
         return found | {"sentence": str(error), "details": error.details}
     return found | {
