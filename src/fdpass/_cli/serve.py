@@ -170,12 +170,10 @@ def _reread(args: list[str]) -> Config:
 
 
 def _try_application(config: Config) -> None:
-    from fdpass.serve.worker import application, engines  # noqa: PLC0415 - as above
+    from fdpass.serve.worker import application, preparation  # noqa: PLC0415 - as above
 
     try:
-        app = application.load(config.app, config.app_dir, factory=config.factory)
-        interface = application.interface_of(app) if config.interface == "auto" else config.interface
-        engines.engine_class(interface)
+        interface = preparation.prepare(config).interface
     except BaseException as error:
         failure = application.explain(error)
         raise StartFailed(

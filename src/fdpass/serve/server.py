@@ -47,16 +47,30 @@ def run(app: str = WELCOME, **options: Any) -> None:
 
 
 def check(config: Config) -> None:
-    """Check what can be checked of the settings without starting anything.
+    """Check what can be checked of the settings without starting anything, or leaving anything behind.
+
+    Addresses are not bound: a server that runs with these settings may have them.
 
     Raises:
         ConfigError: A setting is wrong.
+        CallFailed: A file could not be written.
     """
     for bind in config.bind:
         check_address(bind)
+        if bind.startswith("unix:"):
+            _check_socket(bind[5:], "the socket")
     tls.context(config)
     privileges.identity(config)
     limits.most_connections(config, limits.raise_descriptor_limit())
+    for path, purpose in ((config.access_log, "the access log"), (config.pidfile, "the pidfile")):
+        if path not in {"", "-"}:
+            files.check_writable(path, purpose)
+    _check_socket(config.control or client.default_path(), "the control socket")
+
+
+def _check_socket(path: str, purpose: str) -> None:
+    if not path.startswith("@"):  # else it is no file
+        files.check_folder(path, purpose)
 
 
 def serve(config: Config, reread: Callable[[], Config]) -> None:
