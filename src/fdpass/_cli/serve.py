@@ -134,8 +134,8 @@ def serve(ctx: click.Context, /, check: bool, **options: Any) -> None:
     or main(listener): its parameters decide. Without MODULE:NAME, the server answers with a page that names its
     worker.
 
-    Signals: SIGTERM and SIGINT stop the server, the second one at once. SIGHUP reloads. SIGTTIN adds a worker,
-    SIGTTOU removes one. SIGUSR1 opens the access log again.
+    Signals: SIGTERM, SIGINT and SIGQUIT stop the server, the second one at once. SIGHUP reloads. SIGTTIN adds a
+    worker, SIGTTOU removes one. SIGUSR1 opens the access log again.
     """
     config = _config(options)
     try:

@@ -30,7 +30,7 @@ log = logging.getLogger("fdpass.serve")
 
 
 def run(app: str = WELCOME, **options: Any) -> None:
-    """Serve an application until the process gets SIGTERM or SIGINT. Call it in the main thread.
+    """Serve an application until the process gets SIGTERM, SIGINT or SIGQUIT. Call it in the main thread.
 
     Args:
         app: ``module:name``: a name and not an object, because workers are new processes.
