@@ -39,7 +39,7 @@ class Dispatcher:
     Args:
         loop: Event loop.
         config: The settings.
-        listeners: All listeners. Lent.
+        listeners: All listeners. Lent; a stop closes them.
         capacity: The most connections of one worker.
         most: The most connections of all workers.
         access_log: The access log of the first generation. Given.
@@ -112,7 +112,7 @@ class Dispatcher:
         self._memory.close()
 
     def stop(self) -> None:
-        """Drain the backlogs, and let the workers finish what is in progress; then `run` returns.
+        """Drain the backlogs, close the listeners, and let the workers finish; then `run` returns.
 
         A second call kills the workers.
         """
@@ -126,10 +126,14 @@ class Dispatcher:
             "stopping: finishing %d requests (at most %g s)", requests, self.pool.current.config.graceful_timeout
         )
         self.pool.stop()
+        for listener in self._listeners:
+            listener.refuse_new()
         self._acceptor.drain(self._end_workers)
 
     def _end_workers(self) -> None:
-        """The drain is over: let the workers finish and exit."""
+        """The drain is over: close the listeners, and let the workers finish and exit."""
+        for listener in self._listeners:
+            listener.close()
         for worker in self.pool.workers:
             self.pool.retire(worker, messages.END)
         self.workers_changed()
@@ -199,6 +203,8 @@ class Dispatcher:
         """The first start has failed: let the other workers, which are starting too, end as after a stop."""
         self._stopping = True
         self._acceptor.close()
+        for listener in self._listeners:
+            listener.close()
         self.pool.stop()
         for worker in self.pool.workers:
             worker.send_or_queue(messages.END)  # a worker reads it once its application has started

@@ -26,16 +26,30 @@ class Listening:
     Attributes:
         sock: The socket.
         name: Its address as people write it: ``127.0.0.1:8000``, ``[::1]:8000``, ``unix:/run/app.sock``.
-        file: The socket file that `close` removes; None if fdpass made none.
+        file: The socket file that `refuse_new` and `close` remove; None if fdpass made none.
+        adopted: Another process made the socket, and may go on listening with its own descriptor.
     """
 
     sock: socket.socket
     name: str
     file: SocketFile | None = None
+    adopted: bool = False
+
+    def refuse_new(self) -> None:
+        """Refuse new clients from now on, if those that wait in the backlog can still be accepted then.
+
+        They can at a Unix socket that was shut down. A TCP socket that is shut down resets them, so it stays open.
+        """
+        if not self.adopted and self.sock.family == socket.AF_UNIX:
+            unlink_own(self.sock, self.file)
+            self.sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Stop listening, and remove the socket file that fdpass made. A second call does nothing."""
         unlink_own(self.sock, self.file)
+        if not self.adopted:
+            with contextlib.suppress(OSError):  # it does not listen any more
+                self.sock.shutdown(socket.SHUT_RDWR)  # workers may have duplicates, which would go on listening
         self.sock.close()
 
 
@@ -165,7 +179,7 @@ def _adopt(fd: Fd, source: str) -> Listening:
     sock.setblocking(False)
     if sock.family != socket.AF_UNIX:
         _set_for_connections(sock)
-    return Listening(sock, name_of(sock))
+    return Listening(sock, name_of(sock), adopted=True)
 
 
 def _set_for_connections(sock: socket.socket) -> None:

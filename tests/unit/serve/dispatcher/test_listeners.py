@@ -121,6 +121,60 @@ def test_the_socket_file_of_another_server_is_not_removed(tmp_path):
     assert path.exists()
 
 
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_a_closed_listener_refuses_clients_though_a_worker_has_a_duplicate(tmp_path, kind):
+    (listening,) = listen_at([LOCAL if kind == "tcp" else f"unix:{tmp_path}/s"], 5)
+    address = listening.sock.getsockname()
+    with listening.sock.dup():
+        if kind == "unix":
+            os.link(address, f"{tmp_path}/other")  # `close` removes the first name
+            address = f"{tmp_path}/other"
+        listening.close()
+        with socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET) as client:
+            with pytest.raises(ConnectionRefusedError):
+                client.connect(address)
+
+
+def test_a_unix_socket_that_refuses_new_clients_still_has_its_backlog(tmp_path):
+    path = tmp_path / "socket"
+    (listening,) = listen_at([f"unix:{path}"], 5)
+    os.link(path, tmp_path / "other")
+    with socket.socket(socket.AF_UNIX) as early, socket.socket(socket.AF_UNIX) as late:
+        early.connect(str(path))
+        early.sendall(b"early")
+        listening.refuse_new()
+        assert not path.exists()
+        with pytest.raises(ConnectionRefusedError):
+            late.connect(str(tmp_path / "other"))
+        accepted, _ = listening.sock.accept()
+        with accepted:
+            assert accepted.recv(10) == b"early"
+        with pytest.raises(BlockingIOError):
+            listening.sock.accept()
+    (other,) = listen_at([f"unix:{path}"], 5)
+    listening.close()
+    assert path.exists(), "it is the other server's"
+    other.close()
+
+
+def test_a_tcp_listener_keeps_its_backlog_until_it_is_closed():
+    (listening,) = listen_at([LOCAL], 5)
+    with socket.create_connection(listening.sock.getsockname(), 10):
+        listening.refuse_new()
+        listening.sock.accept()[0].close()
+    listening.close()
+
+
+def test_an_adopted_listener_stays_open_for_its_giver(tmp_path):
+    with socket.socket(socket.AF_UNIX) as given, socket.socket(socket.AF_UNIX) as client:
+        given.bind(f"{tmp_path}/s")
+        given.listen(5)
+        (listening,) = listen_at([f"fd://{os.dup(given.fileno())}"], 5)
+        listening.refuse_new()
+        listening.close()
+        client.connect(f"{tmp_path}/s")
+
+
 def test_an_abstract_address_can_be_bound():
     (listening,) = listen_at([f"unix:@fdpass-test-{os.getpid()}"], 5)
     assert listening.name == f"unix:@fdpass-test-{os.getpid()}"
