@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 
 from fdpass.serve.dispatcher.loop import Loop
 from fdpass.serve.dispatcher.pool.backoff import Backoff
 from fdpass.serve.shared.ledger import MOST_WORKERS
+from fdpass.serve.shared.processors import processors
 
 log = logging.getLogger("fdpass.serve")
 
-_PROCESSORS = len(os.sched_getaffinity(0))
+_PROCESSORS = processors()
 
 
 class Starts:
