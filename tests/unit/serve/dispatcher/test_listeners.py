@@ -99,6 +99,49 @@ def test_an_ipv6_address_can_be_bound():
     listening.close()
 
 
+def free_port():
+    with socket.create_server(("", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+def listeners_at(*binds, **more):
+    try:
+        return listen_at(binds, 5, **more)
+    except CallFailed:
+        pytest.skip("this machine has no IPv6")
+
+
+def test_every_ipv6_address_is_every_ipv4_address_too():
+    (listening,) = listeners = listeners_at("[::]:0")
+    with socket.create_connection(("127.0.0.1", listening.sock.getsockname()[1]), 10) as client:
+        connection, address = listening.sock.accept()
+        connection.close()
+        assert address[0] == "::ffff:127.0.0.1"
+        assert address[1] == client.getsockname()[1]
+    close(listeners)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("host", ["0.0.0.0", "", "127.0.0.1"])
+def test_every_ipv6_address_leaves_the_port_to_an_ipv4_listener_of_the_same_server(host, order):
+    port = free_port()
+    listeners = listeners_at(*[f"[::]:{port}", f"{host}:{port}"][::order])
+    for address in (("127.0.0.1", port), ("::1", port)):
+        socket.create_connection(address, 10).close()
+    families = {each.sock.family: each.sock for each in listeners}
+    assert families.keys() == {socket.AF_INET, socket.AF_INET6}
+    assert families[socket.AF_INET6].getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    close(listeners)
+
+
+def test_every_ipv6_address_leaves_the_port_to_an_inherited_ipv4_listener():
+    with socket.create_server(("127.0.0.1", 0)) as given:
+        activated = [Inherited("web", Fd(os.dup(given.fileno())))]
+        listeners = listeners_at(f"[::]:{given.getsockname()[1]}", activated=activated)
+        assert len(listeners) == 2
+        close(listeners)
+
+
 def test_a_unix_socket_is_open_to_all_users_and_is_removed(tmp_path):
     path = tmp_path / "socket"
     (listening,) = listen_at([f"unix:{path}"], 5)
