@@ -19,6 +19,7 @@ from fdpass.serve.dispatcher.custody import Custody
 from fdpass.serve.dispatcher.listeners import Listening
 from fdpass.serve.dispatcher.loop import Loop
 from fdpass.serve.dispatcher.pool.generation import Generation
+from fdpass.serve.dispatcher.pool.orphans import Orphans
 from fdpass.serve.dispatcher.pool.pool import Pool
 from fdpass.serve.dispatcher.pool.upkeep import Upkeep
 from fdpass.serve.dispatcher.pool.worker_handle import WorkerHandle
@@ -81,6 +82,7 @@ class Dispatcher:
         self.pool = Pool(loop, self.ledger, self.connections, owner=self, config=config, access_log=access_log)
         self._messages = WorkerMessages(loop, self._acceptor, self.pool)
         self._upkeep = Upkeep(loop, self.ledger, self.pool)
+        self._orphans = Orphans(lambda: {worker.pid for worker in self.pool.workers})
 
     def run(self) -> None:
         """Serve until `stop`, or until the first start fails.
@@ -146,6 +148,7 @@ class Dispatcher:
         self._checks += 1
         if self._checks % _UPKEEP_EVERY == 0:
             self._upkeep.check()
+            self._orphans.reap()
 
     # What the pool asks and reports
 
