@@ -57,20 +57,17 @@ def check(config: Config) -> None:
     """
     for bind in config.bind:
         check_address(bind)
-        if bind.startswith("unix:"):
-            _check_socket(bind[5:], "the socket")
     tls.context(config)
     privileges.identity(config)
     limits.most_connections(config, limits.raise_descriptor_limit())
-    for path, purpose in ((config.access_log, "the access log"), (config.pidfile, "the pidfile")):
-        if path not in {"", "-"}:
-            files.check_writable(path, purpose)
-    _check_socket(config.control or client.default_path(), "the control socket")
-
-
-def _check_socket(path: str, purpose: str) -> None:
-    if not path.startswith("@"):  # else it is no file
-        files.check_folder(path, purpose)
+    if config.access_log not in {"", "-"}:
+        files.check_writable(config.access_log, "the access log")
+    runtime = [("the pidfile", config.pidfile), ("the control socket", config.control or client.default_path())]
+    runtime += [("the socket", bind[5:]) for bind in config.bind if bind.startswith("unix:")]
+    for purpose, path in runtime:
+        # A folder that does not exist may be made for the start, as RuntimeDirectory= of systemd is.
+        if path and not path.startswith("@") and os.path.exists(os.path.dirname(path) or "."):
+            files.check_folder(path, purpose)
 
 
 def serve(config: Config, reread: Callable[[], Config]) -> None:

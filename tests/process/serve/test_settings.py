@@ -144,9 +144,9 @@ def test_check_reports_why_the_application_cannot_be_served(check, name, text, s
             "cannot make the access log none/log: folder none: No such file or directory",
         ),
         (("--access-log", "."), "cannot write the access log .: Is a directory"),
-        (("--pidfile", "none/pid"), "cannot make the pidfile none/pid: folder none"),
-        (("--bind", "unix:none/s"), "cannot make the socket none/s: folder none"),
-        (("--control", "none/c"), "cannot make the control socket none/c: folder none"),
+        (("--pidfile", "app.py/pid"), "cannot make the pidfile app.py/pid: folder app.py: Not a directory"),
+        (("--bind", "unix:app.py/s"), "cannot make the socket app.py/s: folder app.py: Not a directory"),
+        (("--control", "app.py/c"), "cannot make the control socket app.py/c: folder app.py: Not a directory"),
     ],
 )
 def test_check_reports_what_a_start_could_not_open(check, tmp_path, flags, said):
