@@ -26,7 +26,7 @@ ROOMS = {
 ONLY = {
     ("_cli", "serve.shared"): {"serve.shared.config", "serve.shared.setting"},
     ("_cli", "serve.operator"): {"serve.operator.client"},
-    ("_cli", "serve.worker"): {"serve.worker.application", "serve.worker.engines"},
+    ("_cli", "serve.worker"): {"serve.worker.application", "serve.worker.engines", "serve.worker.preparation"},
     ("serve", "serve.shared"): {"serve.shared.config"},
 }
 """For two rooms, the only files of the second that the first may import."""

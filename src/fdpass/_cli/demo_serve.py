@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 import random
 import signal
@@ -18,8 +19,9 @@ import click
 
 from fdpass._cli.common import Failure
 from fdpass._cli.demo_show import Show
-from fdpass.errors import FdpassError
+from fdpass.errors import FdpassError, StartFailed
 from fdpass.serve.operator.client import ask
+from fdpass.serve.worker import engines
 
 _KEEPING, _FRESH = 24, 6  # clients that keep their connection; clients that open one for each request
 _PAUSE = 0.02  # seconds between two requests of a client
@@ -39,12 +41,26 @@ def serve(seconds: float, once: bool) -> None:
     Starts a server with three workers, and 30 clients, most of which keep one connection all the time. Each client
     checks every byte of every answer. Twice a second a worker gets kill -9; every 2.5 seconds the server reloads.
     """
+    live = sys.stdout.isatty() and not once
+    _require(live=live)
     with tempfile.TemporaryDirectory(prefix="fdpass-") as folder, _server(folder) as place:
         show = Show(seconds)
-        asyncio.run(_play(show, *place, live=sys.stdout.isatty() and not once))
+        asyncio.run(_play(show, *place, live=live))
     _print_summary(show)
     if show.errors or show.reconnects:
         raise click.exceptions.Exit(1)
+
+
+def _require(*, live: bool) -> None:
+    """Import the optional packages that the demonstration needs."""
+    try:
+        engines.engine_class("asgi")
+        if live:
+            importlib.import_module("rich.live")
+    except StartFailed as error:
+        raise Failure(str(error)) from error
+    except ImportError as error:
+        raise Failure(f"{error}: install it with pip install 'fdpass[serve]'") from error
 
 
 @contextlib.contextmanager

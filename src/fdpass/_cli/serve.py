@@ -134,8 +134,8 @@ def serve(ctx: click.Context, /, check: bool, **options: Any) -> None:
     or main(listener): its parameters decide. Without MODULE:NAME, the server answers with a page that names its
     worker.
 
-    Signals: SIGTERM and SIGINT stop the server, the second one at once. SIGHUP reloads. SIGTTIN adds a worker,
-    SIGTTOU removes one. SIGUSR1 opens the access log again.
+    Signals: SIGTERM, SIGINT and SIGQUIT stop the server, the second one at once. SIGHUP reloads. SIGTTIN adds a
+    worker, SIGTTOU removes one. SIGUSR1 opens the access log again.
     """
     config = _config(options)
     try:
@@ -170,12 +170,10 @@ def _reread(args: list[str]) -> Config:
 
 
 def _try_application(config: Config) -> None:
-    from fdpass.serve.worker import application, engines  # noqa: PLC0415 - as above
+    from fdpass.serve.worker import application, preparation  # noqa: PLC0415 - as above
 
     try:
-        app = application.load(config.app, config.app_dir, factory=config.factory)
-        interface = application.interface_of(app) if config.interface == "auto" else config.interface
-        engines.engine_class(interface)
+        interface = preparation.prepare(config).interface
     except BaseException as error:
         failure = application.explain(error)
         raise StartFailed(

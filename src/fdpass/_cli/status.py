@@ -51,6 +51,7 @@ def _show(status: dict[str, Any]) -> None:
             (f"{server['app']}", "bold"),
             f" at {', '.join(server['listeners'])}\n",
             f"fdpass {server['version']}, dispatcher {server['pid']}, generation {server['generation']}",
+            ", stopping" if server["stopping"] else "",
         )
     )
     console.print(Text("connections: " + ", ".join(f"{count:,} {name}" for name, count in connections.items())))

@@ -30,7 +30,7 @@ log = logging.getLogger("fdpass.serve")
 
 
 def run(app: str = WELCOME, **options: Any) -> None:
-    """Serve an application until the process gets SIGTERM or SIGINT. Call it in the main thread.
+    """Serve an application until the process gets SIGTERM, SIGINT or SIGQUIT. Call it in the main thread.
 
     Args:
         app: ``module:name``: a name and not an object, because workers are new processes.
@@ -47,16 +47,27 @@ def run(app: str = WELCOME, **options: Any) -> None:
 
 
 def check(config: Config) -> None:
-    """Check what can be checked of the settings without starting anything.
+    """Check what can be checked of the settings without starting anything, or leaving anything behind.
+
+    Addresses are not bound: a server that runs with these settings may have them.
 
     Raises:
         ConfigError: A setting is wrong.
+        CallFailed: A file could not be written.
     """
     for bind in config.bind:
         check_address(bind)
     tls.context(config)
     privileges.identity(config)
     limits.most_connections(config, limits.raise_descriptor_limit())
+    if config.access_log not in {"", "-"}:
+        files.check_writable(config.access_log, "the access log")
+    runtime = [("the pidfile", config.pidfile), ("the control socket", config.control or client.default_path())]
+    runtime += [("the socket", bind[5:]) for bind in config.bind if bind.startswith("unix:")]
+    for purpose, path in runtime:
+        # A folder that does not exist may be made for the start, as RuntimeDirectory= of systemd is.
+        if path and not path.startswith("@") and os.path.exists(os.path.dirname(path) or "."):
+            files.check_folder(path, purpose)
 
 
 def serve(config: Config, reread: Callable[[], Config]) -> None:

@@ -1,6 +1,7 @@
 """Where a server listens: TCP of both families, Unix sockets, what it inherits; and what is taken already."""
 
 import contextlib
+import json
 import os
 import socket
 import stat
@@ -61,6 +62,51 @@ def test_localhost_with_a_port_is_both_families(serve):
     families = {name.rpartition(":")[0] for name in server.status()["server"]["listeners"]}
     assert families <= {"127.0.0.1", "[::1]"}
     assert b"200 OK" in server.exchange(GET, ("localhost", port))
+
+
+CLIENTS = """
+    import json
+
+    def told(client, server):
+        return json.dumps([client[:2], server[:2]])
+
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            return
+        text = told(scope["client"], scope["server"])
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.send", "text": text})
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": text.encode()})
+
+    async def stream(reader, writer):
+        writer.write(told(writer.get_extra_info("peername"), writer.get_extra_info("sockname")).encode())
+        writer.close()
+
+    def blocking(sock):
+        sock.sendall(told(sock.getpeername(), sock.getsockname()).encode())
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "loop"), [("app", "auto"), ("stream", "uvloop"), ("stream", "asyncio"), ("blocking", "auto")]
+)
+def test_every_ipv6_address_serves_ipv4_clients_whose_addresses_are_those_of_ipv4(serve, client, kind, loop):
+    flags = (f"clients:{kind}", "--workers", "1", "--loop", loop)
+    server = serve(*flags, files={"clients.py": CLIENTS}, bind=["[::]:0"])
+    port = server.status()["server"]["listeners"][0].rpartition(":")[2]
+    for host in ("127.0.0.1", "::1"):
+        with socket.create_connection((host, port), 60) as sock, sock.makefile("rb") as stream:
+            sock.sendall(GET if kind == "app" else b"")
+            found = json.loads(stream.read().rpartition(b"\r\n")[2])
+            assert found == [list(sock.getsockname()[:2]), [host, int(port)]]
+    if kind == "app":
+        websocket = client(server, address=("127.0.0.1", int(port))).upgrade()
+        assert websocket.head()[0] == 101
+        assert json.loads(websocket.hear()) == [list(websocket.sock.getsockname()), ["127.0.0.1", int(port)]]
 
 
 def test_a_stale_socket_file_is_replaced_and_a_live_one_refused(serve, tmp_path):

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-SERVER_KEYS = {"pid", "version", "generation", "listeners", "app"}
+SERVER_KEYS = {"pid", "version", "generation", "stopping", "listeners", "app"}
 CONNECTION_KEYS = {"accepted", "live", "handed", "finished", "rehanded", "lost"}
 WORKER_KEYS = {"pid", "generation", "state", "connections", "requests", "handled", "lag_ms", "rss"}
 

@@ -1,5 +1,7 @@
 """Applications that fail, at start and in a request, hang, leak, or turn on their dispatcher."""
 
+import pytest
+
 HANGS = """
 import time
 from app import app as rest
@@ -68,63 +70,108 @@ def test_a_worker_whose_loop_is_blocked_is_shown_killed_and_replaced_while_other
     server.wait_connections(accepted=11, live=0)
 
 
-def test_an_application_that_fails_at_import_is_given_up_after_start_timeout_with_one_traceback(serve):
-    server = serve(
-        "broken:app", "--start-timeout", "3", files={"broken.py": "def f():\n    1 / 0\nf()\n"}, ready=False
-    )
+LIFESPAN = """
+    async def app(scope, receive, send):
+        await receive()
+        {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "sentence", "line"),
+    [
+        ((), "def f():\n    1 / 0\nf()\n", "the application failed to start: ZeroDivisionError", "in f\n"),
+        ((), "def f(:\n", "the application failed to start: SyntaxError", "def f(:"),
+        ((), "import shop.prices\n", "the application failed to start: ModuleNotFoundError", "import shop.prices"),
+        (
+            ("--lifespan", "on"),
+            LIFESPAN.format("raise LookupError('no database')"),
+            "the application's lifespan startup failed",
+            "LookupError: no database",
+        ),
+    ],
+    ids=["import", "syntax", "missing module", "lifespan"],
+)
+def test_a_first_start_that_fails_ends_the_server_at_once_with_one_traceback(serve, flags, code, sentence, line):
+    server = serve("broken:app", *flags, "--workers", "4", files={"broken.py": code}, ready=False)
     assert server.process.wait(60) == 1
     log = server.log()
-    assert log.count("Traceback") == 1
-    assert log.count("in f\n") == 1
-    assert "the application failed to start: ZeroDivisionError: division by zero" in log
-    assert "site-packages" not in log
-    assert "fdpass/serve/" not in log
+    assert log.count(sentence) == 1
+    assert log.count(line) == 1
+    assert log.count("Traceback") <= 1  # none if no frame is the application's
+    assert "trying again" not in log
+    if not flags:  # else uvicorn calls the lifespan, through fdpass
+        assert "site-packages" not in log
+        assert "fdpass/serve/" not in log
 
 
-def test_an_application_that_fails_is_retried_with_backoff_and_starts_once_it_is_mended(serve):
-    server = serve("broken:app", files={"broken.py": "raise RuntimeError('not yet')"}, ready=False)
-    server.wait_log("trying again in 0.2 s")
-    (server.folder / "mended").write_text("from app import app\n")
-    (server.folder / "mended").rename(server.folder / "broken.py")
-    server.wait_heard("READY=1")
-    assert server.get()[0] == 200
-    assert server.log().count("RuntimeError: not yet\n") <= 2  # the sentence, and the traceback's last line
-
-
-def test_an_application_that_is_not_there_is_not_retried(serve):
-    server = serve("nowhere:app", ready=False)
+@pytest.mark.parametrize(
+    ("app", "files", "sentence"),
+    [
+        ("nowhere:app", {}, "there is no module 'nowhere'"),
+        ("app:nothing", {}, "has no 'nothing'"),
+        ("dies:app", {"dies.py": "import os; os.kill(os.getpid(), 9)"}, "before it was ready (killed by SIGKILL)"),
+        (
+            "broken:app",
+            {
+                "broken.py": LIFESPAN.format(
+                    "await send({'type': 'lifespan.startup.failed', 'message': 'no moon'})"
+                )
+            },
+            "no moon",
+        ),
+    ],
+    ids=["module", "function", "killed", "lifespan says failed"],
+)
+def test_a_first_start_that_fails_without_an_exception_is_told_in_one_sentence(serve, app, files, sentence):
+    server = serve(app, files=files, ready=False)
     assert server.process.wait(60) == 1
     log = server.log()
-    assert "there is no module 'nowhere'" in log
+    assert log.count(sentence) == 1
     assert "trying again" not in log
     assert "Traceback" not in log
 
 
-def test_a_lifespan_that_raises_is_told_with_its_traceback_once(serve):
-    broken = """
-    async def app(scope, receive, send):
-        await receive()
+ONE_FAILS = """
+import os, time
+
+async def app(scope, receive, send):
+    await receive()
+    try:
+        os.close(os.open("first", os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        while not os.path.exists("one is ready"):
+            time.sleep(0.01)
         raise LookupError("no database")
-    """
-    server = serve(
-        "broken:app", "--lifespan", "on", "--start-timeout", "3", files={"broken.py": broken}, ready=False
-    )
-    assert server.process.wait(60) == 1
-    log = server.log()
-    assert "the application's lifespan startup failed" in log
-    assert log.count("LookupError: no database") == 1
-    assert log.count("Traceback") == 1
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await send({"type": "lifespan.shutdown.complete"})
+    os.close(os.open("shut", os.O_CREAT))
+"""
 
 
-def test_a_lifespan_that_says_failed_is_told_with_its_words(serve):
-    broken = """
-    async def app(scope, receive, send):
-        await receive()
-        await send({"type": "lifespan.startup.failed", "message": "the moon is wrong"})
-    """
-    server = serve("broken:app", "--start-timeout", "3", files={"broken.py": broken}, ready=False)
-    assert server.process.wait(60) == 1
-    assert "the moon is wrong" in server.log()
+def test_workers_are_retried_and_ended_cleanly_once_one_of_the_first_has_started(serve):
+    server = serve("one:app", "--lifespan", "on", files={"one.py": ONE_FAILS}, ready=False)
+    server.wait_log("is ready")
+    (server.folder / "one is ready").touch()
+    log = server.wait_log("trying again in 0.2 s")
+    assert log.count("LookupError: no database") == 1  # in the first traceback
+    assert log.count("is ready") == 1
+    assert server.stop() == 0
+    assert (server.folder / "shut").exists()
+
+
+def test_an_application_that_fails_later_is_retried_with_backoff_and_starts_once_it_is_mended(serve):
+    server = serve("later:app", "--workers", "1", files={"later.py": "from app import app\n"})
+    (server.folder / "broken").write_text("raise RuntimeError('not now')")
+    (server.folder / "broken").rename(server.folder / "later.py")
+    server.kill_worker(*server.workers())
+    server.wait_log("trying again in 0.2 s")
+    (server.folder / "mended").write_text("from app import app\n")
+    (server.folder / "mended").rename(server.folder / "later.py")
+    server.wait_log("is ready", 2)
+    assert server.get()[0] == 200
+    assert server.log().count("RuntimeError: not now\n") <= 2  # the sentence, and the traceback's last line
 
 
 def test_an_application_that_exits_in_a_request_is_replaced_and_others_keep_their_connections(serve, client):

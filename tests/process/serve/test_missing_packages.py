@@ -61,6 +61,39 @@ def test_a_server_whose_engine_needs_a_missing_package_ends_with_one_sentence(
     assert "Traceback" not in done.stderr + done.stdout
 
 
+@pytest.mark.parametrize("flags", [(), ("--check",)])
+def test_a_missing_event_loop_is_told_in_one_sentence(tmp_path, without, flags):
+    (tmp_path / "apps.py").write_text(APPS)
+    command = [sys.executable, "-m", "fdpass", "serve", "apps:stream", "--bind", "127.0.0.1:0", "--loop", "uvloop"]
+    done = subprocess.run(
+        [*command, *flags],
+        cwd=tmp_path,
+        env={**os.environ, **without("uvloop")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert (
+        done.stderr.count("--loop uvloop: it is not installed: install it with pip install 'fdpass[serve]'") == 1
+    )
+    assert "Traceback" not in done.stderr
+
+
+def test_the_demonstration_of_serve_names_a_missing_package_before_it_starts_anything(without):
+    done = subprocess.run(
+        [sys.executable, "-m", "fdpass", "demo", "serve", "--once"],
+        env={**os.environ, **without("httptools")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    said = (
+        "fdpass demo: cannot serve asgi: No module named 'httptools': install it with pip install 'fdpass[serve]'"
+    )
+    assert (done.returncode, done.stderr, done.stdout) == (1, said + "\n", "")
+
+
 def test_other_protocols_than_http_need_no_parser_of_it(serve, without):
     server = serve("apps:stream", "--workers", "1", files={"apps.py": APPS}, env=without("httptools"))
     assert server.exchange(b"") == b"served"

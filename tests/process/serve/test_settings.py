@@ -124,6 +124,7 @@ def test_a_wrong_setting_is_refused_with_a_sentence_and_exit_code_2(check, flags
         ("app:app", "import missing", "No module named 'missing'"),
         ("app:app", "raise LookupError('no database')", "LookupError: no database"),
         ("app:app", "def app(a, b, c, d): pass", "say which with --interface"),
+        ("app:nothing", "", "module 'app' has no 'nothing'"),
     ],
 )
 def test_check_reports_why_the_application_cannot_be_served(check, name, text, said):
@@ -132,6 +133,27 @@ def test_check_reports_why_the_application_cannot_be_served(check, name, text, s
     assert done.stderr.startswith("fdpass serve: ")
     assert said in done.stderr
     assert "fdpass/serve" not in done.stderr  # a traceback, if any, is the application's alone
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--interface", "wsgi"), "--interface wsgi: the application is async"),
+        (
+            ("--access-log", "none/log"),
+            "cannot make the access log none/log: folder none: No such file or directory",
+        ),
+        (("--access-log", "."), "cannot write the access log .: Is a directory"),
+        (("--pidfile", "app.py/pid"), "cannot make the pidfile app.py/pid: folder app.py: Not a directory"),
+        (("--bind", "unix:app.py/s"), "cannot make the socket app.py/s: folder app.py: Not a directory"),
+        (("--control", "app.py/c"), "cannot make the control socket app.py/c: folder app.py: Not a directory"),
+    ],
+)
+def test_check_reports_what_a_start_could_not_open(check, tmp_path, flags, said):
+    done = check("app:app", *flags, files={"app.py": "async def app(scope, receive, send): pass"})
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+    assert said in done.stderr
+    assert os.listdir(tmp_path) == ["app.py", "__pycache__"] or os.listdir(tmp_path) == ["app.py"]
 
 
 def test_check_prints_the_interface_of_the_application(check):

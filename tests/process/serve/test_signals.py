@@ -62,13 +62,56 @@ def test_sigusr1_keeps_the_old_access_log_if_the_new_one_cannot_be_opened(serve,
     assert "/after" in (tmp_path / "moved" / "access").read_text()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_sigterm_and_sigint_stop_an_idle_server_with_exit_code_0(serve, number):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_sigterm_sigint_and_sigquit_stop_an_idle_server_with_exit_code_0(serve, number):
     server = serve("app:app", "--workers", "1")
     with server.connect():
         server.wait_connections(accepted=1)
         assert server.stop(number) == 0
     assert "Traceback" not in server.log()
+
+
+ENDING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL}
+OPERATIONS = {signal.SIGHUP, signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU}
+FAULTS = {
+    signal.SIGABRT,
+    signal.SIGSEGV,
+    signal.SIGBUS,
+    signal.SIGFPE,
+    signal.SIGILL,
+    signal.SIGTRAP,
+    signal.SIGSYS,
+}
+SUSPENDING = {signal.SIGSTOP, signal.SIGTSTP}
+SILENT = {signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCONT}
+
+
+def test_every_other_signal_is_ignored_with_a_line_in_the_log(serve):
+    """Also while the server stops."""
+    server = serve("app:app", "--workers", "1")
+    others = sorted(signal.valid_signals() - ENDING - OPERATIONS - FAULTS - SUSPENDING - SILENT)
+    assert len(others) > 35
+    for number in [*SILENT, *others]:
+        server.kill(number)
+    log = server.wait_log(" is ignored: the server does not use this signal", len(others))
+    for name in ("SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGXCPU", "SIGRTMIN", "SIGRTMIN+7", "SIGRTMAX"):
+        assert log.count(f"warning: {name} is ignored") == 1
+    assert log.count("is ignored") == len(others)
+    assert server.get() == (200, str(server.workers()[0]))
+    assert server.stop() == 0
+
+
+def test_sigquit_finishes_a_request_and_a_second_one_stops_at_once(serve, client):
+    server = serve("app:app", "--workers", "1")
+    stream = client(server).stream().held()
+    server.kill(signal.SIGQUIT)
+    server.wait_log("stopping:")
+    server.kill(signal.SIGUSR2)
+    server.wait_log("SIGUSR2 is ignored")
+    server.kill(signal.SIGQUIT)
+    assert server.wait_end() == 0
+    assert "stopping at once" in server.log()
+    stream.cut()
 
 
 def test_a_sigterm_while_the_first_workers_start_stops_the_server(serve):

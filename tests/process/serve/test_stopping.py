@@ -1,6 +1,9 @@
 """A stop finishes requests in progress within graceful-timeout, and closes WebSockets; a second one cuts all."""
 
+import contextlib
+import os
 import signal
+import socket
 import time
 
 import pytest
@@ -78,6 +81,89 @@ def test_a_stop_finishes_a_request_in_progress_and_accepts_no_connection(serve):
     assert server.wait_end() == 0
     with pytest.raises(ConnectionRefusedError):
         server.exchange(GET, address)
+
+
+WAYS = pytest.mark.parametrize("accept", ["dispatcher", "worker"])
+
+
+@contextlib.contextmanager
+def finishing(server, address):
+    """The server has begun to stop, and finishes a request until the end of the block; then it has ended."""
+    with socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET) as sock:
+        sock.connect(address)
+        sock.sendall(GET)
+        server.wait_log("called")
+        server.kill(signal.SIGTERM)
+        server.wait_heard("STOPPING=1")
+        with sock.makefile("rb") as stream:
+            yield
+            (server.folder / "go").touch()
+            assert b"finished" in stream.read()
+    assert server.wait_end() == 0
+
+
+@WAYS
+def test_a_port_is_free_for_another_server_while_a_stop_finishes_a_request(serve, tools, accept):
+    server = serve("app:app", "--lifespan", "off", "--accept", accept, files={"app.py": SLOW})
+    address = server.address
+
+    def refused():
+        try:
+            socket.create_connection(address, 60).close()
+        except (ConnectionRefusedError, ConnectionResetError):
+            return True
+
+    with finishing(server, address):
+        tools.wait_until(refused, "refused: ", server.log)
+        other = serve("app:app", "--workers", "1", bind=["{}:{}".format(*address)])
+        assert b"200 OK" in other.exchange(GET, address)
+    assert b"200 OK" in other.exchange(GET, address)
+
+
+@WAYS
+def test_a_unix_path_is_free_for_another_server_while_a_stop_finishes_a_request(serve, tools, tmp_path, accept):
+    path = str(tmp_path / "s")
+    flags = ("--lifespan", "off", "--accept", accept)
+    server = serve("app:app", *flags, files={"app.py": SLOW}, bind=[f"unix:{path}"])
+    with finishing(server, path):
+        tools.wait_until(lambda: not os.path.exists(path), "removed: ", server.log)
+        other = serve("app:app", "--workers", "1", bind=[f"unix:{path}"])
+        assert b"200 OK" in other.exchange(GET, path)
+    assert b"200 OK" in other.exchange(GET, path)  # the old server has not removed the new one's socket
+    assert other.stop() == 0
+    assert not os.path.exists(path)
+
+
+def test_another_server_takes_the_control_socket_of_one_that_is_stopping(serve):
+    server = serve("app:app", "--lifespan", "off", files={"app.py": SLOW})
+    flags = ("app:app", "--workers", "1", "--control", server.control)
+    refused = serve(*flags, ready=False)
+    assert refused.wait_end() == 1
+    assert "another server has the control socket" in refused.log()
+    with finishing(server, server.address):
+        assert server.status()["server"]["stopping"]
+        other = serve(*flags)
+        assert server.status()["server"]["pid"] == other.pid
+    assert server.status()["server"]["pid"] == other.pid  # the old server has not removed the new one's socket
+    assert not server.status()["server"]["stopping"]
+
+
+def test_an_inherited_listener_stays_open_while_a_stop_finishes_a_request(serve, tmp_path):
+    with socket.socket(socket.AF_UNIX) as listener:
+        path = str(tmp_path / "s")
+        listener.bind(path)
+        listener.listen()
+        bind = [f"fd://{listener.fileno()}"]
+        flags = ("--lifespan", "off")
+        server = serve("app:app", *flags, files={"app.py": SLOW}, bind=bind, pass_fds=[listener.fileno()])
+        with finishing(server, path), socket.socket(socket.AF_UNIX) as waiting:
+            server.wait_status(lambda status: all(each["state"] == "retiring" for each in status["workers"]))
+            waiting.connect(path)  # waits in the backlog for the giver, or the next server
+            waiting.sendall(GET)
+            next_server = serve("app:app", "--workers", "1", bind=bind, pass_fds=[listener.fileno()])
+            assert waiting.recv(12) == b"HTTP/1.1 200"
+        assert next_server.stop() == 0
+        assert os.path.exists(path)
 
 
 def test_new_idle_connections_do_not_delay_the_stop(serve):

@@ -163,8 +163,9 @@ def test_a_reload_reads_certificates_again_and_refuses_bad_ones(serve, certifica
     assert exchange(server, two[0])[1] == "two"
 
 
+@pytest.mark.parametrize("check", [(), ("--check",)], ids=["start", "check"])
 @pytest.mark.parametrize("bad", ["garbage", "foreign key", "no key"])
-def test_a_bad_certificate_is_refused_at_the_start(serve, certificate, tmp_path, bad):
+def test_a_bad_certificate_is_refused_at_the_start(serve, certificate, tmp_path, bad, check):
     cert, _ = certificate("one")
     flags = {
         "garbage": ("--tls-cert", str(tmp_path / "garbage")),
@@ -172,9 +173,14 @@ def test_a_bad_certificate_is_refused_at_the_start(serve, certificate, tmp_path,
         "no key": ("--tls-cert", cert),
     }[bad]
     (tmp_path / "garbage").write_bytes(b"\0garbage")
-    server = serve("app:app", *flags, ready=False)
+    server = serve("app:app", *flags, *check, ready=False)
     assert server.wait_end() == 2
-    assert server.log().splitlines()[-1].startswith(f"Error: --tls-cert {flags[1]}")
+    said = {
+        "garbage": "there is no PEM certificate in this file",
+        "foreign key": "the private key does not belong to the first certificate",
+        "no key": "there is no private key in this file: give the file of the key with --tls-key",
+    }[bad]
+    assert server.log().splitlines()[-1].startswith(f"Error: {' '.join(flags[-2:])}: {said}")
     assert "Traceback" not in server.log()
 
 

@@ -19,6 +19,7 @@ from fdpass.serve.dispatcher.custody import Custody
 from fdpass.serve.dispatcher.listeners import Listening
 from fdpass.serve.dispatcher.loop import Loop
 from fdpass.serve.dispatcher.pool.generation import Generation
+from fdpass.serve.dispatcher.pool.orphans import Orphans
 from fdpass.serve.dispatcher.pool.pool import Pool
 from fdpass.serve.dispatcher.pool.upkeep import Upkeep
 from fdpass.serve.dispatcher.pool.worker_handle import WorkerHandle
@@ -30,6 +31,7 @@ from fdpass.serve.shared.slots import BUFFER_SIZE
 
 log = logging.getLogger("fdpass.serve")
 _UPKEEP_EVERY = 3  # checks
+_GIVE_UP_SECONDS = 1.0  # for the other workers to end by themselves once the first start has failed
 
 
 class Dispatcher:
@@ -38,7 +40,7 @@ class Dispatcher:
     Args:
         loop: Event loop.
         config: The settings.
-        listeners: All listeners. Lent.
+        listeners: All listeners. Lent; a stop closes them.
         capacity: The most connections of one worker.
         most: The most connections of all workers.
         access_log: The access log of the first generation. Given.
@@ -80,16 +82,18 @@ class Dispatcher:
         self.pool = Pool(loop, self.ledger, self.connections, owner=self, config=config, access_log=access_log)
         self._messages = WorkerMessages(loop, self._acceptor, self.pool)
         self._upkeep = Upkeep(loop, self.ledger, self.pool)
+        self._orphans = Orphans(lambda: {worker.pid for worker in self.pool.workers})
 
     def run(self) -> None:
-        """Serve until `stop`, or until no worker will start.
+        """Serve until `stop`, or until the first start fails.
 
         Raises:
-            StartFailed: No worker became ready.
+            StartFailed: The first worker did not become ready.
         """
         self.pool.reconcile()
         self._check()
-        self._loop.run()
+        if self.pool.workers:
+            self._loop.run()
         if self.pool.starts.given_up:
             raise StartFailed(self.pool.starts.given_up)
 
@@ -110,7 +114,7 @@ class Dispatcher:
         self._memory.close()
 
     def stop(self) -> None:
-        """Drain the backlogs, and let the workers finish what is in progress; then `run` returns.
+        """Drain the backlogs, close the listeners, and let the workers finish; then `run` returns.
 
         A second call kills the workers.
         """
@@ -124,10 +128,14 @@ class Dispatcher:
             "stopping: finishing %d requests (at most %g s)", requests, self.pool.current.config.graceful_timeout
         )
         self.pool.stop()
+        for listener in self._listeners:
+            listener.refuse_new()
         self._acceptor.drain(self._end_workers)
 
     def _end_workers(self) -> None:
-        """The drain is over: let the workers finish and exit."""
+        """The drain is over: close the listeners, and let the workers finish and exit."""
+        for listener in self._listeners:
+            listener.close()
         for worker in self.pool.workers:
             self.pool.retire(worker, messages.END)
         self.workers_changed()
@@ -140,6 +148,7 @@ class Dispatcher:
         self._checks += 1
         if self._checks % _UPKEEP_EVERY == 0:
             self._upkeep.check()
+            self._orphans.reap()
 
     # What the pool asks and reports
 
@@ -187,6 +196,19 @@ class Dispatcher:
 
     def workers_changed(self) -> None:
         """See `owner.Owner`."""
-        if self.pool.starts.given_up or (self._stopping and not self.pool.workers):
+        if self.pool.starts.given_up and not self._stopping:
+            self._give_up()
+        if self._stopping and not self.pool.workers:
             self._loop.stop()
         self._workers_changed(self.pool)
+
+    def _give_up(self) -> None:
+        """The first start has failed: let the other workers, which are starting too, end as after a stop."""
+        self._stopping = True
+        self._acceptor.close()
+        for listener in self._listeners:
+            listener.close()
+        self.pool.stop()
+        for worker in self.pool.workers:
+            worker.send_or_queue(messages.END)  # a worker reads it once its application has started
+        self._loop.call_later(_GIVE_UP_SECONDS, self.pool.kill)

@@ -7,7 +7,7 @@ import errno
 import os
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from fdpass._activation import Inherited
@@ -26,16 +26,30 @@ class Listening:
     Attributes:
         sock: The socket.
         name: Its address as people write it: ``127.0.0.1:8000``, ``[::1]:8000``, ``unix:/run/app.sock``.
-        file: The socket file that `close` removes; None if fdpass made none.
+        file: The socket file that `refuse_new` and `close` remove; None if fdpass made none.
+        adopted: Another process made the socket, and may go on listening with its own descriptor.
     """
 
     sock: socket.socket
     name: str
     file: SocketFile | None = None
+    adopted: bool = False
+
+    def refuse_new(self) -> None:
+        """Refuse new clients from now on, if those that wait in the backlog can still be accepted then.
+
+        They can at a Unix socket that was shut down. A TCP socket that is shut down resets them, so it stays open.
+        """
+        if not self.adopted and self.sock.family == socket.AF_UNIX:
+            unlink_own(self.sock, self.file)
+            self.sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Stop listening, and remove the socket file that fdpass made. A second call does nothing."""
         unlink_own(self.sock, self.file)
+        if not self.adopted:
+            with contextlib.suppress(OSError):  # it does not listen any more
+                self.sock.shutdown(socket.SHUT_RDWR)  # workers may have duplicates, which would go on listening
         self.sock.close()
 
 
@@ -57,8 +71,9 @@ def listen_at(binds: Iterable[str], backlog: int, activated: Iterable[Inherited]
     try:
         while remaining:
             listeners.append(_adopt(remaining.pop(0).fd, "socket activation"))
-        for bind in binds:
-            listeners.extend(_listen(bind, backlog))
+        wanted = list(binds)
+        for bind in wanted:
+            listeners.extend(_listen(bind, backlog, _ipv4_ports(wanted, listeners)))
     except BaseException:
         for listener in listeners:
             listener.close()
@@ -68,7 +83,18 @@ def listen_at(binds: Iterable[str], backlog: int, activated: Iterable[Inherited]
     return listeners
 
 
-def _listen(bind: str, backlog: int) -> list[Listening]:
+def _ipv4_ports(binds: Iterable[str], listeners: Iterable[Listening]) -> set[int]:
+    """The ports at which this server has or wants a listener for IPv4; a host name may have an IPv4 address."""
+    ports = {each.sock.getsockname()[1] for each in listeners if each.sock.family == socket.AF_INET}
+    for bind in binds:
+        if not bind.startswith(("fd://", "unix:")):
+            host, port = parse(bind)
+            if ":" not in host:
+                ports.add(port)
+    return ports
+
+
+def _listen(bind: str, backlog: int, ipv4_ports: Container[int]) -> list[Listening]:
     if bind.startswith("fd://"):
         if not re.fullmatch(r"\d{1,9}", bind[5:], re.ASCII):
             raise ConfigError(f"--bind {bind!r}: write fd://N, with the number of an open descriptor")
@@ -81,7 +107,9 @@ def _listen(bind: str, backlog: int) -> list[Listening]:
     listeners: list[Listening] = []
     try:
         for family, address in _resolve(host, port, bind):
-            listeners.append(_listen_tcp(family, address, backlog, bind))
+            # [::] is for IPv4 clients too, unless another listener of this server is there for them.
+            only_ipv6 = address[0] != "::" or (port != 0 and port in ipv4_ports)
+            listeners.append(_listen_tcp(family, address, backlog, bind, only_ipv6=only_ipv6))
             if port == 0:
                 break  # another family would get another port
     except BaseException:
@@ -123,7 +151,7 @@ def _resolve(host: str, port: int, bind: str) -> list[tuple[int, tuple[str, int]
     return list(dict.fromkeys((int(family), address) for family, _, _, _, address in answers))  # type: ignore[misc]
 
 
-def _listen_tcp(family: int, address: tuple[str, int], backlog: int, bind: str) -> Listening:
+def _listen_tcp(family: int, address: tuple[str, int], backlog: int, bind: str, *, only_ipv6: bool) -> Listening:
     # With its protocol, which SETUP tells the workers: with 0 asyncio would not set TCP_NODELAY there.
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
@@ -132,7 +160,7 @@ def _listen_tcp(family: int, address: tuple[str, int], backlog: int, bind: str) 
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         _set_for_connections(sock)
         if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only_ipv6)
         sock.setblocking(False)
         sock.bind(address)
         sock.listen(backlog)
@@ -165,7 +193,7 @@ def _adopt(fd: Fd, source: str) -> Listening:
     sock.setblocking(False)
     if sock.family != socket.AF_UNIX:
         _set_for_connections(sock)
-    return Listening(sock, name_of(sock))
+    return Listening(sock, name_of(sock), adopted=True)
 
 
 def _set_for_connections(sock: socket.socket) -> None:

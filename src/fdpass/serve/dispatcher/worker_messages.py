@@ -64,7 +64,7 @@ class WorkerMessages:
         if kind == messages.READY:
             self._pool.on_ready(worker)
         elif kind == messages.FAILED:
-            worker.failure = _failure(data)
+            self._pool.on_failed(worker, _failure(data))
         elif kind == messages.LEAVING:
             self._pool.replace(worker)
         elif not self._acceptor.on_message(worker, kind, data):
@@ -78,5 +78,4 @@ def _failure(data: bytes) -> dict[str, Any]:
     return {
         "sentence": str(report.get("sentence", "")),
         "details": str(report.get("details", "")),
-        "final": report.get("final") is True,
     }

@@ -21,6 +21,7 @@ from fdpass._peer import same_user
 from fdpass._sockets import SocketFile, accepted, bound_socket, identity_of, unlink_own
 from fdpass.errors import AddressInUse, FdpassError
 from fdpass.serve.dispatcher.loop import Loop, Timer
+from fdpass.serve.operator import takeover
 
 Reply = Callable[[Mapping[str, Any]], None]
 Command = Callable[[Mapping[str, Any], Reply], None]
@@ -43,7 +44,7 @@ class ControlServer:
         path: The absolute path of the control socket.
 
     Raises:
-        AddressInUse: Another server has this socket.
+        AddressInUse: Another server, which is not stopping, has this socket.
         CallFailed: bind(2) failed.
     """
 
@@ -52,13 +53,7 @@ class ControlServer:
         self._commands = commands
         self._clients: set[Conversation] = set()
         self.path = os.path.abspath(path)
-        try:
-            self._sock = bound_socket(path, "seqpacket", 0o600, 16)
-        except AddressInUse as error:
-            raise AddressInUse(
-                errno.EADDRINUSE,
-                f"another server has the control socket {path}: give this server its own with --control PATH",
-            ) from error
+        self._sock = _bound(path)
         self._file: SocketFile | None = identity_of(self._sock.getsockname())
         self._sock.setblocking(False)
         self._pause: Timer | None = None
@@ -136,3 +131,20 @@ class ControlServer:
             self._clients.discard(client)
             self._loop.unwatch(client.sock.fileno())
             client.close()
+
+
+def _bound(path: str) -> socket.socket:
+    try:
+        return _listening(path)
+    except AddressInUse as error:
+        if takeover.free(path):
+            with contextlib.suppress(AddressInUse):  # a third server was faster
+                return _listening(path)
+        raise AddressInUse(
+            errno.EADDRINUSE,
+            f"another server has the control socket {path}: give this server its own with --control PATH",
+        ) from error
+
+
+def _listening(path: str) -> socket.socket:
+    return bound_socket(path, "seqpacket", 0o600, 16)

@@ -14,6 +14,7 @@ from fdpass.serve.dispatcher.loop import Loop
 from fdpass.serve.operator.control import Command, Reply
 from fdpass.serve.operator.outcomes import OK, STOPPING, Outcomes, no_reply, refused
 from fdpass.serve.operator.reloads import Reloads
+from fdpass.serve.operator.signals import ignored
 from fdpass.serve.operator.status import status
 from fdpass.serve.operator.systemd import Notifier
 from fdpass.serve.shared.config import MOST_WANTED, Config
@@ -47,16 +48,16 @@ class Operations:
         self._outcomes = outcomes
         self._notifier = notifier
         self._reloads = Reloads(loop, self._pool, reread=reread, outcomes=outcomes, notifier=notifier)
-        loop.on_signals(
-            {
-                signal.SIGTERM: self.stop,
-                signal.SIGINT: self.stop,
-                signal.SIGHUP: self._reloads.request_by_signal,
-                signal.SIGUSR1: self.reopen,
-                signal.SIGTTIN: lambda: self.scale(self._pool.target + 1, no_reply),
-                signal.SIGTTOU: lambda: self.scale(self._pool.target - 1, no_reply),
-            }
-        )
+        callbacks = {
+            signal.SIGTERM: self.stop,
+            signal.SIGINT: self.stop,
+            signal.SIGQUIT: self.stop,
+            signal.SIGHUP: self._reloads.request_by_signal,
+            signal.SIGUSR1: self.reopen,
+            signal.SIGTTIN: lambda: self.scale(self._pool.target + 1, no_reply),
+            signal.SIGTTOU: lambda: self.scale(self._pool.target - 1, no_reply),
+        }
+        loop.on_signals(callbacks | ignored(callbacks))
         if notifier.watchdog is not None:
             self._notify_watchdog(notifier.watchdog)
 

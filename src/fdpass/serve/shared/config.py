@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from fdpass.errors import ConfigError
 from fdpass.serve.shared.ledger import MOST_WORKERS
+from fdpass.serve.shared.processors import processors
 from fdpass.serve.shared.setting import Setting, field, size
 
 WELCOME = "fdpass.serve.worker.welcome:app"
@@ -34,7 +35,7 @@ _TAKES: dict[str, tuple[Any, str]] = {
 
 def _default_workers() -> int:
     # At least two: while one is replaced, the other serves.
-    return max(2, len(os.sched_getaffinity(0)))
+    return max(2, processors())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +54,10 @@ class Config:
         fixed=True,
     )
     workers: int = field(
-        _default_workers, "Number of workers.", bounds=(1, MOST_WANTED), shown="one per processor, at least 2"
+        _default_workers,
+        "Number of workers.",
+        bounds=(1, MOST_WANTED),
+        shown="one per usable processor, at least 2",
     )
     spare: int = field(
         0,

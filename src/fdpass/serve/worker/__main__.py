@@ -13,15 +13,13 @@ import os
 import signal
 import socket
 import sys
-from typing import Any
 
 from fdpass._ancillary import MAX_FDS
 from fdpass._conversation import MAX_MESSAGE, Conversation
-from fdpass.errors import PeerClosed, StartFailed
-from fdpass.serve.shared.config import Config
+from fdpass.errors import PeerClosed
 from fdpass.serve.shared.logs import configure
 from fdpass.serve.shared.setup import Setup
-from fdpass.serve.worker.application import interface_of, load
+from fdpass.serve.worker.preparation import prepare
 from fdpass.serve.worker.worker import Worker
 
 
@@ -41,10 +39,7 @@ def main() -> None:
     configure(setup.config.log_level, as_json=setup.config.log_json)
     worker = Worker(channel, setup)
     try:
-        config = setup.config
-        app = load(config.app, config.app_dir, factory=config.factory)
-        interface = interface_of(app) if config.interface == "auto" else config.interface
-        loop_factory = _loop_factory(config, interface)
+        app, interface, loop_factory = prepare(setup.config)
     except BaseException as error:  # noqa: BLE001 - the dispatcher logs it
         worker.report_failure(error)
         os._exit(1)  # without waiting for threads of the application
@@ -53,18 +48,6 @@ def main() -> None:
         with contextlib.suppress(OSError):  # a full disk, or nobody reads
             sys.stdout.flush()
     os._exit(status)  # without waiting for threads that have not ended in time
-
-
-def _loop_factory(config: Config, interface: str) -> Any:
-    if config.loop == "asyncio" or interface == "listener":  # uvloop accepts in C, so not from a PassedListener
-        return asyncio.SelectorEventLoop
-    try:
-        import uvloop  # noqa: PLC0415 - only where it is wanted and installed
-    except ImportError:
-        if config.loop == "uvloop":
-            raise StartFailed("--loop uvloop: it is not installed: pip install uvloop") from None
-        return asyncio.SelectorEventLoop
-    return uvloop.new_event_loop
 
 
 if __name__ == "__main__":

@@ -22,6 +22,14 @@ _INTERFACES = {  # by whether the application is async, and how many arguments i
     (False, 2): "wsgi",
     (False, 1): "blocking",
 }
+_CALLS: dict[Interface, list[tuple[str, ...]]] = {
+    "asgi": [("scope", "receive", "send")],
+    "wsgi": [("environ", "start_response")],
+    "stream": [("reader", "writer"), ("conn",)],
+    "blocking": [("sock",)],
+    "listener": [("listener",)],
+}
+"""For each interface, the arguments with which it calls the application."""
 
 
 class StartupFailed(Exception):
@@ -94,6 +102,35 @@ def interface_of(app: Callable[..., Any]) -> Interface:
     return found
 
 
+def check_interface(app: Callable[..., Any], interface: Interface) -> None:
+    """Check that an application can be called by the interface that the settings name.
+
+    Raises:
+        StartFailed: It has too few or too many parameters; or it is async, and the interface does not await it.
+    """
+    if interface in {"wsgi", "blocking"} and is_async(app):
+        raise StartFailed(
+            f"--interface {interface}: the application is async, and this interface does not await it"
+        )
+    try:
+        # Without the function that a decorator wraps: the decorator can be what adapts it to the interface.
+        signature = inspect.signature(app, follow_wrapped=False)
+    except (TypeError, ValueError):  # some built-in functions and types have none
+        return
+    calls = _CALLS[interface]
+    if not any(_can_bind(signature, len(call)) for call in calls):
+        forms = " or ".join(f"({', '.join(call)})" for call in calls)
+        raise StartFailed(f"--interface {interface} calls the application with {forms}, and it takes {signature}")
+
+
+def _can_bind(signature: inspect.Signature, count: int) -> bool:
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True
+
+
 def is_async(app: Callable[..., Any]) -> bool:
     """Whether the application is a coroutine function."""
     return inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(getattr(app, "__call__", None))  # noqa: B004
@@ -126,14 +163,13 @@ def explain(error: BaseException) -> dict[str, Any]:
     """Explain why an application did not start.
 
     Returns:
-        ``sentence``: for the operator; ``details``: the application's traceback, or what the application logged;
-        ``final``: True if trying again cannot help.
+        ``sentence``: for the operator; ``details``: the application's traceback, or what the application logged.
     """
     # A SyntaxError has indented lines with the faulty code before this line; an error's notes come behind it.
     line = next(part for part in traceback.format_exception_only(error) if not part.startswith(" ")).strip()
-    found = {"sentence": f"the application failed to start: {line}", "details": "", "final": False}
+    found = {"sentence": f"the application failed to start: {line}", "details": ""}
     if isinstance(error, StartFailed | ConfigError):
-        return found | {"sentence": str(error), "final": True}
+        return found | {"sentence": str(error)}
     if isinstance(error, StartupFailed):
         return found | {"sentence": str(error), "details": error.details}
     return found | {

@@ -57,8 +57,12 @@ class PassedSocket(socket.socket):
         self.tls_by_proxy = False
 
     def getpeername(self) -> Address:
-        """The client's address: from its PROXY header, if the connection began with one."""
-        return super().getpeername() if self.client is None else self.client
+        """The client's address: from its PROXY header, if the connection began with one; see `unmapped`."""
+        return unmapped(super().getpeername()) if self.client is None else self.client
+
+    def getsockname(self) -> Address:
+        """The server's address; see `unmapped`."""
+        return unmapped(super().getsockname())
 
     def call_on_close(self, function: Callable[[], None]) -> None:
         """Call a function, too, when the socket is closed. Must be called before another thread has the socket."""
@@ -123,6 +127,13 @@ class PassedSocket(socket.socket):
         report, self._on_close = self._on_close, None
         if report is not None:
             report(self)
+
+
+def unmapped(address: Address) -> Address:
+    """An address as an IPv4 listener has it; at ``[::]`` an IPv4 client is ``::ffff:192.0.2.1``."""
+    if type(address) is tuple and len(address) == 4 and address[0].startswith("::ffff:") and "." in address[0]:
+        return address[0].removeprefix("::ffff:"), address[1]
+    return address
 
 
 def _do_nothing() -> None:

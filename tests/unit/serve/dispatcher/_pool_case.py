@@ -87,9 +87,9 @@ class PoolCase:
         worker.child.end(status)
         self.fakes.run_until(lambda: worker.state is State.GONE)
 
-    def fail(self, worker, sentence="SyntaxError", details="", *, final=False):
+    def fail(self, worker, sentence="SyntaxError", details=""):
         """The worker reports that it cannot start, and ends."""
-        worker.failure = {"sentence": sentence, "details": details, "final": final}
+        worker.failure = {"sentence": sentence, "details": details}
         self.end(worker, 1)
 
     def reload(self, config, access_log=""):

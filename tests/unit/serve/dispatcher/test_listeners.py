@@ -99,6 +99,49 @@ def test_an_ipv6_address_can_be_bound():
     listening.close()
 
 
+def free_port():
+    with socket.create_server(("", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+def listeners_at(*binds, **more):
+    try:
+        return listen_at(binds, 5, **more)
+    except CallFailed:
+        pytest.skip("this machine has no IPv6")
+
+
+def test_every_ipv6_address_is_every_ipv4_address_too():
+    (listening,) = listeners = listeners_at("[::]:0")
+    with socket.create_connection(("127.0.0.1", listening.sock.getsockname()[1]), 10) as client:
+        connection, address = listening.sock.accept()
+        connection.close()
+        assert address[0] == "::ffff:127.0.0.1"
+        assert address[1] == client.getsockname()[1]
+    close(listeners)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("host", ["0.0.0.0", "", "127.0.0.1"])
+def test_every_ipv6_address_leaves_the_port_to_an_ipv4_listener_of_the_same_server(host, order):
+    port = free_port()
+    listeners = listeners_at(*[f"[::]:{port}", f"{host}:{port}"][::order])
+    for address in (("127.0.0.1", port), ("::1", port)):
+        socket.create_connection(address, 10).close()
+    families = {each.sock.family: each.sock for each in listeners}
+    assert families.keys() == {socket.AF_INET, socket.AF_INET6}
+    assert families[socket.AF_INET6].getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    close(listeners)
+
+
+def test_every_ipv6_address_leaves_the_port_to_an_inherited_ipv4_listener():
+    with socket.create_server(("127.0.0.1", 0)) as given:
+        activated = [Inherited("web", Fd(os.dup(given.fileno())))]
+        listeners = listeners_at(f"[::]:{given.getsockname()[1]}", activated=activated)
+        assert len(listeners) == 2
+        close(listeners)
+
+
 def test_a_unix_socket_is_open_to_all_users_and_is_removed(tmp_path):
     path = tmp_path / "socket"
     (listening,) = listen_at([f"unix:{path}"], 5)
@@ -119,6 +162,60 @@ def test_the_socket_file_of_another_server_is_not_removed(tmp_path):
     path.touch()
     listening.close()
     assert path.exists()
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_a_closed_listener_refuses_clients_though_a_worker_has_a_duplicate(tmp_path, kind):
+    (listening,) = listen_at([LOCAL if kind == "tcp" else f"unix:{tmp_path}/s"], 5)
+    address = listening.sock.getsockname()
+    with listening.sock.dup():
+        if kind == "unix":
+            os.link(address, f"{tmp_path}/other")  # `close` removes the first name
+            address = f"{tmp_path}/other"
+        listening.close()
+        with socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET) as client:
+            with pytest.raises(ConnectionRefusedError):
+                client.connect(address)
+
+
+def test_a_unix_socket_that_refuses_new_clients_still_has_its_backlog(tmp_path):
+    path = tmp_path / "socket"
+    (listening,) = listen_at([f"unix:{path}"], 5)
+    os.link(path, tmp_path / "other")
+    with socket.socket(socket.AF_UNIX) as early, socket.socket(socket.AF_UNIX) as late:
+        early.connect(str(path))
+        early.sendall(b"early")
+        listening.refuse_new()
+        assert not path.exists()
+        with pytest.raises(ConnectionRefusedError):
+            late.connect(str(tmp_path / "other"))
+        accepted, _ = listening.sock.accept()
+        with accepted:
+            assert accepted.recv(10) == b"early"
+        with pytest.raises(BlockingIOError):
+            listening.sock.accept()
+    (other,) = listen_at([f"unix:{path}"], 5)
+    listening.close()
+    assert path.exists(), "it is the other server's"
+    other.close()
+
+
+def test_a_tcp_listener_keeps_its_backlog_until_it_is_closed():
+    (listening,) = listen_at([LOCAL], 5)
+    with socket.create_connection(listening.sock.getsockname(), 10):
+        listening.refuse_new()
+        listening.sock.accept()[0].close()
+    listening.close()
+
+
+def test_an_adopted_listener_stays_open_for_its_giver(tmp_path):
+    with socket.socket(socket.AF_UNIX) as given, socket.socket(socket.AF_UNIX) as client:
+        given.bind(f"{tmp_path}/s")
+        given.listen(5)
+        (listening,) = listen_at([f"fd://{os.dup(given.fileno())}"], 5)
+        listening.refuse_new()
+        listening.close()
+        client.connect(f"{tmp_path}/s")
 
 
 def test_an_abstract_address_can_be_bound():

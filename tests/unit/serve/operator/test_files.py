@@ -1,10 +1,10 @@
-"""The pidfile: written at the start, and removed at the end if it still holds our process ID."""
+"""The pidfile: written at the start, removed at the end if it still holds our process ID; and checks of paths."""
 
 import os
 
 import pytest
 
-from fdpass.errors import NotFound
+from fdpass.errors import CallFailed, NotFound, NotPermitted
 from fdpass.serve.operator import files
 
 
@@ -44,3 +44,34 @@ def test_a_pidfile_that_cannot_be_written_is_refused_with_its_path(tmp_path):
     path = f"{tmp_path}/none/pid"
     with pytest.raises(NotFound, match=f"cannot write the pidfile {path}"), files.pidfile(path):
         pass
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, lambda path: path.touch(), lambda path: None], ids=["FIFO", "file", "none"]
+)
+def test_a_path_that_can_be_written_passes_the_check_which_makes_nothing(tmp_path, make):
+    path = tmp_path / "log"
+    make(path)
+    before = os.listdir(tmp_path)
+    files.check_writable(str(path), "the access log")
+    assert os.listdir(tmp_path) == before
+
+
+def test_a_path_that_cannot_be_written_is_refused_with_its_purpose(tmp_path):
+    with pytest.raises(CallFailed, match=f"cannot write the access log {tmp_path}: Is a directory"):
+        files.check_writable(str(tmp_path), "the access log")
+    with pytest.raises(
+        NotFound, match=f"cannot make the access log {tmp_path}/no/log: folder {tmp_path}/no: No such"
+    ):
+        files.check_writable(f"{tmp_path}/no/log", "the access log")
+
+
+def test_a_path_in_a_folder_that_is_not_writable_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    with pytest.raises(NotPermitted, match=r"cannot make the control socket .*: Permission denied"):
+        files.check_folder(f"{tmp_path}/c", "the control socket")
+
+
+def test_a_relative_path_is_in_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files.check_folder("log", "the access log")

@@ -1,5 +1,7 @@
 """The TLS context of a worker: made from the files in the settings, or refused with their names."""
 
+import errno
+import ssl
 import subprocess
 
 import pytest
@@ -29,6 +31,14 @@ def certificates(tmp_path_factory):
     openssl(*new, "-subj", "/CN=other", "-keyout", "other.pem", "-out", "other-cert.pem")
     openssl("ec", "-in", "key.pem", "-aes128", "-passout", "pass:secret", "-out", "locked.pem")
     (folder / "both.pem").write_bytes((folder / "key.pem").read_bytes() + (folder / "cert.pem").read_bytes())
+    openssl(
+        "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=r", "-keyout", "rsa.pem", "-out", "r.pem"
+    )
+    openssl("pkcs8", "-topk8", "-in", "key.pem", "-passout", "pass:secret", "-out", "locked8.pem")
+    openssl("x509", "-in", "cert.pem", "-outform", "der", "-out", "cert.der")
+    files = [folder / name for name in ("key.pem", "other-cert.pem", "cert.pem")]
+    (folder / "order.pem").write_bytes(b"".join(file.read_bytes() for file in files))
+    (folder / "cut.pem").write_bytes((folder / "cert.pem").read_bytes()[:200])
     (folder / "text").write_text("no certificate\n")
     return folder
 
@@ -49,15 +59,45 @@ def test_certificate_key_and_authorities_make_a_context(certificates, files):
     ("files", "words"),
     [
         ({"cert": "none"}, r"^--tls-cert \S*/none: No such file"),
-        ({"cert": "cert.pem", "key": "none"}, r"^--tls-cert \S*, --tls-key \S*/none: No such file"),
-        ({"cert": "text"}, r"^--tls-cert \S*/text: "),
-        ({"cert": "cert.pem"}, r"^--tls-cert \S*/cert.pem: "),
-        ({"cert": "cert.pem", "key": "other.pem"}, r"^--tls-cert .*--tls-key \S*/other.pem: .*mismatch"),
-        ({"cert": "cert.pem", "key": "locked.pem"}, r"--tls-key \S*/locked.pem: the key has a password"),
+        ({"cert": "cert.pem", "key": "none"}, r"^--tls-key \S*/none: No such file"),
+        ({"cert": "cert.pem", "key": "."}, r"^--tls-key \S*: Is a directory"),
+        ({"cert": "text"}, r"^--tls-cert \S*/text: there is no PEM certificate in this file"),
+        (
+            {"cert": "cert.der", "key": "key.pem"},
+            r"^--tls-cert \S*/cert.der: there is no PEM certificate in this file",
+        ),
+        ({"cert": "cert.pem"}, r"^--tls-cert \S*/cert.pem: there is no private key .* with --tls-key$"),
+        ({"cert": "cert.pem", "key": "text"}, r"^--tls-key \S*/text: there is no PEM private key in this file"),
+        ({"cert": "key.pem", "key": "cert.pem"}, r"^--tls-cert \S*/key.pem: this file has the key, .*: exchange"),
+        (
+            {"cert": "cert.pem", "key": "other.pem"},
+            r"^--tls-key \S*/other.pem: .* does not belong .*/cert.pem: give",
+        ),
+        ({"cert": "cert.pem", "key": "rsa.pem"}, r"^--tls-key \S*/rsa.pem: the private key does not belong"),
+        ({"cert": "order.pem"}, r"^--tls-cert \S*/order.pem: .* first certificate in this file: .* first$"),
+        (
+            {"cert": "cert.pem", "key": "locked.pem"},
+            r"^--tls-key \S*/locked.pem: .* password.* -in \S*/locked.pem",
+        ),
+        ({"cert": "cert.pem", "key": "locked8.pem"}, r"^--tls-key \S*/locked8.pem: the key has a password"),
+        ({"cert": "cut.pem", "key": "key.pem"}, r"^--tls-cert \S*/cut.pem or --tls-key \S*/key.pem: .*is damaged"),
         ({"cert": "both.pem", "ca": "none"}, r"^--tls-ca \S*/none: No such file"),
-        ({"cert": "both.pem", "ca": "text"}, r"^--tls-ca \S*/text: "),
+        ({"cert": "both.pem", "ca": "text"}, r"^--tls-ca \S*/text: there is no PEM certificate in this file"),
+        ({"cert": "both.pem", "ca": "cut.pem"}, r"^--tls-ca \S*/cut.pem: the file is damaged"),
     ],
 )
 def test_a_wrong_file_is_refused_with_its_name(certificates, files, words):
     with pytest.raises(ConfigError, match=f"(?i){words}"):
         tls.context(settings(certificates, **files))
+
+
+def test_a_file_that_may_not_be_read_is_refused_with_the_user(certificates, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refuse)  # root may read every file
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", refuse)
+    with pytest.raises(
+        ConfigError, match=r"^--tls-cert \S*: Permission denied for user \d+: let the user of the server"
+    ):
+        tls.context(settings(certificates, cert="cert.pem", key="key.pem"))

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from fdpass.errors import StartFailed
-from fdpass.serve.worker.application import interface_of, is_async
+from fdpass.serve.worker.application import check_interface, interface_of, is_async
 
 from .._modules import loaded, write
 
@@ -212,6 +212,47 @@ def test_the_interface_is_told_from_the_application(app, expected):
 def test_an_application_of_unknown_interface_is_refused_with_a_hint(app):
     with pytest.raises(StartFailed, match="say which with --interface"):
         interface_of(app)
+
+
+@pytest.mark.parametrize(("app", "interface"), INTERFACES.values(), ids=INTERFACES)
+def test_an_application_passes_the_check_of_its_own_interface(app, interface):
+    check_interface(app, interface)
+
+
+def adapting(handle):
+    """As werkzeug's ``Request.application`` does."""
+
+    @functools.wraps(handle)
+    def adapted(*args):
+        return handle(args[0])
+
+    return adapted
+
+
+@pytest.mark.parametrize(
+    ("app", "interface"), [(adapting(lambda request: ...), "wsgi"), (print, "asgi"), (dict, "wsgi")]
+)
+def test_a_signature_that_does_not_tell_passes_the_check(app, interface):
+    check_interface(app, interface)
+
+
+@pytest.mark.parametrize(
+    ("app", "interface", "said"),
+    [
+        (
+            wsgi,
+            "asgi",
+            r"--interface asgi calls .* with \(scope, receive, send\), .* takes \(environ, start_response\)",
+        ),
+        (asgi, "wsgi", "--interface wsgi: the application is async"),
+        (connection, "blocking", "--interface blocking: the application is async"),
+        (asgi, "stream", r"with \(reader, writer\) or \(conn\)"),
+        (lambda: ..., "listener", r"takes \(\)"),
+    ],
+)
+def test_an_application_that_its_interface_cannot_call_is_refused(app, interface, said):
+    with pytest.raises(StartFailed, match=said):
+        check_interface(app, interface)
 
 
 def test_the_interfaces_of_real_frameworks():

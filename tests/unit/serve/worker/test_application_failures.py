@@ -29,7 +29,6 @@ def test_a_traceback_begins_with_the_applications_first_line(folder):
     write(folder, "t_breaks", "def connect():\n    raise LookupError('no database')\nconnect()")
     told = explain(error_of(lambda: loaded(folder, "t_breaks:app")))
     assert told["sentence"] == "the application failed to start: LookupError: no database"
-    assert not told["final"]
     lines = told["details"].splitlines()
     assert lines[0] == "Traceback (most recent call last):"
     where = [line.rpartition(" in ")[2] for line in lines if line.startswith("  File ")]
@@ -74,10 +73,10 @@ def test_a_system_exit_is_explained():
 
 
 @pytest.mark.parametrize("error", [StartFailed("no such module"), ConfigError("no such file")])
-def test_errors_of_fdpass_are_final_and_have_no_traceback(error):
-    assert explain(error) == {"sentence": str(error), "details": "", "final": True}
+def test_errors_of_fdpass_have_no_traceback(error):
+    assert explain(error) == {"sentence": str(error), "details": ""}
 
 
 def test_a_failed_lifespan_is_explained_with_what_the_application_logged():
     told = explain(StartupFailed("lifespan startup failed", "Traceback: ..."))
-    assert told == {"sentence": "lifespan startup failed", "details": "Traceback: ...", "final": False}
+    assert told == {"sentence": "lifespan startup failed", "details": "Traceback: ..."}

@@ -12,7 +12,7 @@ import threading
 
 import pytest
 
-from fdpass.serve.worker.passed_socket import PassedSocket
+from fdpass.serve.worker.passed_socket import PassedSocket, unmapped
 
 
 @pytest.fixture
@@ -215,3 +215,19 @@ def test_a_transport_sets_nodelay(factory):
 
     with client, asyncio.Runner(loop_factory=factory) as runner:
         assert runner.run(serve(PassedSocket(server.detach(), 0, lambda _: None)))
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        (("::ffff:192.0.2.1", 80, 0, 0), ("192.0.2.1", 80)),
+        (("::1", 80, 0, 0), ("::1", 80, 0, 0)),
+        (("::ffff:0:1", 80, 0, 0), ("::ffff:0:1", 80, 0, 0)),
+        (("192.0.2.1", 80), ("192.0.2.1", 80)),
+        ("/run/app.sock", "/run/app.sock"),
+        (b"\0name", b"\0name"),
+        (None, None),
+    ],
+)
+def test_an_ipv4_client_of_an_ipv6_listener_has_its_ipv4_address(address, expected):
+    assert unmapped(address) == expected

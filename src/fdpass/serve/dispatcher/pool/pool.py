@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import Any
 
 from fdpass.errors import FdpassError
 from fdpass.serve.dispatcher.access_log import AccessLog
@@ -26,7 +27,7 @@ from fdpass.serve.shared.ledger import Ledger
 log = logging.getLogger("fdpass.serve")
 
 _RECOVERY_SECONDS = 0.5  # for how long a start is put off until a dead worker's connections have other workers
-_GRACE_SECONDS = 3.0  # beyond --graceful-timeout, for a worker to cut what is left and exit
+_GRACE_SECONDS = 3.0  # for a worker to exit: beyond --graceful-timeout, or once it has reported its failure
 
 
 class Pool:
@@ -144,7 +145,7 @@ class Pool:
             worker = WorkerHandle(row, generation.number, self._ledger, self._owner.make_buffers())
         except FdpassError as error:
             reason = getattr(error, "strerror", None) or str(error)
-            self.starts.failed(reason, timeout=self.current.config.start_timeout)
+            self.starts.failed(reason)
             return False
         self._workers.add(worker)
         self._loop.watch(worker.child.pidfd.fileno(), lambda: self._on_end(worker))
@@ -166,6 +167,11 @@ class Pool:
         seconds = time.monotonic() - worker.started_at
         log.info("worker %d is ready (generation %d, %.1f s)", worker.pid, worker.generation, seconds)
         self.reconcile()
+
+    def on_failed(self, worker: WorkerHandle, failure: dict[str, Any]) -> None:
+        """A worker reports why it cannot start. It ends itself, unless a thread of the application hangs."""
+        worker.failure = failure
+        self._loop.call_later(_GRACE_SECONDS, worker.kill)
 
     def replace(self, worker: WorkerHandle) -> None:
         """Start another worker, and retire this one when the other is ready."""
@@ -228,14 +234,13 @@ class Pool:
 
     def _on_failed_start(self, worker: WorkerHandle, how: str) -> None:
         if self.starts.given_up:
-            return  # this worker was killed because of that
+            return  # the first failure decides: the others, as a rule, fail for the same reason
         reason = worker.failure.get("sentence") or f"a worker ended before it was ready ({how})"
         details = worker.failure.get("details", "")
         if self.candidate is not None and worker.generation == self.candidate.number:
             self._abandon(self.candidate, reason + ("\n" + details.rstrip() if details else ""))
             return
-        final, timeout = bool(worker.failure.get("final")), self.current.config.start_timeout
-        self.starts.failed(reason, details, final=final, timeout=timeout)
+        self.starts.failed(reason, details)
 
     # Generations
 

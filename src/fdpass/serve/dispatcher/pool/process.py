@@ -1,4 +1,4 @@
-"""Start, watch and reap a child process: the only file of the server that does.
+"""Start, watch and reap a worker's process: the only file of the dispatcher that does.
 
 A child is a new program (exec), never a fork that goes on: it inherits the standard streams and one channel. It is
 in a process group of its own, so that Ctrl-C on a terminal reaches the dispatcher alone.

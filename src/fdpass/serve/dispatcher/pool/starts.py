@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
-import time
 from collections.abc import Callable
 
 from fdpass.serve.dispatcher.loop import Loop
 from fdpass.serve.dispatcher.pool.backoff import Backoff
 from fdpass.serve.shared.ledger import MOST_WORKERS
+from fdpass.serve.shared.processors import processors
 
 log = logging.getLogger("fdpass.serve")
 
-_PROCESSORS = len(os.sched_getaffinity(0))
+_PROCESSORS = processors()
 
 
 class Starts:
@@ -22,6 +21,10 @@ class Starts:
     Args:
         loop: Event loop; waits before the next try.
         retry: Called when a start may be tried again.
+
+    A start that fails before any has succeeded ends the server: who starts it should see the fault at once, and a
+    service manager can try again. Later the server lives on, and starts are tried again: what fails then, such as
+    a database, may come back.
 
     Attributes:
         failure: Why the newest start failed; "" once one has succeeded.
@@ -32,7 +35,6 @@ class Starts:
         self.failure = ""
         self.given_up = ""
         self._backoff = Backoff(loop, retry)
-        self._began_at = time.monotonic()
         self._has_succeeded = False
 
     def most_now(self, *, starting: int, serving: int) -> int:
@@ -54,23 +56,18 @@ class Starts:
         self._backoff.succeeded()
         self.failure = ""
 
-    def failed(self, reason: str, details: str = "", *, final: bool = False, timeout: float) -> None:
+    def failed(self, reason: str, details: str = "") -> None:
         """A start has failed: try again later, or give up.
 
         Args:
             reason: Why it failed.
             details: The application's traceback, if it has one.
-            final: Whether trying again cannot help.
-            timeout: For how many seconds after the server's start the first success may take: ``--start-timeout``.
         """
         details = "\n" + details.rstrip() if details else ""
-        if reason == self.failure:
-            details = ""  # the traceback was logged at the first failure
-        is_late = time.monotonic() - self._began_at > timeout
-        if not self._has_succeeded and (final or is_late):
+        if not self._has_succeeded:
             self.given_up = reason + details
             return
-        if reason != self.failure:
+        if reason != self.failure:  # else it has been logged, with the traceback
             self.failure = reason
             log.error("%s%s", reason, details)
         log.warning("a worker could not be started: trying again in %.1f s", self._backoff.failed())

@@ -8,20 +8,21 @@ from typing import Any
 
 from fdpass.serve.shared import tls
 from fdpass.serve.worker.engines import Job, end_tasks
-from fdpass.serve.worker.passed_socket import PassedSocket
+from fdpass.serve.worker.passed_socket import PassedSocket, unmapped
 
 log = logging.getLogger("fdpass.serve")
 
 
 class _Writer(asyncio.StreamWriter):
-    """A StreamWriter whose ``peername`` is the client that the PROXY header named."""
+    """A StreamWriter whose ``peername`` is the client that the PROXY header named; see also `unmapped`."""
 
     client: Any = None
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         if name == "peername" and self.client is not None:
             return self.client
-        return super().get_extra_info(name, default)
+        found = super().get_extra_info(name, default)
+        return unmapped(found) if name in {"peername", "sockname"} else found
 
 
 class StreamEngine:

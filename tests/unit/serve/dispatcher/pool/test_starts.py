@@ -1,4 +1,4 @@
-"""Starts that fail: tried again after ever longer waits, explained once, given up if no try can help."""
+"""Starts that fail: given up before any has succeeded; later tried again after ever longer waits."""
 
 import errno
 import logging
@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from fdpass.errors import CallFailed
-from fdpass.serve.dispatcher.pool import backoff, upkeep
+from fdpass.serve.dispatcher.pool import backoff, pool, upkeep
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,7 @@ def test_the_reason_and_traceback_of_a_failed_start_are_logged_once(new_pool, fa
     for _ in range(3):
         fakes.run_until(lambda: case.pool.workers)
         (worker,) = case.pool.workers
-        worker.failure = {"sentence": "no database", "details": "Traceback of the application", "final": False}
+        worker.failure = {"sentence": "no database", "details": "Traceback of the application"}
         case.end(worker, 1)
     assert caplog.text.count("no database") == caplog.text.count("Traceback of the application") == 1
     assert caplog.text.count("trying again in") == 3
@@ -55,45 +55,80 @@ def test_the_reason_and_traceback_of_a_failed_start_are_logged_once(new_pool, fa
 
 
 def test_a_fork_that_fails_is_tried_again(new_pool, fakes):
+    case = new_pool().start()
+    case.pool.scale(3)
+    fakes.start_error = CallFailed(errno.EAGAIN, "cannot start python: Resource temporarily unavailable")
+    case.end(case.starting()[0], 1)
+    fakes.run_until(lambda: "cannot start python" in case.pool.starts.failure)
+    fakes.start_error = None
+    fakes.run_until(lambda: len(case.pool.workers) == 3)
+
+
+REPORTED = {"sentence": "there is no module 'case'", "details": ""}
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "reason"),
+    [
+        (REPORTED, 1, "there is no module 'case'"),
+        ({}, 3, "a worker ended before it was ready (exit code 3)"),
+        ({}, -signal.SIGKILL, "a worker ended before it was ready (killed by SIGKILL)"),
+    ],
+)
+def test_the_first_failure_before_any_worker_was_ready_decides(new_pool, caplog, failure, status, reason):
+    case = new_pool()
+    case.pool.reconcile()
+    first, second = case.pool.workers
+    first.failure = dict(failure)
+    case.end(first, status)
+    assert case.pool.starts.given_up == reason
+    second.failure = {"sentence": "another reason", "details": ""}
+    case.end(second, 1)
+    assert case.pool.starts.given_up == reason
+    assert len(case.fakes.children) == 2, "no worker is started any more"
+    assert caplog.text == "", "what raises StartFailed tells the reason"
+
+
+def test_a_fork_that_fails_before_any_worker_was_ready_decides(new_pool, fakes):
     case = new_pool()
     fakes.start_error = CallFailed(errno.EAGAIN, "cannot start python: Resource temporarily unavailable")
     case.pool.reconcile()
+    assert "cannot start python" in case.pool.starts.given_up
     assert case.states() == []
-    assert "cannot start python" in case.pool.starts.failure
-    fakes.start_error = None
+
+
+def test_one_ready_worker_is_enough_for_the_others_to_be_tried_again(new_pool, fakes):
+    case = new_pool()
+    case.pool.reconcile()
+    first, second = case.pool.workers
+    case.make_ready([first])
+    case.fail(second, "the port of the metrics is taken")
+    assert case.pool.starts.given_up == ""
     fakes.run_until(lambda: len(case.pool.workers) == 2)
 
 
-def test_the_first_start_is_given_up_if_trying_again_cannot_help(new_pool):
-    case = new_pool()
+def test_a_worker_that_has_reported_its_failure_and_does_not_end_is_killed(new_pool, fakes, monkeypatch):
+    monkeypatch.setattr(pool, "_GRACE_SECONDS", 0.001)
+    case = new_pool(workers=1)
     case.pool.reconcile()
-    first = case.pool.workers[0]
-    first.failure = {"sentence": "there is no module 'case'", "details": "", "final": True}
-    case.end(first, 1)
+    (worker,) = case.pool.workers
+    case.pool.on_failed(worker, dict(REPORTED))
+    fakes.run_until(lambda: worker.child.signals == [signal.SIGKILL])
+    case.end(worker, -signal.SIGKILL)
     assert case.pool.starts.given_up == "there is no module 'case'"
-    assert len(case.fakes.children) == 2, "no worker is started any more"
-
-
-def test_the_first_start_is_given_up_after_start_timeout(new_pool, fakes):
-    case = new_pool(workers=1, start_timeout=0.1)
-    case.pool.reconcile()
-    case.pool.starts._began_at -= 1
-    case.end(case.pool.workers[0], 3)
-    assert case.pool.starts.given_up == "a worker ended before it was ready (exit code 3)"
 
 
 def test_starts_are_never_given_up_once_a_worker_was_ready(new_pool, fakes):
-    case = new_pool(workers=1, start_timeout=0.1).start()
-    case.pool.starts._began_at -= 1
+    case = new_pool(workers=1).start()
     case.end(case.pool.workers[0])
     (worker,) = case.pool.workers
-    worker.failure = {"sentence": "the code is broken now", "details": "", "final": True}
+    worker.failure = {"sentence": "the code is broken now", "details": ""}
     case.end(worker, 1)
     assert case.pool.starts.given_up == ""
     fakes.run_until(lambda: case.pool.workers)
 
 
-@pytest.mark.parametrize("failure", [{}, {"sentence": "no database", "details": "", "final": False}])
+@pytest.mark.parametrize("failure", [{}, {"sentence": "no database", "details": ""}])
 def test_a_worker_that_is_not_ready_in_time_is_aborted_and_killed(new_pool, fakes, failure):
     """Also a worker that has reported why it failed, but does not end: a thread of the application may hold it."""
     case = new_pool(workers=1, start_timeout=0.1).start()

@@ -1,0 +1,62 @@
+"""`Orphans`: reaps processes of the application whose parents have ended, if the dispatcher is their new parent.
+
+The kernel makes the first process of a PID namespace (of a container) their parent, or a subreaper
+(PR_SET_CHILD_SUBREAPER of prctl(2)). Without wait(2) each would stay a zombie, and keep its number, until the
+dispatcher ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import os
+from collections.abc import Callable, Container
+from pathlib import Path
+
+log = logging.getLogger("fdpass.serve")
+
+_PR_GET_CHILD_SUBREAPER = 37
+_libc = ctypes.CDLL(None)
+
+
+class Orphans:
+    """Reaps children that are neither workers, nor children of the program from before the server.
+
+    Args:
+        workers: Returns the numbers of the workers that are not reaped yet.
+    """
+
+    def __init__(self, workers: Callable[[], Container[int]]) -> None:
+        self._workers = workers
+        self._adopts = os.getpid() == 1 or _is_subreaper()
+        self._before = _children() if self._adopts else set()
+
+    def reap(self) -> None:
+        """Reap ended orphans, until an ended child is found that is no orphan; the next call continues."""
+        if not self._adopts:
+            return
+        workers, count = self._workers(), 0
+        with contextlib.suppress(ChildProcessError):  # there are no children
+            # WNOWAIT: the status stays, because a worker's is for `Child.reap`.
+            while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                if found.si_pid in workers or found.si_pid in self._before:
+                    break
+                os.waitpid(found.si_pid, 0)
+                count += 1
+        if count:
+            log.debug("reaped %d processes whose parents have ended", count)
+
+
+def _is_subreaper() -> bool:
+    found = ctypes.c_int(0)
+    return _libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(found), 0, 0, 0) == 0 and bool(found.value)
+
+
+def _children() -> set[int]:
+    """The children of this process; empty if the kernel does not list them (CONFIG_PROC_CHILDREN)."""
+    found: set[int] = set()
+    with contextlib.suppress(OSError):
+        for file in Path("/proc/self/task").glob("*/children"):
+            found.update(map(int, file.read_text().split()))
+    return found

@@ -1,0 +1,66 @@
+"""Signals that the dispatcher ignores, with a line in the log, instead of ending as they would have it."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Callable, Container
+
+log = logging.getLogger("fdpass.serve")
+
+_QUIET_SECONDS = 10.0  # for which a signal is not logged again: a profiler's timer sends hundreds a second
+
+_UNTOUCHED = {
+    *(signal.SIGKILL, signal.SIGSTOP),  # which no process can catch
+    # Faults of this process; and SIGABRT, with which a service manager's watchdog asks for a core dump.
+    *(signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP, signal.SIGSYS, signal.SIGABRT),
+    *(signal.SIGTSTP, signal.SIGCONT),  # the job control of a shell: Ctrl-Z, fg
+    *(signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH),  # which do nothing by default
+}
+_SILENT = {
+    signal.SIGPIPE,
+    signal.SIGXFSZ,
+}  # the write that causes one fails, and a line about it could cause another
+
+
+def ignored(handled: Container[int]) -> dict[int, Callable[[], None]]:
+    """Make a callback for each signal that would end this process without need.
+
+    Args:
+        handled: Signals that have a callback already.
+
+    Returns:
+        By signal, a callback that logs it. A signal that the program handles, or already ignores, has none.
+    """
+    return {
+        number: _do_nothing if number in _SILENT else _Logged(number)
+        for number in sorted(signal.valid_signals())
+        if number not in _UNTOUCHED and number not in handled and signal.getsignal(number) == signal.SIG_DFL
+    }
+
+
+class _Logged:
+    """Logs that a signal has come and is ignored, once in ten seconds."""
+
+    def __init__(self, number: int) -> None:
+        self._name = name_of(number)
+        self._quiet_until = 0.0
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if now >= self._quiet_until:
+            self._quiet_until = now + _QUIET_SECONDS
+            log.warning("%s is ignored: the server does not use this signal", self._name)
+
+
+def name_of(number: int) -> str:
+    """The name of a signal: ``SIGUSR2``, ``SIGRTMIN+3``."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIGRTMIN+{number - signal.SIGRTMIN}"
+
+
+def _do_nothing() -> None:
+    """The callback of a signal that is not logged."""

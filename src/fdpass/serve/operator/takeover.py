@@ -1,0 +1,47 @@
+"""Free the path of a control socket whose server is stopping: the next server need not wait for its end."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+
+from fdpass._sockets import identity_of
+from fdpass.errors import FdpassError
+from fdpass.serve.operator.client import connected
+
+_PATIENCE = 2.0  # seconds: a server whose loop runs replies within milliseconds
+
+
+def free(path: str) -> bool:
+    """Remove the socket file at a path if its server says that it is stopping.
+
+    That server keeps the clients that it has. It does not remove the next server's file at its end.
+
+    Args:
+        path: The path, at which a server listens.
+
+    Returns:
+        Whether the path is free.
+    """
+    file = identity_of(path)
+    if file is None or not _is_stopping(path):
+        return False
+    folder = os.open(os.path.dirname(file.path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)  # as for binding: another server may have taken the path by now
+        if identity_of(path) == file:
+            os.unlink(path)
+    finally:
+        os.close(folder)
+    return True
+
+
+def _is_stopping(path: str) -> bool:
+    try:
+        with connected(path) as channel:
+            channel.settimeout(_PATIENCE)
+            channel.send(json.dumps({"do": "status"}).encode())
+            return json.loads(channel.recv().data)["server"]["stopping"] is True
+    except (FdpassError, ValueError, KeyError, TypeError):
+        return False

@@ -1,0 +1,102 @@
+"""Orphans that the kernel gives to this process are reaped; what others wait for is left to them.
+
+Each test runs in a process of its own, which becomes a subreaper.
+"""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+START = """
+import ctypes, os, select, subprocess, sys
+from fdpass.serve.dispatcher.pool.orphans import Orphans, _children
+
+def subreaper():
+    assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0  # PR_SET_CHILD_SUBREAPER
+
+def child(code):
+    return subprocess.Popen([sys.executable, "-c", code])
+
+def wait_ended(pid):
+    '''Wait until a process has ended, without reaping it.'''
+    pidfd = os.pidfd_open(pid)
+    select.select([pidfd], [], [])
+    os.close(pidfd)
+
+def orphan():
+    '''A process that has ended, and whose parent has ended before it; returns its number.'''
+    read, write = os.pipe()
+    code = f"import os; os.fork() or (os.read({read}, 1), os._exit(0)); os._exit(0)"
+    parent = subprocess.Popen([sys.executable, "-c", code], pass_fds=[read])
+    before = _children()
+    assert parent.wait() == 0
+    (found,) = _children() - before
+    os.close(write)
+    wait_ended(found)
+    os.close(read)
+    return found
+"""
+
+
+@pytest.fixture
+def run():
+    """Run this code, in a process of its own."""
+
+    def run(code):
+        done = subprocess.run(
+            [sys.executable, "-c", START + textwrap.dedent(code)], capture_output=True, text=True, timeout=60
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+    return run
+
+
+def test_orphans_are_reaped(run):
+    run("""
+        subreaper()
+        orphans = Orphans(set)
+        orphans.reap()  # without children
+        gone = {orphan() for _ in range(3)}
+        assert gone <= _children()
+        orphans.reap()
+        assert not _children()
+    """)
+
+
+def test_the_status_of_a_worker_is_left_to_the_pool(run):
+    run("""
+        subreaper()
+        workers = set()
+        orphans = Orphans(lambda: workers)
+        worker = child("import os; os._exit(7)")
+        workers.add(worker.pid)
+        wait_ended(worker.pid)
+        orphan()
+        orphans.reap()
+        assert worker.wait() == 7
+        orphans.reap()  # what was behind the worker
+        assert not _children()
+    """)
+
+
+def test_the_status_of_the_programs_own_child_is_left_to_the_program(run):
+    run("""
+        subreaper()
+        own = child("import os; os._exit(7)")
+        orphans = Orphans(set)
+        wait_ended(own.pid)
+        orphans.reap()
+        assert own.wait() == 7
+    """)
+
+
+def test_a_process_that_gets_no_orphans_reaps_nothing(run):
+    run("""
+        orphans = Orphans(set)
+        own = child("import os; os._exit(7)")
+        wait_ended(own.pid)
+        orphans.reap()
+        assert own.wait() == 7
+    """)
