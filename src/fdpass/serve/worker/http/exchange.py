@@ -79,7 +79,8 @@ class Exchange:
         body: What has come of the request's body, and was not received by the application yet.
         whole: The request has come to its end.
         started, complete: The application has begun a response; and has completed it.
-        lost: The client has gone.
+        lost: The client has gone, or the exchange is abandoned.
+        abandoned: `abandon` was called.
         task: The task in which the application runs.
         head: Of the response, while it waits for the body.
     """
@@ -94,6 +95,7 @@ class Exchange:
         "_old",
         "_trailers",
         "_trailing",
+        "abandoned",
         "body",
         "closes",
         "complete",
@@ -116,7 +118,7 @@ class Exchange:
         self.method: str = scope["method"]
         self.closes = closes
         self.body = self.head = b""
-        self.whole = self.started = self.complete = self.lost = False
+        self.whole = self.started = self.complete = self.lost = self.abandoned = False
         self.task: asyncio.Task[None] | None = None
         self._changed: asyncio.Event | None = None  # set when `receive` has to look again
         self._end_received = False  # the application has received the end of the request's body
@@ -133,22 +135,25 @@ class Exchange:
         """Call the application. If it fails this is logged, and the client sees that its response is not whole."""
         try:
             result = await app(self.scope, self.receive, self.send)
-        except BaseException:
-            log.exception("the application failed: %s", self._request)
-            self._fail()
+        except BaseException as error:
+            if not (self.abandoned and isinstance(error, asyncio.CancelledError)):
+                log.exception("the application failed: %s", self.name)
+                self._fail()
         else:
             if result is not None:
-                log.error("the application returned %r, not None: %s", result, self._request)
+                log.error("the application returned %r, not None: %s", result, self.name)
                 self._fail()
             elif not (self.complete or self.lost):
                 rest = "completing its" if self.started else "starting a"
-                log.error("the application returned without %s response: %s", rest, self._request)
+                # An event stream that learns of the worker's end (`Server.handle_exit`) returns in its middle.
+                level = logging.DEBUG if self.started and self._connection.engine.finishing else logging.ERROR
+                log.log(level, "the application returned without %s response: %s", rest, self.name)
                 self._fail()
         finally:
             self._connection.over(self)
 
     @property
-    def _request(self) -> str:
+    def name(self) -> str:
         """Method and path for the log, in which the path's line ends and control characters are escaped."""
         return f"{self.method} {ascii(self.scope['path'])[1:-1]}"
 
@@ -163,6 +168,17 @@ class Exchange:
         else:
             self._start({"status": 500, "headers": _SERVER_ERROR_HEADERS})
             self._send_body(_SERVER_ERROR, more=False)
+
+    def abandon(self) -> None:
+        """The worker's time is over: cut the response, or answer 500; `receive` then returns ``http.disconnect``.
+
+        What the application sends from now on goes nowhere. It may stop in the middle of its work for a client
+        that has gone, and its result must not pass for a whole response.
+        """
+        self.abandoned = True
+        self._fail()
+        self.lost = True
+        self.wake()
 
     def cut(self) -> None:
         """End a response that has started, so that the client sees that it is not whole."""

@@ -101,6 +101,7 @@ class HttpEngine(Protocol):
         exchanges: All exchanges whose application has not returned yet.
         idle: Connections that wait for their next request.
         websocket: Makes the protocol of a WebSocket; None if there is none.
+        finishing: The worker stops or retires.
     """
 
     count: RequestCount
@@ -111,6 +112,7 @@ class HttpEngine(Protocol):
     exchanges: set[Any]
     idle: IdleTimer
     websocket: Callable[[], Any] | None
+    finishing: bool
 
     def server_of(self, passed: PassedSocket) -> Address | None:
         """The server's address to which the client of a connection connected; None if the client has gone."""
