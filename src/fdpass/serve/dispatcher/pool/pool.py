@@ -26,7 +26,9 @@ from fdpass.serve.shared.ledger import Ledger
 log = logging.getLogger("fdpass.serve")
 
 _RECOVERY_SECONDS = 0.5  # for how long a start is put off until a dead worker's connections have other workers
-_GRACE_SECONDS = 3.0  # beyond --graceful-timeout, for a worker to cut what is left and exit
+GRACE_SECONDS = 5.0
+"""Beyond ``--graceful-timeout``, for a worker to cut what is left, to run its exit functions, and to exit."""
+
 
 
 class Pool:
@@ -190,7 +192,7 @@ class Pool:
             self._set_deadline(worker)
 
     def _set_deadline(self, worker: WorkerHandle) -> None:
-        worker.set_deadline(self.current.config.graceful_timeout + _GRACE_SECONDS)
+        worker.set_deadline(self.current.config.graceful_timeout + GRACE_SECONDS)
 
     def wait_for_end(self, worker: WorkerHandle) -> None:
         """Wait for the end of a worker that was killed, and handle it."""

@@ -166,6 +166,13 @@ class WorkerHandle:
         """Let the worker be killed if it has not ended in so many seconds."""
         self.deadline = time.monotonic() + seconds
 
+    def postpone(self, seconds: float) -> None:
+        """Let what is measured from the worker's start, state and deadline come so much later."""
+        self.started_at += seconds
+        self.state_since += seconds
+        if self.deadline is not None:
+            self.deadline += seconds
+
     def abort(self) -> None:
         """Send SIGABRT, on which the worker's faulthandler prints its stacks, and the worker dies."""
         self.child.signal(signal.SIGABRT)
