@@ -30,7 +30,6 @@ GRACE_SECONDS = 5.0
 """Beyond ``--graceful-timeout``, for a worker to cut what is left, to run its exit functions, and to exit."""
 
 
-
 class Pool:
     """The workers of a server.
 

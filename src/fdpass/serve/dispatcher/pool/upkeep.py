@@ -48,7 +48,7 @@ class Upkeep:
                 self._recycle(worker, config)
 
     def _discount_gap(self, now: float) -> None:
-        """Count no time in which the dispatcher did not run, as in a container that was frozen: no worker ran then."""
+        """Count no time in which the dispatcher did not run, as in a frozen container: no worker ran then."""
         gap, self._checked_at = now - self._checked_at, now
         if gap > _GAP_SECONDS:
             self._resumed_at = now

@@ -20,6 +20,7 @@ from typing import Any
 from fdpass.errors import StartFailed
 from fdpass.serve.worker.application import is_async
 from fdpass.serve.worker.engines import Job
+from fdpass.serve.worker.forks import FORKS
 from fdpass.serve.worker.passed_listener import PassedListener
 from fdpass.serve.worker.passed_socket import PassedSocket
 
@@ -55,6 +56,7 @@ class ListenerEngine:
                 lambda task: self._main_ended(None if task.cancelled() else task.exception())
             )
         else:
+            FORKS.keeps_all = True
             threading.Thread(target=self._run_main, daemon=True).start()
         waiting = self._loop.create_task(used.wait())
         await asyncio.wait({self._main_over, waiting}, return_when=asyncio.FIRST_COMPLETED)

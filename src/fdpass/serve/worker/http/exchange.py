@@ -11,6 +11,7 @@ import logging
 from typing import Any, Protocol
 
 from fdpass.serve.shared.slots import CONTINUE
+from fdpass.serve.worker.forks import FORKS
 from fdpass.serve.worker.http.files import frame, open_file
 from fdpass.serve.worker.http.response import (
     CHUNKED,
@@ -136,6 +137,7 @@ class Exchange:
         try:
             result = await app(self.scope, self.receive, self.send)
         except BaseException as error:
+            FORKS.end_child(error)
             if not (self.abandoned and isinstance(error, asyncio.CancelledError)):
                 log.exception("the application failed: %s", self.name)
                 self._fail()
