@@ -37,9 +37,10 @@ _PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED
 
 
 class _Thread(threading.local):
-    """Of each thread: the connection that it serves, and the pipe of the fork in progress."""
+    """Of each thread: the connection that it serves; and of the fork in progress, the signal mask and the pipe."""
 
     own: weakref.ref[PassedSocket] | None = None
+    mask: Iterable[int] = ()
     held: PassedSocket | None = None
     pipe: tuple[int, int] | None = None
 
@@ -112,6 +113,8 @@ class Forks:
         if self.in_child:
             return
         thread = self._thread
+        # A signal to the child must find the default handlers: `terminate` may follow the fork at once.
+        thread.mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         held = None if thread.own is None else thread.own()
         thread.held = thread.pipe = None
         if held is None or held.fileno() < 0 or self._loop is None:
@@ -127,6 +130,8 @@ class Forks:
             thread.held = held
 
     def _after_in_parent(self) -> None:
+        if not self.in_child:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._thread.mask)
         held, pipe = self._thread.held, self._thread.pipe
         self._thread.held = self._thread.pipe = None
         if held is None or pipe is None or self._loop is None:
@@ -150,6 +155,8 @@ class Forks:
         loop.add_reader(number, on_end)
 
     def _after_in_child(self) -> None:
+        if self.in_child:
+            return  # a child of a child
         self.in_child = True
         signal.set_wakeup_fd(-1)
         for number in signal.valid_signals():
@@ -168,6 +175,7 @@ class Forks:
         CONNECTIONS.intersection_update(kept)
         for address, size in self._memories:
             _libc.mmap(address, size, _PROTECTION, _PRIVATE, -1, 0)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._thread.mask)
 
     def _let_go(self) -> None:
         """Called in a child of multiprocessing, which serves no connection."""

@@ -36,9 +36,9 @@ class Leaving:
     def __init__(self) -> None:
         self._begun = threading.Event()  # the threads have ended, and the exit functions run
         self.over = threading.Event()
-        atexit.register(self._end)
+        atexit.register(self._flush)
 
-    def _end(self) -> None:
+    def _flush(self) -> None:
         """The last exit function."""
         for name in ("stdout", "stderr"):
             try:
@@ -58,13 +58,23 @@ class Leaving:
         if not self._begun.wait(min(seconds, _QUIET_SECONDS)):
             log.info("exiting: waiting for %s (at most %.0f s)", _threads(), seconds)
             if not self._begun.wait(max(0.0, deadline - time.monotonic())):
-                log.warning("the worker exits without waiting any longer for %s", _threads())
-                threading.Thread(target=_run_exit_functions, name=WATCHERS[1], daemon=True).start()
-                deadline = time.monotonic() + EXIT_SECONDS
+                self._leave_threads(status)
         if not self.over.wait(max(0.0, deadline - time.monotonic())):
-            log.warning("an exit function (atexit) of the application hangs: the worker exits without it")
-            _end_children()
-            os._exit(status)
+            _end(status, "an exit function (atexit) of the application hangs: the worker exits without it")
+
+    def _leave_threads(self, status: int) -> None:
+        """Run the exit functions in a thread, because the main thread waits for other threads, and exit."""
+        log.warning("the worker exits without waiting any longer for %s", _threads())
+        threading.Thread(target=_run_exit_functions, name=WATCHERS[1], daemon=True).start()
+        hangs = not self.over.wait(EXIT_SECONDS)
+        _end(status, "an exit function (atexit) of the application hangs, too" if hangs else "")
+
+
+def _end(status: int, why: str) -> None:
+    if why:
+        log.warning(why)
+    _end_children()
+    os._exit(status)
 
 
 def do_nothing(number: int, frame: object) -> None:
@@ -73,14 +83,14 @@ def do_nothing(number: int, frame: object) -> None:
 
 def _run_exit_functions() -> None:
     with contextlib.suppress(BaseException):
-        atexit._run_exitfuncs()  # noqa: SLF001 - the main thread waits for threads, and never comes to them
+        atexit._run_exitfuncs()  # noqa: SLF001 - the main thread would never come to them
 
 
 def _threads() -> str:
     """What keeps the main thread from the exit functions: threads that are no daemons."""
     found = [thread.name for thread in threading.enumerate() if not thread.daemon]
     found = [name for name in found if name != threading.main_thread().name]
-    return f"the application's threads {', '.join(found)}" if found else "threads"
+    return "threads of the application: " + ", ".join(found) if found else "threads"
 
 
 def _end_children() -> None:
