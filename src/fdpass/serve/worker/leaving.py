@@ -22,9 +22,6 @@ _QUIET_SECONDS = 1.0  # after which the log says what the exit waits for
 EXIT_SECONDS = 1.0
 """For exit functions, when requests or threads have taken all the time."""
 
-WATCHERS = ("fdpass-watch", "fdpass-exit")
-"""The names of fdpass's own threads."""
-
 
 class Leaving:
     """The exit of this process. Make it first of all in the process: exit functions run in reverse order.
@@ -35,6 +32,7 @@ class Leaving:
 
     def __init__(self) -> None:
         self._begun = threading.Event()  # the threads have ended, and the exit functions run
+        self._unattended = threading.Event()  # the threads have not ended in time
         self.over = threading.Event()
         atexit.register(self._flush)
 
@@ -51,7 +49,9 @@ class Leaving:
         """End the process with this status within so many seconds, if the caller's `sys.exit` does not."""
         gc.unfreeze()  # else what the application has left in cycles, such as open files, is not closed
         atexit.register(self._begun.set)  # the first exit function
-        threading.Thread(target=self._watch, args=(status, seconds), name=WATCHERS[1], daemon=True).start()
+        # Both threads start now, for while the interpreter ends it starts no thread.
+        for target, arguments in ((self._watch, (status, seconds)), (self._run_exit_functions, ())):
+            threading.Thread(target=target, args=arguments, name="fdpass-exit", daemon=True).start()
 
     def _watch(self, status: int, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -63,11 +63,16 @@ class Leaving:
             _end(status, "an exit function (atexit) of the application hangs: the worker exits without it")
 
     def _leave_threads(self, status: int) -> None:
-        """Run the exit functions in a thread, because the main thread waits for other threads, and exit."""
+        """Let the exit functions run although the main thread waits for other threads, and exit."""
         log.warning("the worker exits without waiting any longer for %s", _threads())
-        threading.Thread(target=_run_exit_functions, name=WATCHERS[1], daemon=True).start()
+        self._unattended.set()
         hangs = not self.over.wait(EXIT_SECONDS)
         _end(status, "an exit function (atexit) of the application hangs, too" if hangs else "")
+
+    def _run_exit_functions(self) -> None:
+        self._unattended.wait()
+        with contextlib.suppress(BaseException):
+            atexit._run_exitfuncs()  # noqa: SLF001 - the main thread would never come to them
 
 
 def _end(status: int, why: str) -> None:
@@ -79,11 +84,6 @@ def _end(status: int, why: str) -> None:
 
 def do_nothing(number: int, frame: object) -> None:
     """Handle a signal that is not for the worker. Programs that a worker starts would inherit SIG_IGN instead."""
-
-
-def _run_exit_functions() -> None:
-    with contextlib.suppress(BaseException):
-        atexit._run_exitfuncs()  # noqa: SLF001 - the main thread would never come to them
 
 
 def _threads() -> str:
