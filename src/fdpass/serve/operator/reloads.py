@@ -12,6 +12,7 @@ from fdpass.serve.dispatcher.access_log import AccessLog
 from fdpass.serve.dispatcher.loop import Loop
 from fdpass.serve.dispatcher.pool.pool import Pool
 from fdpass.serve.operator.control import Reply
+from fdpass.serve.operator.folder import Folder
 from fdpass.serve.operator.outcomes import OK, STOPPING, Outcomes, no_reply, refused, reply_all
 from fdpass.serve.operator.systemd import Notifier
 from fdpass.serve.shared import tls
@@ -40,6 +41,7 @@ class Reloads:
         self._reread = reread
         self._outcomes = outcomes
         self._notifier = notifier
+        self._folder = Folder()
         self._running: list[Reply] = []  # of the reload in progress
         self._next: list[Reply] = []  # of requests since its start: the code may have changed again
 
@@ -65,17 +67,18 @@ class Reloads:
     def _start(self, replies: list[Reply]) -> None:
         current = self._pool.current
         try:
-            config = self._reread()
-            tls.context(config)
+            with self._folder.entered() as folder:
+                config = _with_fixed(self._reread(), current.config)
+                tls.context(config)
             access_log = AccessLog(config.access_log)
-        except FdpassError as error:
+        except (FdpassError, OSError) as error:
             # The operator needs the sentence, not a traceback.
             log.error("reload: refused, generation %d keeps serving: %s", current.number, error)  # noqa: TRY400
             reply_all(replies, refused(str(error)))
             return
         self._running = replies
         self._notifier.reloading()
-        self._pool.reload(_with_fixed(config, current.config), access_log, self._ended)
+        self._pool.reload(config, access_log, self._ended, folder)
 
     def _ended(self, why: str) -> None:
         """The next generation serves, or has failed because of `why`: then the log's level and format stay."""

@@ -17,7 +17,7 @@ from fdpass.serve.worker.request_count import RequestCount
 def test_the_timer_is_set_when_the_dispatcher_has_gone(monkeypatch, hang_timeout):
     """Before, it would end a worker that was stopped together with its dispatcher, and goes on."""
     timers, ledger = [], Ledger(bytearray(SIZE))
-    faulthandler = SimpleNamespace(dump_traceback_later=lambda seconds, *, exit: timers.append((seconds, exit)))
+    faulthandler = SimpleNamespace(dump_traceback_later=lambda seconds, **more: timers.append((seconds, more)))
     monkeypatch.setattr(heartbeat, "faulthandler", faulthandler)
     dispatcher, worker = socket_pair("seqpacket")
     channel = Conversation(worker, acknowledged=False, max_message=MAX_MESSAGE, max_fds=0, policy=None)
@@ -34,7 +34,7 @@ def test_the_timer_is_set_when_the_dispatcher_has_gone(monkeypatch, hang_timeout
         for thread in threads:
             thread.join(30)
             assert not thread.is_alive()
-        assert timers == ([(16.0, True)] if hang_timeout else [])
+        assert timers == ([(16.0, {"exit": True})] if hang_timeout else [])
 
     asyncio.run(live())
     channel.close()

@@ -142,7 +142,9 @@ class Pool:
     def _start(self, generation: Generation) -> bool:
         row = self._workers.free_row()
         try:
-            worker = WorkerHandle(row, generation.number, self._ledger, self._owner.make_buffers())
+            worker = WorkerHandle(
+                row, generation.number, self._ledger, self._owner.make_buffers(), generation.folder
+            )
         except FdpassError as error:
             reason = getattr(error, "strerror", None) or str(error)
             self.starts.failed(reason, timeout=self.current.config.start_timeout)
@@ -240,15 +242,16 @@ class Pool:
 
     # Generations
 
-    def reload(self, config: Config, access_log: AccessLog, outcome: Outcome) -> None:
+    def reload(self, config: Config, access_log: AccessLog, outcome: Outcome, folder: str = "") -> None:
         """Start the next generation. The current one serves until the next is ready.
 
         Args:
             config: The settings of the next generation.
             access_log: Its access log. Given.
             outcome: Called when the reload has ended. It must not begin another reload.
+            folder: Working folder of its workers; empty: that of the dispatcher.
         """
-        candidate = self._generations.begin(config, access_log, outcome)
+        candidate = self._generations.begin(config, access_log, outcome, folder)
         log.info("reload: starting generation %d", candidate.number)
         self.reconcile()
 

@@ -88,7 +88,7 @@ class WorkerHandle:
         was_ready: It has been ready.
     """
 
-    def __init__(self, row: int, generation: int, ledger: Ledger, buffers: Fd | None) -> None:
+    def __init__(self, row: int, generation: int, ledger: Ledger, buffers: Fd | None, folder: str = "") -> None:
         ledger.clear(row)
         own_end, self._worker_end = socket_pair("seqpacket")
         self.buffers = buffers
@@ -96,7 +96,7 @@ class WorkerHandle:
         try:
             if buffers is not None:
                 self.buffers_map = mapped(buffers)
-            self.child = process.start(_MODULE, self._worker_end)
+            self.child = process.start(_MODULE, self._worker_end, folder)
         except BaseException:
             own_end.close()
             self._worker_end.close()
