@@ -43,7 +43,6 @@ def main() -> int:
         return 0
     FORKS.add_memory(setup.memories)
     FORKS.numbers.update(each.fileno() for each in setup.listeners)
-    configure(setup.config.log_level, as_json=setup.config.log_json)
     worker = Worker(channel, setup)
     try:
         return _run(worker, setup.config, leaving)
@@ -54,6 +53,7 @@ def main() -> int:
 
 def _run(worker: Worker, config: Config, leaving: Leaving) -> int:
     try:
+        configure(config.log_level, as_json=config.log_json, file=config.log_config)
         app = load(config.app, config.app_dir, factory=config.factory)
         interface = interface_of(app) if config.interface == "auto" else config.interface
         loop_factory = _loop_factory(config, interface)
