@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,10 +17,10 @@ from fdpass.serve.shared.setup import Setup
 from fdpass.serve.worker.access_log import AccessLog
 from fdpass.serve.worker.application import required_arguments
 from fdpass.serve.worker.custody.buffers import Buffers
+from fdpass.serve.worker.cuts import log_cut
 from fdpass.serve.worker.passed_socket import PassedSocket
 from fdpass.serve.worker.request_count import RequestCount
 
-log = logging.getLogger("fdpass.serve")
 _CLEAN_UP_SECONDS = 1.0  # for cancelled handlers
 _ENGINES = {  # of each interface: the module in this folder, and the class
     "asgi": ("asgi", "AsgiEngine"),
@@ -87,13 +86,8 @@ async def end_tasks(tasks: Collection[asyncio.Task[None]], seconds: float) -> No
     for task in late:
         task.cancel()
     if late:
-        log_cut(seconds, len(late))
+        log_cut(seconds, f"{len(late)} connection(s)")
         await asyncio.wait(late, timeout=_CLEAN_UP_SECONDS)
-
-
-def log_cut(seconds: float, count: int) -> None:
-    """Log that the time of a finishing worker is over, for engines that know no requests."""
-    log.warning("cut after %g s of graceful time (--graceful-timeout): %d connection(s)", seconds, count)
 
 
 def engine_for(interface: str, job: Job) -> Engine:

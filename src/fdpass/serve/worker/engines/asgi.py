@@ -23,6 +23,7 @@ from fdpass.serve.shared import tls
 from fdpass.serve.shared.slots import BUFFER_SIZE, WORDS, WRITTEN, slot_of
 from fdpass.serve.worker.access_log import wrap
 from fdpass.serve.worker.application import StartupFailed
+from fdpass.serve.worker.cuts import log_cut
 from fdpass.serve.worker.engines import Job
 from fdpass.serve.worker.engines.lifespan import call_exit_hooks, collected_errors, stop_lifespan
 from fdpass.serve.worker.http.exchange import Exchange
@@ -42,7 +43,6 @@ _HEAD_SECONDS = 0.002  # that the head of a response waits for its body
 _LOOK_SECONDS = 0.05  # between two looks at whether all is done
 _LAST_SECONDS = 1.0  # for WebSockets to send their close frames, and cancelled requests to end
 _DISCONNECT_SECONDS = 0.5  # for applications to end by themselves after `http.disconnect`
-_CUT = "cut after %g s of graceful time (--graceful-timeout): %s, connection of %s"
 _WILDCARDS = {"0.0.0.0", "::"}  # noqa: S104 - nothing is bound here
 
 
@@ -226,9 +226,7 @@ class AsgiEngine:
         self._cutting = True
         ends = [exchange.task for exchange in self.exchanges if exchange.task is not None]
         for exchange in list(self.exchanges):
-            what = "the work after the response to " if exchange.complete else ""
-            log.warning(_CUT, seconds, f"{what}{exchange.name}", _client(exchange.scope))
-            exchange.abandon()
+            exchange.give_up(seconds)
         if ends:
             await asyncio.wait(ends, timeout=_DISCONNECT_SECONDS)
         tasks = [task for task in (*ends, *self._websockets.tasks, *self._taking) if not task.done()]
@@ -256,7 +254,7 @@ class AsgiEngine:
                 if not self._cutting:
                     raise
                 name = f"the WebSocket {ascii(scope['path'])[1:-1]}"
-                log.warning(_CUT, self._settings.graceful_timeout, name, _client(scope))
+                log_cut(self._settings.graceful_timeout, name, scope)
                 return None
             finally:
                 self.count.over += 1
@@ -295,9 +293,3 @@ def _only_address(job: Job) -> Address | None:
     if len(job.setup.config.bind) == 1 and isinstance(address, tuple) and address[0] not in _WILDCARDS:
         return str(address[0]), int(address[1])
     return None
-
-
-def _client(scope: Any) -> str:
-    """The client of a request, for the log."""
-    client = scope.get("client")
-    return f"{client[0]}:{client[1]}" if client else "a client without an address"

@@ -11,7 +11,8 @@ import threading
 
 from fdpass.serve.shared import tls
 from fdpass.serve.shared.reset import has_ended
-from fdpass.serve.worker.engines import Job, log_cut
+from fdpass.serve.worker.cuts import log_cut
+from fdpass.serve.worker.engines import Job
 from fdpass.serve.worker.forks import FORKS
 from fdpass.serve.worker.passed_socket import PassedSocket
 
@@ -94,6 +95,6 @@ class BlockingEngine:
                 await asyncio.wait_for(self._idle.wait(), patience)
                 return
             if self._open and patience == seconds:
-                log_cut(seconds, len(self._open))
+                log_cut(seconds, f"{len(self._open)} connection(s)")
             for passed in list(self._open):
                 passed.reset()
