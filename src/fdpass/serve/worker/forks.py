@@ -126,7 +126,7 @@ class Forks:
         with contextlib.suppress(OSError):  # EMFILE: the connection ends when the worker closes it
             thread.pipe = os.pipe()
             self.numbers.update(thread.pipe)  # a child that another thread forks now must not hold it
-            held.children += 1
+            held._children += 1  # noqa: SLF001 - hidden from applications, which have the socket
             thread.held = held
 
     def _after_in_parent(self) -> None:
@@ -150,7 +150,7 @@ class Forks:
             loop.remove_reader(number)
             self.numbers.discard(number)
             os.close(number)
-            held.child_ended()
+            held._child_ended()  # noqa: SLF001 - as above
 
         loop.add_reader(number, on_end)
 
@@ -166,7 +166,7 @@ class Forks:
         held, pipe = self._thread.held, self._thread.pipe
         kept = set()
         if held is not None and pipe is not None:
-            held.children = 0
+            held._children = 0  # noqa: SLF001 - as above
             kept = {held.fileno(), pipe[1]}
         elif self.keeps_all:
             kept = set(CONNECTIONS)

@@ -43,7 +43,6 @@ class PassedSocket(socket.socket):
         tls_by_proxy: The PROXY header said that the client spoke TLS to the proxy.
         returned: Closing this socket does not end the connection: the dispatcher goes on with it.
         shut: The connection has been shut down: only the descriptor remains to be closed.
-        children: How many forked children serve the connection, too: see `forks`.
     """
 
     _on_close: Callable[[PassedSocket], None] | None = None
@@ -60,7 +59,7 @@ class PassedSocket(socket.socket):
         self.read = b""
         self.on_returned: Callable[[], None] = _do_nothing
         self.returned = self.shut = False
-        self.children = 0
+        self._children = 0  # how many forked children serve the connection, too: see `forks`
         self.client: Address | None = None
         self.tls_by_proxy = False
 
@@ -96,18 +95,18 @@ class PassedSocket(socket.socket):
     def _real_close(self, *arguments: Any) -> None:  # called by close(), once no file object uses the socket
         with _ENDING:
             CONNECTIONS.discard(self.fileno())
-            if not (self.returned or self.children):
+            if not (self.returned or self._children):
                 self.shut_down()
             super()._real_close(*arguments)  # type: ignore[misc]
-            goes_on = self.children > 0
+            goes_on = self._children > 0
         if not goes_on:
             self._report_end()
 
-    def child_ended(self) -> None:
-        """A forked child of `children` has gone. If it was the last, and the socket is closed: report the end."""
+    def _child_ended(self) -> None:
+        """A forked child that served the connection has gone. If it was the last, and the socket is closed: report the end."""
         with _ENDING:
-            self.children -= 1
-            over = not self.children and self.fileno() < 0
+            self._children -= 1
+            over = not self._children and self.fileno() < 0
         if over:
             self._report_end()
 
