@@ -24,7 +24,7 @@ from fdpass.serve.operator.outcomes import Outcomes
 from fdpass.serve.operator.systemd import Notifier
 from fdpass.serve.shared import tls
 from fdpass.serve.shared.config import WELCOME, Config
-from fdpass.serve.shared.logs import configure
+from fdpass.serve.shared.logs import configure, read_config
 
 log = logging.getLogger("fdpass.serve")
 
@@ -58,6 +58,8 @@ def check(config: Config) -> None:
     for bind in config.bind:
         check_address(bind)
     tls.context(config)
+    if config.log_config:
+        read_config(config.log_config)
     privileges.identity(config)
     limits.most_connections(config, limits.raise_descriptor_limit())
     if config.access_log not in {"", "-"}:
@@ -79,7 +81,7 @@ def serve(config: Config, reread: Callable[[], Config]) -> None:
     """
     if threading.current_thread() is not threading.main_thread():
         raise ConfigError("a server must run in the main thread, where Python handles signals")
-    configure(config.log_level, as_json=config.log_json)
+    configure(config.log_level, as_json=config.log_json, file=config.log_config)
     with contextlib.ExitStack() as held:
         capacity = limits.raise_descriptor_limit()
         most = limits.most_connections(config, capacity)

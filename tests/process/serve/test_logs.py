@@ -4,6 +4,10 @@ import json
 import re
 import sys
 
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
 FULL = """
 import os, sys
 os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
@@ -80,6 +84,37 @@ def test_log_json_makes_every_line_an_object(serve):
     (failure,) = [line for line in events if "traceback" in line]
     assert failure["level"] == "error"
     assert "ValueError: on purpose" in failure["traceback"]
+
+
+CONFIGURES = """
+    import logging, logging.config
+
+    logging.config.dictConfig({"version": 1})
+
+    async def app(scope, receive, send):
+        logging.getLogger("uvicorn.error").info("said by the application")
+        raise LookupError(scope["type"])
+"""
+LOG_CONFIG = {
+    "version": 1,
+    "formatters": {"short": {"format": "SHORT %(message)s"}},
+    "handlers": {"here": {"class": "logging.StreamHandler", "formatter": "short"}},
+    "loggers": {"fdpass.serve": {"handlers": ["here"], "propagate": False}},
+}
+
+
+def test_an_application_that_configures_logging_silences_no_error_and_may_use_uvicorns_logger(serve):
+    files = {"app.py": CONFIGURES, "log.json": json.dumps(LOG_CONFIG)}
+    server = serve("app:app", "--workers", "1", "--lifespan", "off", "--log-config", "log.json", files=files)
+    assert server.get()[0] == 500
+    with pytest.raises(InvalidStatus):
+        connect(f"ws://127.0.0.1:{server.address[1]}/")
+    log = server.wait_log("LookupError: websocket")
+    assert "LookupError: http" in log
+    assert log.count("said by the application") == 2
+    assert "SHORT worker " in log  # the dispatcher applies the file, too
+    (server.folder / "log.json").write_text("{")
+    assert "is not JSON" in server.cli("reload", check=False).stderr
 
 
 def test_log_level_hides_lines_below_it(serve):

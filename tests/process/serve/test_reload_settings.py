@@ -6,8 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 
 import pytest
+
+from ._reload_helpers import all_ready
 
 APP = """
 import asyncio, logging, os
@@ -199,3 +202,33 @@ def open_files(pid):
         with contextlib.suppress(FileNotFoundError):
             found.append(os.readlink(f"/proc/{pid}/fd/{number}"))
     return found
+
+
+def test_a_deploy_by_a_symlink_is_served_after_a_reload(serve, tmp_path):
+    """Code and settings; and a worker that is replaced before the reload still has the old ones."""
+    text = """
+        import os, sys
+        path = sys.path[0]
+        os.chdir("/")
+        async def app(scope, receive, send):
+            body = f"VERSION {path} {os.getpid()}".encode()
+            headers = [(b"content-length", b"%d" % len(body))]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+    """
+    current, new = tmp_path / "current", tmp_path / "new"
+    current.symlink_to("server0")
+    new.mkdir()
+    (new / "app.py").write_text(textwrap.dedent(text.replace("VERSION", "new")))
+    settings = {"app.py": text.replace("VERSION", "old"), "pyproject.toml": "[tool.fdpass]\nworkers = 1\n"}
+    (new / "pyproject.toml").write_text("[tool.fdpass]\nworkers = 2\n")
+    server = serve("app:app", "--lifespan", "off", files=settings, env={"PWD": str(current)}, workers=None)
+    assert server.get()[1].split()[:2] == ["old", str(server.folder)]
+    (tmp_path / "next").symlink_to("new")
+    (tmp_path / "next").rename(current)
+    server.kill_worker(int(server.get()[1].split()[2]))
+    server.wait_status(all_ready(1))
+    assert server.get()[1].split()[0] == "old"
+    server.cli("reload")
+    server.wait_status(all_ready(2, 2))
+    assert server.get()[1].split()[:2] == ["new", str(new)]

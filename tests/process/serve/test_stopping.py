@@ -207,6 +207,60 @@ def test_an_endless_stream_is_cut_after_graceful_timeout(serve):
     assert server.wait_end() == 0
 
 
+HOOKED = """
+    import asyncio, uvicorn
+
+    over = asyncio.Event()
+    handle_exit = uvicorn.Server.handle_exit
+
+    def told(*arguments):  # as sse-starlette does
+        over.set()
+        handle_exit(*arguments)
+
+    uvicorn.Server.handle_exit = told
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"data: 1", "more_body": True})
+        if scope["path"] == "/told":
+            await over.wait()
+        else:
+            await asyncio.Event().wait()
+"""
+
+
+@pytest.mark.parametrize("how", ["stop", "reload"])
+def test_streams_that_learn_of_the_end_from_uvicorns_hook_end_at_once(serve, client, how):
+    server = serve("hooked:app", "--workers", "1", "--lifespan", "off", files={"hooked.py": HOOKED})
+    (worker,) = server.workers()
+    one = client(server).send("/told")
+    assert one.head()[0] == 200
+    began = time.monotonic()
+    if how == "stop":
+        assert server.stop() == 0
+    else:
+        server.cli("reload")
+        server.wait_log(f"worker {worker} has retired")
+    assert time.monotonic() - began < 15  # of the graceful 30
+    assert one.cut()[0] == b"7\r\ndata: 1\r\n"
+    assert "error" not in server.log()
+
+
+def test_a_stop_says_for_whom_it_waits_and_a_cut_stream_is_one_line(serve, client):
+    flags = ("--workers", "1", "--lifespan", "off", "--graceful-timeout", "6")
+    server = serve("hooked:app", *flags, files={"hooked.py": HOOKED})
+    (worker,) = server.workers()
+    one = client(server).send("/deaf")
+    assert one.head()[0] == 200
+    assert server.stop() == 0
+    log = server.log()
+    assert f"still finishing: worker {worker} (1 request, at most 1 s)" in log
+    address = ":".join(map(str, one.sock.getsockname()))
+    cut = "cut after 6 s of graceful time (--graceful-timeout): GET /deaf, connection of "
+    assert f"[{worker}] warning: {cut}{address}\n" in log
+    assert "Traceback" not in log
+
+
 @pytest.mark.parametrize(("kind", "said"), [("stream", "cancelled"), ("blocking", "ended by a reset")])
 def test_raw_handlers_are_cut_after_graceful_timeout(serve, kind, said):
     """By a reset: a client must not take what they have sent for a whole reply."""

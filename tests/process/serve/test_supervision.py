@@ -1,7 +1,9 @@
 """Workers whose dispatcher dies end, and a worker that retires or does not start is replaced or given up."""
 
+import contextlib
 import os
 import signal
+import time
 
 from ._reload_helpers import GATE, all_ready
 
@@ -35,6 +37,22 @@ def test_a_worker_whose_loop_was_blocked_while_its_dispatcher_died_answers_and_e
     server.process.wait()
     assert blocked.answered() in workers
     tools.wait_until(lambda: not any(map(tools.alive, workers)), "ended: ", lambda: workers)
+
+
+def test_a_server_that_was_stopped_as_a_whole_for_longer_than_hang_timeout_goes_on(serve, tools):
+    """As a suspend of the machine, or a frozen container."""
+    server = serve("app:app", "--hang-timeout", "2")
+    workers = server.workers()
+    with contextlib.ExitStack() as held:
+        for pid in workers:
+            held.enter_context(tools.stopped(pid))
+        with tools.stopped(server.pid):
+            time.sleep(3)  # the time itself is under test
+        time.sleep(0.5)  # the dispatcher checks the workers before they go on
+    server.wait_status(lambda status: all(0 <= each["lag_ms"] < 500 for each in status["workers"]))
+    assert server.workers() == workers
+    assert "hangs" not in server.log()
+    assert server.get()[0] == 200
 
 
 def test_sigterm_to_a_worker_replaces_it_new_before_old(serve):

@@ -12,11 +12,12 @@ from fdpass.serve.dispatcher.access_log import AccessLog
 from fdpass.serve.dispatcher.loop import Loop
 from fdpass.serve.dispatcher.pool.pool import Pool
 from fdpass.serve.operator.control import Reply
+from fdpass.serve.operator.folder import Folder
 from fdpass.serve.operator.outcomes import OK, STOPPING, Outcomes, no_reply, refused, reply_all
 from fdpass.serve.operator.systemd import Notifier
 from fdpass.serve.shared import tls
 from fdpass.serve.shared.config import FIXED, Config, flag
-from fdpass.serve.shared.logs import configure
+from fdpass.serve.shared.logs import configure, read_config
 
 log = logging.getLogger("fdpass.serve")
 
@@ -40,6 +41,7 @@ class Reloads:
         self._reread = reread
         self._outcomes = outcomes
         self._notifier = notifier
+        self._folder = Folder()
         self._running: list[Reply] = []  # of the reload in progress
         self._next: list[Reply] = []  # of requests since its start: the code may have changed again
 
@@ -65,29 +67,39 @@ class Reloads:
     def _start(self, replies: list[Reply]) -> None:
         current = self._pool.current
         try:
-            config = self._reread()
-            tls.context(config)
+            with self._folder.entered() as folder:
+                config = _with_fixed(self._reread(), current.config)
+                tls.context(config)
+                if config.log_config:
+                    read_config(config.log_config)
             access_log = AccessLog(config.access_log)
-        except FdpassError as error:
+        except (FdpassError, OSError) as error:
             # The operator needs the sentence, not a traceback.
             log.error("reload: refused, generation %d keeps serving: %s", current.number, error)  # noqa: TRY400
             reply_all(replies, refused(str(error)))
             return
         self._running = replies
         self._notifier.reloading()
-        self._pool.reload(_with_fixed(config, current.config), access_log, self._ended)
+        self._pool.reload(config, access_log, self._ended, folder)
 
     def _ended(self, why: str) -> None:
         """The next generation serves, or has failed because of `why`: then the log's level and format stay."""
         current = self._pool.current
         if not why:
-            configure(current.config.log_level, as_json=current.config.log_json)
+            self._configure_log(current.config)
         replies, self._running = self._running, []
         reply_all(replies, refused(why) if why else OK | {"generation": current.number})
         if not self._pool.stopping:  # else READY=1 would revoke STOPPING=1
             self._outcomes.reloaded(self._pool)
         if self._next:
             self._loop.call_later(0, self._start_next)  # the pool accepts no reload before this call returns
+
+    def _configure_log(self, config: Config) -> None:
+        try:
+            with self._folder.entered():
+                configure(config.log_level, as_json=config.log_json, file=config.log_config)
+        except (FdpassError, OSError) as error:
+            log.error("reload: the dispatcher's log stays as it is by default: %s", error)  # noqa: TRY400 - as above
 
     def _start_next(self) -> None:
         replies, self._next = self._next, []

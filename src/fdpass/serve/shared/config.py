@@ -168,6 +168,12 @@ class Config:
         "info", "Least severe level to log.", choices=("debug", "info", "warning", "error", "critical")
     )
     log_json: bool = field(False, "Write the log and the access log as JSON, one object a line.")
+    log_config: str = field(
+        "",
+        "File with a configuration for Python's `logging.config.dictConfig`, in JSON, TOML (`.toml`) or YAML "
+        "(`.yaml`, with PyYAML); each process applies it after `--log-level` and `--log-json`.",
+        kind="path",
+    )
     pidfile: str = field(
         "", "File that holds the dispatcher's process ID; removed at the end.", kind="path", fixed=True
     )

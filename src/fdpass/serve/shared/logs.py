@@ -8,9 +8,14 @@ import logging
 import os
 import sys
 import time
+import tomllib
+from collections.abc import Callable
 from typing import Any
 
+from fdpass.errors import ConfigError
+
 _NAMES = ("fdpass", "uvicorn")
+_CHILDREN = ("fdpass.serve", "uvicorn.error")
 
 
 class _StandardError(logging.StreamHandler[Any]):
@@ -51,15 +56,89 @@ class _JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-def configure(level: str, *, as_json: bool) -> None:
-    """Send what fdpass and uvicorn log to standard error; the application's own loggers are left alone."""
+class _Foreign(logging.Filter):
+    """Lets pass what the application logs as ``uvicorn.error``, and of uvicorn itself only warnings and errors."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        uvicorn = getattr(sys.modules.get("uvicorn"), "__file__", None)
+        is_own = uvicorn is not None and record.pathname.startswith(os.path.dirname(uvicorn) + os.sep)
+        return record.levelno >= logging.WARNING or not is_own
+
+
+_FOREIGN = _Foreign()
+
+
+def configure(level: str, *, as_json: bool, file: str = "") -> None:
+    """Send what fdpass and uvicorn log to standard error; then apply the configuration in a file, if there is one.
+
+    Raises:
+        ConfigError: The file cannot be read, or `logging.config.dictConfig` refuses its content.
+    """
     handler = _StandardError(_unbuffered())
     handler.setFormatter(_JsonFormatter() if as_json else _TextFormatter())
-    for name in _NAMES:
+    for name in (*_NAMES, *_CHILDREN):
         logger = logging.getLogger(name)
-        logger.handlers[:] = [handler]
-        logger.propagate = False
-        logger.setLevel(level.upper())
+        _keep_enabled(logger)
+        is_parent = name in _NAMES
+        logger.handlers[:] = [handler] if is_parent else []
+        logger.propagate = not is_parent
+        logger.setLevel(level.upper() if is_parent else logging.NOTSET)
+    error = logging.getLogger("uvicorn.error")
+    error.removeFilter(_FOREIGN)
     if level != "debug":
-        # Only uvicorn's warnings and errors: fdpass itself logs each start and stop.
-        logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
+        error.addFilter(_FOREIGN)  # fdpass itself logs each start and stop
+    if file:
+        _apply(file, read_config(file))
+
+
+def _keep_enabled(logger: logging.Logger) -> None:
+    """Let nothing disable a logger: `dictConfig` does that to each logger which it does not name, by default."""
+    kind = type(logger)
+    if not isinstance(vars(kind).get("disabled"), property):
+        always = property(lambda _: False, lambda *_: None)
+        logger.__class__ = type(kind.__name__, (kind,), {"disabled": always})
+
+
+def read_config(path: str) -> dict[str, Any]:
+    """Read a configuration for `logging.config.dictConfig`: TOML (``.toml``), YAML (``.yaml``, ``.yml``) or JSON.
+
+    Raises:
+        ConfigError: The file cannot be read, or is not of its format.
+    """
+    kind = {".toml": "TOML", ".yaml": "YAML", ".yml": "YAML"}.get(os.path.splitext(path)[1].lower(), "JSON")
+    try:
+        with open(path, "rb") as opened:
+            content = opened.read()
+        found = _PARSERS[kind](content)
+    except OSError as error:
+        raise ConfigError(f"--log-config {path}: cannot be read: {error.strerror}") from error
+    except ImportError as error:
+        raise ConfigError(f"--log-config {path}: YAML needs PyYAML: pip install pyyaml") from error
+    except Exception as error:
+        raise ConfigError(f"--log-config {path}: is not {kind}: {error}") from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"--log-config {path}: has no table at its top level")
+    return found
+
+
+def _from_yaml(content: bytes) -> Any:
+    import yaml  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415 - only where it is wanted and installed
+
+    return yaml.safe_load(content)
+
+
+_PARSERS: dict[str, Callable[[bytes], Any]] = {
+    "TOML": lambda content: tomllib.loads(content.decode()),
+    "JSON": json.loads,
+    "YAML": _from_yaml,
+}
+
+
+def _apply(path: str, content: dict[str, Any]) -> None:
+    from logging.config import dictConfig  # noqa: PLC0415 - it imports much, for few
+
+    try:
+        dictConfig(content)
+    except Exception as error:
+        cause = f": {error.__cause__}" if error.__cause__ is not None else ""
+        raise ConfigError(f"--log-config {path}: {error}{cause}") from error

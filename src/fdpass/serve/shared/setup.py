@@ -68,6 +68,7 @@ class Setup:
         access_log: The file for a line per request; None without an access log. Owned.
         slots: The slots of all connections; None without custody.
         buffers: The memory of this worker's buffers; None without custody.
+        memories: All memory that other processes have, too.
         listeners: The listeners at which this worker accepts; empty if the dispatcher accepts.
     """
 
@@ -80,13 +81,15 @@ class Setup:
         address = content["address"]
         self.address: Any = tuple(address) if isinstance(address, list) else address
         fds = iter(message.fds)
-        self.ledger = Ledger(_memory(next(fds)))
+        self.memories = [_memory(next(fds))]
+        self.ledger = Ledger(self.memories[0])
         self.access_log = next(fds) if content["access_log"] else None
         self.slots: memoryview | None = None
         self.buffers: mmap.mmap | None = None
         if content["custody"]:
-            self.slots = memoryview(_memory(next(fds))).cast("q")
-            self.buffers = _memory(next(fds))
+            self.memories += [_memory(next(fds)), _memory(next(fds))]
+            self.slots = memoryview(self.memories[1]).cast("q")
+            self.buffers = self.memories[2]
         self.listeners = [fd.socket() for fd in fds]
 
 

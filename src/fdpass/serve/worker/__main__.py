@@ -7,9 +7,7 @@ The first message on the channel is SETUP, with the descriptors of the ledger, o
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import faulthandler
-import os
 import signal
 import socket
 import sys
@@ -17,38 +15,57 @@ import sys
 from fdpass._ancillary import MAX_FDS
 from fdpass._conversation import MAX_MESSAGE, Conversation
 from fdpass.errors import PeerClosed
+from fdpass.serve.shared.config import Config
 from fdpass.serve.shared.logs import configure
 from fdpass.serve.shared.setup import Setup
+from fdpass.serve.worker.forks import FORKS
+from fdpass.serve.worker.leaving import EXIT_SECONDS, Leaving, do_nothing
 from fdpass.serve.worker.preparation import prepare
 from fdpass.serve.worker.worker import Worker
 
 
-def main() -> None:
-    """Start a worker, and run it until it has finished. Does not return."""
+def main() -> int:
+    """Start a worker, and run it until it has finished. Returns the exit code."""
+    leaving = Leaving()
     faulthandler.enable()  # the dispatcher sends SIGABRT to a worker that hangs: it prints its stacks
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, do_nothing)
+    FORKS.add_handler(signal.SIGINT)
     sock = socket.socket(fileno=int(sys.argv[1]))
     sock.set_inheritable(False)
+    FORKS.install(sock.fileno())
     channel = Conversation(sock, acknowledged=False, max_message=MAX_MESSAGE, max_fds=MAX_FDS, policy=None)
     while not channel.ready():
         channel.pull()
     try:
         setup = Setup(channel.take())
     except PeerClosed:
-        return
-    configure(setup.config.log_level, as_json=setup.config.log_json)
+        return 0
+    FORKS.add_memory(setup.memories)
+    FORKS.numbers.update(each.fileno() for each in setup.listeners)
     worker = Worker(channel, setup)
     try:
-        app, interface, loop_factory = prepare(setup.config)
+        return _run(worker, setup.config, leaving)
+    except BaseException as error:
+        FORKS.end_child(error)
+        raise
+
+
+def _run(worker: Worker, config: Config, leaving: Leaving) -> int:
+    try:
+        configure(config.log_level, as_json=config.log_json, file=config.log_config)
+        app, interface, loop_factory = prepare(config)
     except BaseException as error:  # noqa: BLE001 - the dispatcher logs it
+        FORKS.end_child(error)
         worker.report_failure(error)
-        os._exit(1)  # without waiting for threads of the application
+        leaving.start(1, EXIT_SECONDS)
+        return 1
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         status = runner.run(worker.run(app, interface))
-        with contextlib.suppress(OSError):  # a full disk, or nobody reads
-            sys.stdout.flush()
-    os._exit(status)  # without waiting for threads that have not ended in time
+        leaving.start(status, worker.seconds_left)
+    FORKS.drop_loop()
+    return status
 
 
 if __name__ == "__main__":
-    main()
+    # SystemExit must not keep a frame that refers to the application, whose files would not be flushed.
+    sys.exit(main())

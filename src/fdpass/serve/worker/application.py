@@ -57,7 +57,8 @@ def load(name: str, app_dir: str, *, factory: bool) -> Any:
             factory.
         BaseException: What the module raises when Python imports it, or what the factory raises.
     """
-    sys.path.insert(0, app_dir)
+    # Absolute, for a later chdir of the application; and without symlinks, which the next deploy may switch.
+    sys.path.insert(0, os.path.realpath(app_dir))
     module_name, _, attributes = name.partition(":")
     try:
         found: Any = importlib.import_module(module_name)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import select
+import threading
 import time
 
 from fdpass._conversation import Conversation
@@ -12,6 +14,8 @@ from fdpass.serve.worker.request_count import RequestCount
 
 _REARM_SECONDS = 5.0
 """How often the timer that ends a worker without a dispatcher is set again; it expires much later."""
+
+_PEER_GONE = select.POLLRDHUP
 
 
 class Heartbeat:
@@ -39,10 +43,13 @@ class Heartbeat:
         self._request_count = request_count
         self._hang_timeout = hang_timeout
         self._loop = asyncio.get_running_loop()
+        self._orphaned = False  # the dispatcher has gone
         self._armed = 0.0  # when the timer of `_guard` was set
 
     def start(self) -> None:
         """Store the first beat, and go on."""
+        if self._hang_timeout:
+            threading.Thread(target=self._watch_dispatcher, name="fdpass-watch", daemon=True).start()
         self._beat(self._loop.time())
 
     def _beat(self, due: float) -> None:
@@ -52,7 +59,7 @@ class Heartbeat:
         self._ledger.beat[self._row] = time.monotonic_ns()
         self._loop.call_later(BEAT_SECONDS, self._beat, now + BEAT_SECONDS)
         self._channel.flush()  # messages that the channel had no room for
-        if self._hang_timeout and now - self._armed > _REARM_SECONDS:
+        if self._orphaned and now - self._armed > _REARM_SECONDS:
             self._guard(now)
 
     def store_requests(self) -> None:
@@ -60,6 +67,18 @@ class Heartbeat:
         count = self._request_count
         self._ledger.requests[self._row] = count.begun - count.over
         self._ledger.handled[self._row] = count.over
+
+    def _watch_dispatcher(self) -> None:
+        """Wait, in a thread, until the dispatcher has gone: from then on no process kills a worker that hangs.
+
+        The timer of `_guard` must not run before. It measures time on the clock, and would end a worker that was
+        stopped together with the dispatcher and goes on with it, as after a suspend of the machine.
+        """
+        poller = select.poll()
+        poller.register(self._channel.sock.fileno(), _PEER_GONE)
+        poller.poll()
+        self._guard(time.monotonic())
+        self._orphaned = True
 
     def _guard(self, now: float) -> None:
         """Let the worker exit if its loop hangs when no dispatcher is there any more to kill it.

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from fdpass.serve.worker.forks import FORKS
 from fdpass.serve.worker.passed_socket import Address, PassedSocket
 
 
@@ -31,6 +32,7 @@ class PassedListener(socket.socket):
         ours, self._byte_sender = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         super().__init__(ours.family, ours.type, ours.proto, fileno=ours.detach())
         self._byte_sender.setblocking(False)
+        FORKS.numbers.update((super().fileno(), self._byte_sender.fileno()))
         self._client_family = socket.AddressFamily(family)
         self._address = address
         self._waiting: deque[PassedSocket] = deque()
@@ -90,6 +92,8 @@ class PassedListener(socket.socket):
             if self._unsent:
                 self._unsent -= 1
                 self._byte_sender.send(b"c")
+        if threading.current_thread() is not threading.main_thread():  # whose loop serves many connections
+            FORKS.serve(passed)
         passed.settimeout(socket.getdefaulttimeout())  # as of sockets from accept(2), whatever the listener's is
         try:
             return passed, passed.getpeername()
@@ -138,6 +142,7 @@ class PassedListener(socket.socket):
 
     def close(self) -> None:
         """Close this socket, and the connections that nobody accepted."""
+        FORKS.numbers.difference_update((super().fileno(), self._byte_sender.fileno()))
         super().close()
         self._byte_sender.close()
         while self._waiting:

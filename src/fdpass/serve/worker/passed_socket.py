@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import contextlib
 import fcntl
+import os
 import socket
 import termios
 import threading
@@ -22,6 +23,10 @@ Address = Any
 # Held by close, detach and reset: once one thread has closed a descriptor, its number may be that of another
 # thread's new file, which must not be reset.
 _ENDING = threading.RLock()
+os.register_at_fork(before=_ENDING.acquire, after_in_parent=_ENDING.release, after_in_child=_ENDING.release)
+
+CONNECTIONS: set[int] = set()
+"""The descriptors of all open connections, for `forks`."""
 
 
 class PassedSocket(socket.socket):
@@ -47,12 +52,14 @@ class PassedSocket(socket.socket):
     ) -> None:
         # For -1 Python asks the kernel. The protocol must be right: see `Fd.socket`.
         super().__init__(family, socket.SOCK_STREAM, proto, fileno=fd)
+        CONNECTIONS.add(fd)
         self._on_close = on_close
         self.is_unix = (self.family if family < 0 else family) == socket.AF_UNIX
         self.slot = slot
         self.read = b""
         self.on_returned: Callable[[], None] = _do_nothing
         self.returned = self.shut = False
+        self._children = 0  # how many forked children serve the connection, too: see `forks`
         self.client: Address | None = None
         self.tls_by_proxy = False
 
@@ -93,10 +100,21 @@ class PassedSocket(socket.socket):
 
     def _real_close(self, *arguments: Any) -> None:  # called by close(), once no file object uses the socket
         with _ENDING:
-            if not self.returned:
+            CONNECTIONS.discard(self.fileno())
+            if not (self.returned or self._children):
                 self.shut_down()
             super()._real_close(*arguments)  # type: ignore[misc]
-        self._report_end()
+            goes_on = self._children > 0
+        if not goes_on:
+            self._report_end()
+
+    def _child_ended(self) -> None:
+        """A forked child that served the connection has gone: report the end, if nobody else has the connection."""
+        with _ENDING:
+            self._children -= 1
+            over = not self._children and self.fileno() < 0
+        if over:
+            self._report_end()
 
     def __exit__(self, *error: object) -> None:
         """Close the socket; after an error reset it, so that a cut answer cannot pass for a whole one."""
@@ -108,6 +126,7 @@ class PassedSocket(socket.socket):
         """Take the descriptor out: the caller must close it, and for the dispatcher the connection has ended."""
         with _ENDING:
             number = super().detach()
+            CONNECTIONS.discard(number)
         self._report_end()
         return number
 

@@ -9,6 +9,8 @@ import asyncio
 import select
 from collections.abc import Callable
 
+from fdpass.serve.worker.forks import FORKS
+
 _EVENTS_MAX = 256  # handled at once; then the loop gets its turn
 
 
@@ -26,6 +28,7 @@ class Poller:
         self.loop = loop
         self._epoll = select.epoll()
         self._calls: dict[int, Callable[[int, int], None]] = {}
+        FORKS.numbers.add(self._epoll.fileno())
         loop.add_reader(self._epoll.fileno(), self._poll)
 
     def watch(self, number: int, events: int, call: Callable[[int, int], None]) -> None:
@@ -57,5 +60,6 @@ class Poller:
     def close(self) -> None:
         """Stop watching all descriptors."""
         self.loop.remove_reader(self._epoll.fileno())
+        FORKS.numbers.discard(self._epoll.fileno())
         self._epoll.close()
         self._calls.clear()

@@ -9,6 +9,7 @@ import json
 import logging
 import signal
 import socket
+import time
 from typing import Any
 
 from fdpass._conversation import Conversation
@@ -21,7 +22,9 @@ from fdpass.serve.worker.access_log import AccessLog
 from fdpass.serve.worker.application import explain
 from fdpass.serve.worker.custody.buffers import Buffers
 from fdpass.serve.worker.engines import Job, engine_for
+from fdpass.serve.worker.forks import FORKS
 from fdpass.serve.worker.heartbeat import Heartbeat
+from fdpass.serve.worker.leaving import EXIT_SECONDS, do_nothing
 from fdpass.serve.worker.passed_socket import PassedSocket
 from fdpass.serve.worker.proxied import ProxiedConnections
 from fdpass.serve.worker.reports import Reports
@@ -50,10 +53,17 @@ class Worker:
             None if setup.access_log is None else AccessLog(setup.access_log, json=setup.config.log_json)
         )
         self._finishing: asyncio.Task[None] | None = None
+        self._deadline = 0.0  # when the time to finish is over, on the monotonic clock
+
+    @property
+    def seconds_left(self) -> float:
+        """How many seconds of its time to finish a worker has for its exit: one, if all are used up."""
+        return max(EXIT_SECONDS, self._deadline - time.monotonic())
 
     async def run(self, app: Any, interface: str) -> int:
         """Start the application, and serve until the last connection has ended. Returns the exit code."""
         self._loop = asyncio.get_running_loop()
+        FORKS.add_loop(self._loop)
         setup, channel, request_count = self._setup, self._channel, RequestCount()
         self._reports = Reports(channel, self._ledger, self._row, custody=setup.slots is not None)
         self._finished = self._loop.create_future()
@@ -69,6 +79,7 @@ class Worker:
         gc.collect()
         gc.freeze()  # imported objects stay: no later collection has to look at them
         self._loop.add_signal_handler(signal.SIGTERM, self._leave)
+        FORKS.add_handler(signal.SIGTERM)
         heartbeat = Heartbeat(channel, self._ledger, self._row, request_count, setup.config.hang_timeout)
         heartbeat.start()
         self._send(messages.READY)
@@ -77,6 +88,8 @@ class Worker:
             await self._finished
         finally:
             self._loop.remove_reader(channel.sock.fileno())
+            self._loop.remove_signal_handler(signal.SIGTERM)
+            signal.signal(signal.SIGTERM, do_nothing)
             self._reports.flush()
             heartbeat.store_requests()
         return 0
@@ -205,6 +218,7 @@ class Worker:
 
     async def _run_finish(self, *, retiring: bool) -> None:
         seconds = self._setup.config.graceful_timeout
+        self._deadline = time.monotonic() + seconds
         if retiring:
             await self._proxied.finish(seconds)
         await self._engine.finish(seconds, retiring=retiring)

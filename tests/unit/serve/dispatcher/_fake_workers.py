@@ -60,7 +60,7 @@ class FakeWorkers:
         self.start_error = None
         self._held = contextlib.ExitStack()
 
-    def start(self, module, channel):
+    def start(self, module, channel, folder=""):
         """Takes the place of `process.start`."""
         if self.start_error is not None:
             raise self.start_error

@@ -30,7 +30,7 @@ BOUNDS = {
 WHOLE = ("workers", "spare", "backlog", "max_connections", "max_requests", "max_rss", "threads")
 SECONDS = ("graceful_timeout", "start_timeout", "hang_timeout", "request_timeout", "keep_alive")
 SWITCHES = ("factory", "proxy_protocol", "log_json", "underscore_headers")
-PATHS = ("tls_cert", "tls_key", "tls_ca", "access_log", "pidfile", "control", "app_dir")
+PATHS = ("tls_cert", "tls_key", "tls_ca", "access_log", "log_config", "pidfile", "control", "app_dir")
 TEXTS = ("app", "user", "group", *PATHS, *CHOICES)
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import logging.config
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ import sys
 
 import pytest
 
+from fdpass.errors import ConfigError
 from fdpass.serve.shared import logs
 
 
@@ -89,13 +91,105 @@ def test_lines_below_the_level_are_not_logged(stderr, level, expected):
 
 
 @pytest.mark.parametrize(
-    ("level", "expected"), [("debug", 2), ("info", 1), ("warning", 1), ("error", 0), ("critical", 0)]
+    ("level", "own", "foreign"), [("debug", 2, 2), ("info", 1, 2), ("warning", 1, 1), ("error", 0, 0)]
 )
-def test_uvicorns_lines_below_warning_are_not_logged_unless_at_debug(stderr, level, expected):
+def test_of_uvicorn_itself_only_warnings_are_logged_unless_at_debug(stderr, level, own, foreign):
+    """What the application logs as ``uvicorn.error`` is logged as under uvicorn."""
+    uvicorn = pytest.importorskip("uvicorn")
     logs.configure(level, as_json=False)
-    for name in ("info", "warning"):
-        getattr(logging.getLogger("uvicorn.error"), name)(name)
-    assert len(stderr.getvalue().splitlines()) == expected
+    logger = logging.getLogger("uvicorn.error")
+    for file in (os.path.join(os.path.dirname(uvicorn.__file__), "server.py"), __file__):
+        for number in (logging.INFO, logging.WARNING):
+            if logger.isEnabledFor(number):
+                kind = "foreign" if file == __file__ else "own"
+                logger.handle(logger.makeRecord(logger.name, number, file, 1, kind, (), None))
+    text = stderr.getvalue()
+    assert (text.count("own"), text.count("foreign")) == (own, foreign)
+
+
+@pytest.mark.parametrize("by_file", [False, True])
+def test_a_dictconfig_of_the_application_disables_no_logger_of_the_server(stderr, tmp_path, by_file):
+    """By default it disables each logger that there is and that it does not name."""
+    logs.configure("info", as_json=True)
+    logging.getLogger("of.the.application")
+    if by_file:
+        (tmp_path / "log.ini").write_text(INI)
+        logging.config.fileConfig(tmp_path / "log.ini")
+    else:
+        logging.config.dictConfig({"version": 1})
+    for name in ("fdpass", "fdpass.serve", "uvicorn", "uvicorn.error"):
+        logging.getLogger(name).error("from %s", name)
+    assert len(stderr.getvalue().splitlines()) == 4
+    assert logging.getLogger("of.the.application").disabled
+
+
+INI = """
+[loggers]
+keys=root
+[handlers]
+keys=
+[formatters]
+keys=
+[logger_root]
+handlers=
+"""
+JSON = """{"version": 1, "formatters": {"short": {"format": "SHORT %(message)s"}},
+"handlers": {"here": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "short"}},
+"loggers": {"fdpass.serve": {"handlers": ["here"], "propagate": false}}}"""
+TOML = """
+version = 1
+formatters.short.format = "SHORT %(message)s"
+handlers.here = {class = "logging.StreamHandler", stream = "ext://sys.stdout", formatter = "short"}
+loggers."fdpass.serve" = {handlers = ["here"], propagate = false}
+"""
+YAML = """
+version: 1
+formatters: {short: {format: "SHORT %(message)s"}}
+handlers: {here: {class: logging.StreamHandler, stream: "ext://sys.stdout", formatter: short}}
+loggers: {fdpass.serve: {handlers: [here], propagate: false}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("log.json", JSON), ("log", JSON), ("log.toml", TOML), ("log.YML", YAML)]
+)
+def test_a_file_configures_the_loggers_until_the_next_configure(tmp_path, capsys, stderr, name, text):
+    if text is YAML:
+        pytest.importorskip("yaml")
+    (tmp_path / name).write_text(text)
+    logs.configure("info", as_json=False, file=str(tmp_path / name))
+    LOG.info("one")
+    logging.getLogger("uvicorn.error").error("two")
+    out, err = capsys.readouterr()
+    assert out == "SHORT one\n"
+    assert err.endswith("error: two\n")
+    logs.configure("info", as_json=False)
+    LOG.info("three")
+    assert stderr.getvalue().endswith("info: three\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("log.json", "{", "is not JSON: "),
+        ("log.toml", "version = ", "is not TOML: "),
+        ("log.json", "[1]", "has no table at its top level"),
+        ("log.json", '{"version": 2}', "nsupported version: 2"),
+        ("log.json", '{"version": 1, "handlers": {"x": {"class": "no.such.Class"}}}', "No module named 'no'"),
+        (None, "", "cannot be read: No such file or directory"),
+        ("log.yaml", "version: 1", "YAML needs PyYAML: pip install pyyaml"),
+    ],
+)
+@pytest.mark.usefixtures("stderr")
+def test_a_file_that_is_wrong_is_refused_in_a_sentence(tmp_path, monkeypatch, name, text, words):
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    path = str(tmp_path / (name or "missing.json"))
+    if name is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError, match=r"^--log-config ") as caught:
+        logs.configure("info", as_json=False, file=path)
+    assert path in str(caught.value)
+    assert words in str(caught.value)
 
 
 def test_a_second_configure_replaces_the_first(stderr):
@@ -128,6 +222,7 @@ def test_a_line_that_cannot_be_formatted_or_written_is_ignored(stderr, monkeypat
 
 CHILD = """
 import logging, sys
+from fdpass.errors import ConfigError
 from fdpass.serve.shared import logs
 logs.configure("info", as_json={as_json})
 for n in range(100):

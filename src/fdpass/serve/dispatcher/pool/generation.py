@@ -20,12 +20,14 @@ class Generation:
         config: The settings of its workers.
         target: How many active workers it should have; ``config.spare`` more should be ready.
         access_log: The file to which its workers log requests. Owned by the pool.
+        folder: Working folder of its workers; empty: that of the dispatcher.
     """
 
     number: int
     config: Config
     target: int
     access_log: AccessLog
+    folder: str = ""
 
     @property
     def size(self) -> int:
@@ -54,12 +56,12 @@ class Generations:
         self.candidate: Generation | None = None
         self._outcome: Outcome | None = None
 
-    def begin(self, config: Config, access_log: AccessLog, outcome: Outcome) -> Generation:
+    def begin(self, config: Config, access_log: AccessLog, outcome: Outcome, folder: str) -> Generation:
         """Make the candidate; see `Pool.reload`."""
         current = self.current
         same = config.workers == current.config.workers
         target = current.target if same else config.workers  # a number set by `scale` stays in force
-        self.candidate = Generation(current.number + 1, config, target, access_log)
+        self.candidate = Generation(current.number + 1, config, target, access_log, folder)
         self._outcome = outcome
         return self.candidate
 

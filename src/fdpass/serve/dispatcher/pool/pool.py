@@ -27,7 +27,8 @@ from fdpass.serve.shared.ledger import Ledger
 log = logging.getLogger("fdpass.serve")
 
 _RECOVERY_SECONDS = 0.5  # for how long a start is put off until a dead worker's connections have other workers
-_GRACE_SECONDS = 3.0  # for a worker to exit: beyond --graceful-timeout, or once it has reported its failure
+GRACE_SECONDS = 5.0
+"""Beyond ``--graceful-timeout``, or after a failed start, for a worker to run its exit functions, and to exit."""
 
 
 class Pool:
@@ -142,7 +143,9 @@ class Pool:
     def _start(self, generation: Generation) -> bool:
         row = self._workers.free_row()
         try:
-            worker = WorkerHandle(row, generation.number, self._ledger, self._owner.make_buffers())
+            worker = WorkerHandle(
+                row, generation.number, self._ledger, self._owner.make_buffers(), generation.folder
+            )
         except FdpassError as error:
             reason = getattr(error, "strerror", None) or str(error)
             self.starts.failed(reason)
@@ -171,7 +174,7 @@ class Pool:
     def on_failed(self, worker: WorkerHandle, failure: dict[str, Any]) -> None:
         """A worker reports why it cannot start. It ends itself, unless a thread of the application hangs."""
         worker.failure = failure
-        self._loop.call_later(_GRACE_SECONDS, worker.kill)
+        self._loop.call_later(GRACE_SECONDS, worker.kill)
 
     def replace(self, worker: WorkerHandle) -> None:
         """Start another worker, and retire this one when the other is ready."""
@@ -196,7 +199,7 @@ class Pool:
             self._set_deadline(worker)
 
     def _set_deadline(self, worker: WorkerHandle) -> None:
-        worker.set_deadline(self.current.config.graceful_timeout + _GRACE_SECONDS)
+        worker.set_deadline(self.current.config.graceful_timeout + GRACE_SECONDS)
 
     def wait_for_end(self, worker: WorkerHandle) -> None:
         """Wait for the end of a worker that was killed, and handle it."""
@@ -244,15 +247,16 @@ class Pool:
 
     # Generations
 
-    def reload(self, config: Config, access_log: AccessLog, outcome: Outcome) -> None:
+    def reload(self, config: Config, access_log: AccessLog, outcome: Outcome, folder: str = "") -> None:
         """Start the next generation. The current one serves until the next is ready.
 
         Args:
             config: The settings of the next generation.
             access_log: Its access log. Given.
             outcome: Called when the reload has ended. It must not begin another reload.
+            folder: Working folder of its workers; empty: that of the dispatcher.
         """
-        candidate = self._generations.begin(config, access_log, outcome)
+        candidate = self._generations.begin(config, access_log, outcome, folder)
         log.info("reload: starting generation %d", candidate.number)
         self.reconcile()
 

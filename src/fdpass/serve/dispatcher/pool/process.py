@@ -45,21 +45,24 @@ class Child:
         return status
 
 
-def start(module: str, channel: socket.socket) -> Child:
-    """Run a module of fdpass in a new interpreter.
+def start(module: str, channel: socket.socket, folder: str = "") -> Child:
+    """Run a module of fdpass in a new interpreter, with the flags of this one (``-O``, ``-W``, ``-X``, ...).
 
     Args:
         module: Name of the module.
         channel: Lent. The child's argument is its number.
+        folder: Working folder of the child; empty: that of this process.
 
     Raises:
         CallFailed: fork, exec or pidfd_open(2) failed: EAGAIN (too many processes), ENOMEM, EMFILE.
     """
     number = channel.fileno()
     # -P: no file of the working directory can take the place of a module that fdpass or the library imports.
-    command = [sys.executable, "-P", "-m", module, str(number)]
+    command = [sys.executable, *_interpreter_flags(), "-P", "-m", module, str(number)]
     try:
-        popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(number,), process_group=0)
+        popen = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, pass_fds=(number,), process_group=0, cwd=folder or None
+        )
     except OSError as error:
         raise translated(error, f"cannot start {sys.executable}") from error
     try:
@@ -68,6 +71,18 @@ def start(module: str, channel: socket.socket) -> Child:
         popen.kill()
         popen.wait()
         raise translated(error, "cannot watch a child") from error
+
+
+def _interpreter_flags() -> list[str]:
+    """The flags that this interpreter was started with."""
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing does
+    for name, value in sys._xoptions.items():  # noqa: SLF001 - documented, for CPython
+        option = name if value is True else f"{name}={value}"
+        if option not in flags:
+            flags += ["-X", option]
+    if getattr(sys.__stdout__, "write_through", False):  # sys.flags does not have -u
+        flags.append("-u")
+    return flags
 
 
 def resident_bytes(pid: int) -> int:

@@ -6,7 +6,7 @@ import logging
 import time
 
 from fdpass.serve.dispatcher.loop import Loop
-from fdpass.serve.dispatcher.pool.pool import Pool
+from fdpass.serve.dispatcher.pool.pool import GRACE_SECONDS, Pool
 from fdpass.serve.dispatcher.pool.process import resident_bytes
 from fdpass.serve.dispatcher.pool.worker_handle import State, WorkerHandle
 from fdpass.serve.shared.config import Config
@@ -15,6 +15,8 @@ from fdpass.serve.shared.ledger import Ledger
 log = logging.getLogger("fdpass.serve")
 
 _ABORT_SECONDS = 1.0  # for a worker to print its stacks before it is killed
+_GAP_SECONDS = 1.0  # between two checks, which come three times a second: the dispatcher itself has not run
+_REPORT_SECONDS = 5.0  # between two lines about the workers that have not finished
 
 
 class Upkeep:
@@ -24,10 +26,14 @@ class Upkeep:
         self._loop = loop
         self._ledger = ledger
         self._pool = pool
+        self._checked_at = time.monotonic()
+        self._resumed_at = self._reported_at = 0.0
 
     def check(self) -> None:
         """Check all workers once."""
         now = time.monotonic()
+        self._discount_gap(now)
+        self._report_unfinished(now)
         for worker in self._pool.workers:
             config = self._pool.current.config
             if worker.state is State.STARTING:
@@ -41,6 +47,30 @@ class Upkeep:
             elif worker.state is State.READY and not worker.to_retire:
                 self._recycle(worker, config)
 
+    def _discount_gap(self, now: float) -> None:
+        """Count no time in which the dispatcher did not run, as in a frozen container: no worker ran then."""
+        gap, self._checked_at = now - self._checked_at, now
+        if gap > _GAP_SECONDS:
+            self._resumed_at = now
+            for worker in self._pool.workers:
+                worker.postpone(gap)
+
+    def _report_unfinished(self, now: float) -> None:
+        """Log now and then which workers have not finished, and with how many requests."""
+        slow = [
+            worker
+            for worker in self._pool.workers
+            if worker.state is State.RETIRING and now - worker.state_since >= _REPORT_SECONDS
+        ]
+        if slow and now - self._reported_at >= _REPORT_SECONDS:
+            self._reported_at = now
+            log.info("still finishing: %s", ", ".join(self._unfinished(worker, now) for worker in slow))
+
+    def _unfinished(self, worker: WorkerHandle, now: float) -> str:
+        count = self._ledger.requests[worker.row]
+        left = 0.0 if worker.deadline is None else max(0.0, worker.deadline - GRACE_SECONDS - now)
+        return f"worker {worker.pid} ({count} request{'s'[: count != 1]}, at most {left:.0f} s)"
+
     def _check_start(self, worker: WorkerHandle, now: float) -> None:
         limit = self._pool.current.config.start_timeout
         if now - worker.started_at > limit and not worker.aborted:
@@ -50,7 +80,7 @@ class Upkeep:
             self._abort(worker)
 
     def _seconds_since_beat(self, worker: WorkerHandle, now: float) -> float:
-        return now - max(self._ledger.beat[worker.row] / 1e9, worker.state_since)
+        return now - max(self._ledger.beat[worker.row] / 1e9, worker.state_since, self._resumed_at)
 
     def _end_hung(self, worker: WorkerHandle, now: float) -> None:
         if not worker.aborted:

@@ -89,7 +89,7 @@ class WorkerHandle:
         was_ready: It has been ready.
     """
 
-    def __init__(self, row: int, generation: int, ledger: Ledger, buffers: Fd | None) -> None:
+    def __init__(self, row: int, generation: int, ledger: Ledger, buffers: Fd | None, folder: str = "") -> None:
         ledger.clear(row)
         own_end, self._worker_end = socket_pair("seqpacket")
         self.buffers = buffers
@@ -97,7 +97,7 @@ class WorkerHandle:
         try:
             if buffers is not None:
                 self.buffers_map = mapped(buffers)
-            self.child = process.start(_MODULE, self._worker_end)
+            self.child = process.start(_MODULE, self._worker_end, folder)
         except BaseException:
             own_end.close()
             self._worker_end.close()
@@ -167,6 +167,13 @@ class WorkerHandle:
     def set_deadline(self, seconds: float) -> None:
         """Let the worker be killed if it has not ended in so many seconds."""
         self.deadline = time.monotonic() + seconds
+
+    def postpone(self, seconds: float) -> None:
+        """Let what is measured from the worker's start, state and deadline come so much later."""
+        self.started_at += seconds
+        self.state_since += seconds
+        if self.deadline is not None:
+            self.deadline += seconds
 
     def abort(self) -> None:
         """Send SIGABRT, on which the worker's faulthandler prints its stacks, and the worker dies."""

@@ -17,6 +17,7 @@ from fdpass.serve.shared.setup import Setup
 from fdpass.serve.worker.access_log import AccessLog
 from fdpass.serve.worker.application import required_arguments
 from fdpass.serve.worker.custody.buffers import Buffers
+from fdpass.serve.worker.cuts import log_cut
 from fdpass.serve.worker.passed_socket import PassedSocket
 from fdpass.serve.worker.request_count import RequestCount
 
@@ -87,6 +88,7 @@ async def end_tasks(tasks: Collection[asyncio.Task[None]], seconds: float) -> No
     for task in late:
         task.cancel()
     if late:
+        log_cut(seconds, f"{len(late)} connection(s)")
         await asyncio.wait(late, timeout=_CLEAN_UP_SECONDS)
 
 

@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import ssl
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from email.utils import formatdate
 from functools import partial
 from typing import Any
@@ -23,7 +22,9 @@ from fdpass.serve.shared import tls
 from fdpass.serve.shared.slots import BUFFER_SIZE, WORDS, WRITTEN, slot_of
 from fdpass.serve.worker.access_log import wrap
 from fdpass.serve.worker.application import StartupFailed
+from fdpass.serve.worker.cuts import log_cut
 from fdpass.serve.worker.engines import Job
+from fdpass.serve.worker.engines.lifespan import call_exit_hooks, collected_errors, stop_lifespan
 from fdpass.serve.worker.http.exchange import Exchange
 from fdpass.serve.worker.http.protocol import HttpProtocol
 from fdpass.serve.worker.http.request import KnownHeaders
@@ -32,7 +33,6 @@ from fdpass.serve.worker.idle_timer import IdleTimer
 from fdpass.serve.worker.parking import Parking
 from fdpass.serve.worker.passed_socket import PassedSocket
 from fdpass.serve.worker.poller import Poller
-from fdpass.serve.worker.request_count import RequestCount
 from fdpass.serve.worker.transport.http import HttpTransport
 from fdpass.serve.worker.transport.http_custody import HttpCustody
 from fdpass.serve.worker.transport.http_tls import TlsTransport
@@ -41,6 +41,7 @@ log = logging.getLogger("fdpass.serve")
 _HEAD_SECONDS = 0.002  # that the head of a response waits for its body
 _LOOK_SECONDS = 0.05  # between two looks at whether all is done
 _LAST_SECONDS = 1.0  # for WebSockets to send their close frames, and cancelled requests to end
+_DISCONNECT_SECONDS = 0.5  # for applications to end by themselves after `http.disconnect`
 _WILDCARDS = {"0.0.0.0", "::"}  # noqa: S104 - nothing is bound here
 
 
@@ -66,6 +67,8 @@ class AsgiEngine:
         self._taking: set[asyncio.Task[Any]] = set()
         self.keeps_slots = self._slots is not None
         self.plain_http = self._ssl is None
+        self.finishing = False
+        self._cutting = False  # the time to finish is over
         if job.buffers is not None:
             self._buffers = job.buffers
             self._scratch = memoryview(bytearray(BUFFER_SIZE))
@@ -78,7 +81,7 @@ class AsgiEngine:
         self.idle = IdleTimer(self.loop, settings.keep_alive, HttpProtocol.expire)
         self._parking = Parking(self.poller, settings.keep_alive, self._serve_in_custody)
         self._config = uvicorn.Config(
-            _counted(self.app, self.count),
+            self._counted(self.app),
             interface="asgi3",
             lifespan=self.lifespan or settings.lifespan,  # type: ignore[arg-type]
             log_config=None,
@@ -89,7 +92,7 @@ class AsgiEngine:
         self._config.load()
         self._websockets = ServerState()
         self._lifespan = self._config.lifespan_class(self._config)
-        with _errors() as said:
+        with collected_errors() as said:
             await self._lifespan.startup()
         if self._lifespan.should_exit:
             raise StartupFailed("the application's lifespan startup failed", "\n".join(said))
@@ -188,19 +191,24 @@ class AsgiEngine:
 
     async def finish(self, seconds: float, *, retiring: bool) -> None:
         """See `fdpass.serve.worker.engines.Engine.finish`."""
+        began = self.loop.time()
+        if not self.finishing:
+            self.finishing = True
+            call_exit_hooks(self._config)
         if retiring and self.keeps_slots:
             self._parking.give_back()
         else:
             self._parking.end()
+        left = seconds
         if retiring:
             await self._wait_until_over(seconds, HttpProtocol.retire)
-            seconds = _LAST_SECONDS
+            left = _LAST_SECONDS
         for websocket in list(self._websockets.connections):
             websocket.shutdown()
-        await self._wait_until_over(seconds, HttpProtocol.shutdown)
-        await self._cancel()
+        await self._wait_until_over(left, HttpProtocol.shutdown)
+        await self._cut(seconds)
         self._ticking.cancel()
-        await self._lifespan.shutdown()
+        await stop_lifespan(self._lifespan, max(began + seconds - self.loop.time(), _LAST_SECONDS))
 
     async def _wait_until_over(self, seconds: float, let_go: Callable[[HttpProtocol], None]) -> None:
         """Let connections go as they become idle, for so long."""
@@ -217,10 +225,15 @@ class AsgiEngine:
                 return
             await asyncio.sleep(_LOOK_SECONDS)
 
-    async def _cancel(self) -> None:
-        """End what is in progress."""
-        tasks = [exchange.task for exchange in self.exchanges if exchange.task is not None]
-        tasks += [*self._websockets.tasks, *self._taking]
+    async def _cut(self, seconds: float) -> None:
+        """After so many seconds, end what is left: applications get `http.disconnect`, then are cancelled."""
+        self._cutting = True
+        ends = [exchange.task for exchange in self.exchanges if exchange.task is not None]
+        for exchange in list(self.exchanges):
+            exchange.give_up(seconds)
+        if ends:
+            await asyncio.wait(ends, timeout=_DISCONNECT_SECONDS)
+        tasks = [task for task in (*ends, *self._websockets.tasks, *self._taking) if not task.done()]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -231,6 +244,26 @@ class AsgiEngine:
         for connection in list(self.connections):
             connection.wire.abort()
         await asyncio.sleep(0)
+
+    def _counted(self, app: Any) -> Any:
+        """The application for WebSockets, whose calls are counted, and for the lifespan."""
+
+        async def counted(scope: Any, receive: Any, send: Any) -> Any:
+            if scope["type"] == "lifespan":
+                return await app(scope, receive, send)
+            self.count.begun += 1
+            try:
+                return await app(scope, receive, send)  # anything but None is a mistake that uvicorn reports
+            except asyncio.CancelledError:
+                if not self._cutting:
+                    raise
+                name = f"the WebSocket {ascii(scope['path'])[1:-1]}"
+                log_cut(self._settings.graceful_timeout, name, scope)
+                return None
+            finally:
+                self.count.over += 1
+
+        return counted
 
 
 class _TlsProtocol(HttpProtocol):
@@ -253,38 +286,3 @@ def _only_address(job: Job) -> Address | None:
     if len(job.setup.config.bind) == 1 and isinstance(address, tuple) and address[0] not in _WILDCARDS:
         return str(address[0]), int(address[1])
     return None
-
-
-def _counted(app: Any, count: RequestCount) -> Any:
-    """The application for WebSockets, whose calls are counted, and for the lifespan."""
-
-    async def counted(scope: Any, receive: Any, send: Any) -> Any:
-        if scope["type"] == "lifespan":
-            return await app(scope, receive, send)
-        count.begun += 1
-        try:
-            return await app(scope, receive, send)  # anything but None is a mistake that uvicorn reports
-        finally:
-            count.over += 1
-
-    return counted
-
-
-@contextlib.contextmanager
-def _errors() -> Iterator[list[str]]:
-    """Collect what uvicorn logs as an error meanwhile, with the application's traceback, instead of logging it."""
-    said: list[str] = []
-
-    class Collect(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            said.append(self.format(record))
-
-    logger = logging.getLogger("uvicorn.error")
-    handler = Collect(logging.ERROR)
-    logger.addHandler(handler)
-    propagated, logger.propagate = logger.propagate, False
-    try:
-        yield said
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagated

@@ -11,7 +11,9 @@ import threading
 
 from fdpass.serve.shared import tls
 from fdpass.serve.shared.reset import has_ended
+from fdpass.serve.worker.cuts import log_cut
 from fdpass.serve.worker.engines import Job
+from fdpass.serve.worker.forks import FORKS
 from fdpass.serve.worker.passed_socket import PassedSocket
 
 log = logging.getLogger("fdpass.serve")
@@ -40,6 +42,7 @@ class BlockingEngine:
         self._request_count.begun += 1
         self._open.add(passed)
         self._idle.clear()
+        passed.call_on_close(lambda: self._call_ended(passed))
         # A daemon thread: a handler that does not end in time must not keep the worker from exiting.
         thread = threading.Thread(target=self._serve, args=(passed,), daemon=True)
         try:
@@ -47,9 +50,9 @@ class BlockingEngine:
         except RuntimeError as error:  # no more threads
             log.error("a connection was closed: %s", error)  # noqa: TRY400 - no traceback for a full machine
             passed.close()
-            self._ended(passed)
 
     def _serve(self, passed: PassedSocket) -> None:
+        FORKS.serve(passed)
         sock: socket.socket = passed
         try:
             passed.setblocking(True)
@@ -62,13 +65,16 @@ class BlockingEngine:
         finally:
             sock.close()
             passed.close()
-            with contextlib.suppress(RuntimeError):  # the loop is closed: the worker exits
-                self._loop.call_soon_threadsafe(self._ended, passed)
+
+    def _call_ended(self, passed: PassedSocket) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the worker exits
+            self._loop.call_soon_threadsafe(self._ended, passed)
 
     def _call_handler(self, sock: socket.socket, passed: PassedSocket) -> None:
         try:
             self._handle(sock)
         except BaseException as error:  # SystemExit too, which would end the thread without a log line
+            FORKS.end_child(error)
             client_gone = passed.fileno() < 0 or has_ended(passed.fileno())
             if client_gone and isinstance(error, OSError):
                 log.debug("a connection ended early: %s", error)
@@ -88,5 +94,7 @@ class BlockingEngine:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._idle.wait(), patience)
                 return
-            for passed in self._open:
+            if self._open and patience == seconds:
+                log_cut(seconds, f"{len(self._open)} connection(s)")
+            for passed in list(self._open):
                 passed.reset()

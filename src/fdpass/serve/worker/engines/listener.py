@@ -19,7 +19,9 @@ from typing import Any
 
 from fdpass.errors import StartFailed
 from fdpass.serve.worker.application import is_async
+from fdpass.serve.worker.cuts import log_cut
 from fdpass.serve.worker.engines import Job
+from fdpass.serve.worker.forks import FORKS
 from fdpass.serve.worker.passed_listener import PassedListener
 from fdpass.serve.worker.passed_socket import PassedSocket
 
@@ -55,6 +57,7 @@ class ListenerEngine:
                 lambda task: self._main_ended(None if task.cancelled() else task.exception())
             )
         else:
+            FORKS.keeps_all = True
             threading.Thread(target=self._run_main, daemon=True).start()
         waiting = self._loop.create_task(used.wait())
         await asyncio.wait({self._main_over, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -115,4 +118,6 @@ class ListenerEngine:
         clean_up = asyncio.gather(self._idle.wait(), end_reported.wait())
         await asyncio.wait({self._main_over, clean_up}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         clean_up.cancel()
+        if self._open:
+            log_cut(seconds, f"{self._open} connection(s)")
         await asyncio.wait({self._main_over}, timeout=_CLEAN_UP_SECONDS)

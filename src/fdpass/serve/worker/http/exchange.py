@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, Protocol
+from typing import Any
 
 from fdpass.serve.shared.slots import CONTINUE
+from fdpass.serve.worker.cuts import log_cut
+from fdpass.serve.worker.forks import FORKS
 from fdpass.serve.worker.http.files import FilePart, frame, open_file
 from fdpass.serve.worker.http.response import (
     CHUNKED,
@@ -22,7 +24,7 @@ from fdpass.serve.worker.http.response import (
     trailers,
     with_length,
 )
-from fdpass.serve.worker.http.wire import HttpEngine, Wire
+from fdpass.serve.worker.http.wire import Connection
 
 log = logging.getLogger("fdpass.serve")
 _BODY_SENT = NONE + 1  # a framing: the body is sent, and trailers may follow
@@ -35,32 +37,6 @@ _SERVER_ERROR_HEADERS = (
     (b"content-length", b"%d" % len(_SERVER_ERROR)),
     (b"connection", b"close"),
 )
-
-
-class Connection(Protocol):
-    """What an exchange needs of the protocol of its connection.
-
-    Attributes:
-        wire: The transport.
-        engine: The engine.
-        full: The client is slow: nothing is sent until this is set. None: the client is not.
-    """
-
-    wire: Wire
-    engine: HttpEngine
-    full: asyncio.Event | None
-
-    def resume_reading(self) -> None:
-        """The application waits for more of the request's body, or for the client's end."""
-
-    def responded(self, exchange: Exchange) -> None:
-        """The response is complete."""
-
-    def failed(self, exchange: Exchange) -> None:
-        """The application failed after its whole response."""
-
-    def over(self, exchange: Exchange) -> None:
-        """The application has returned."""
 
 
 class Exchange:
@@ -80,6 +56,7 @@ class Exchange:
         whole: The request has come to its end.
         started, complete: The application has begun a response; and has completed it.
         lost: The client has gone.
+        given_up: The worker's time is over: see `give_up`.
         task: The task in which the application runs.
         head: Of the response, while it waits for the body.
     """
@@ -97,6 +74,7 @@ class Exchange:
         "body",
         "closes",
         "complete",
+        "given_up",
         "head",
         "lost",
         "method",
@@ -116,7 +94,7 @@ class Exchange:
         self.method: str = scope["method"]
         self.closes = closes
         self.body = self.head = b""
-        self.whole = self.started = self.complete = self.lost = False
+        self.whole = self.started = self.complete = self.lost = self.given_up = False
         self.task: asyncio.Task[None] | None = None
         self._changed: asyncio.Event | None = None  # set when `receive` has to look again
         self._end_received = False  # the application has received the end of the request's body
@@ -133,16 +111,20 @@ class Exchange:
         """Call the application. If it fails this is logged, and the client sees that its response is not whole."""
         try:
             result = await app(self.scope, self.receive, self.send)
-        except BaseException:
-            log.exception("the application failed: %s", self._request)
-            self._fail()
+        except BaseException as error:
+            FORKS.end_child(error)
+            if not (self.given_up and isinstance(error, asyncio.CancelledError)):
+                log.exception("the application failed: %s", self._request)
+                self._fail()
         else:
             if result is not None:
                 log.error("the application returned %r, not None: %s", result, self._request)
                 self._fail()
             elif not (self.complete or self.lost):
                 rest = "completing its" if self.started else "starting a"
-                log.error("the application returned without %s response: %s", rest, self._request)
+                # An event stream that learns of the worker's end (`Server.handle_exit`) returns in its middle.
+                level = logging.DEBUG if self.started and self._connection.engine.finishing else logging.ERROR
+                log.log(level, "the application returned without %s response: %s", rest, self._request)
                 self._fail()
         finally:
             self._connection.over(self)
@@ -163,6 +145,18 @@ class Exchange:
         else:
             self._start({"status": 500, "headers": _SERVER_ERROR_HEADERS})
             self._send_body(_SERVER_ERROR, more=False)
+
+    def give_up(self, seconds: float) -> None:
+        """The worker's time is over: cut the response, or answer 500; `receive` then returns ``http.disconnect``.
+
+        What the application sends from now on goes nowhere. It may stop in the middle of its work for a client
+        that has gone, and its result must not pass for a whole response.
+        """
+        log_cut(seconds, f"{'the work after ' if self.complete else ''}{self._request}", self.scope)
+        self.given_up = True
+        self._fail()
+        self.lost = True
+        self.wake()
 
     def cut(self) -> None:
         """End a response that has started, so that the client sees that it is not whole."""

@@ -1,4 +1,4 @@
-"""`Wire`: what HTTP needs of the transport of a connection; and `HttpEngine`: what it needs of the engine.
+"""What HTTP needs of others: `Wire` of the transport, `HttpEngine` of the engine; and exchanges of a `Connection`.
 
 There are three transports: for a connection in custody, for one that is not, and for TLS.
 """
@@ -101,6 +101,7 @@ class HttpEngine(Protocol):
         exchanges: All exchanges whose application has not returned yet.
         idle: Connections that wait for their next request.
         websocket: Makes the protocol of a WebSocket; None if there is none.
+        finishing: The worker stops or retires.
     """
 
     count: RequestCount
@@ -111,6 +112,7 @@ class HttpEngine(Protocol):
     exchanges: set[Any]
     idle: IdleTimer
     websocket: Callable[[], Any] | None
+    finishing: bool
 
     def server_of(self, passed: PassedSocket) -> Address | None:
         """The server's address to which the client of a connection connected; None if the client has gone."""
@@ -123,3 +125,29 @@ class HttpEngine(Protocol):
 
     def start_exchange_soon(self, exchange: Any) -> None:
         """Run an exchange in a task of its own, which begins when this has returned."""
+
+
+class Connection(Protocol):
+    """What an exchange needs of the protocol of its connection.
+
+    Attributes:
+        wire: The transport.
+        engine: The engine.
+        full: The client is slow: nothing is sent until this is set. None: the client is not.
+    """
+
+    wire: Wire
+    engine: HttpEngine
+    full: asyncio.Event | None
+
+    def resume_reading(self) -> None:
+        """The application waits for more of the request's body, or for the client's end."""
+
+    def responded(self, exchange: Any) -> None:
+        """The response is complete."""
+
+    def failed(self, exchange: Any) -> None:
+        """The application failed after its whole response."""
+
+    def over(self, exchange: Any) -> None:
+        """The application has returned."""

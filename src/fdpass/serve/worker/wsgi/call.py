@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from fdpass.serve.worker.forks import FORKS
 from fdpass.serve.worker.http.exchange import Exchange
 from fdpass.serve.worker.http.response import CHUNKED, LENGTH, NONE, head_of
 from fdpass.serve.worker.wsgi.body import ClientGone, body_of
@@ -68,6 +69,7 @@ class Call(Queues):
                 self.since = time.monotonic()
                 self._call(app, environs.make(self._exchange.scope, body_of(self._known, self._ask)))
         except BaseException as error:  # noqa: BLE001 - SystemExit, too, which would end the thread
+            FORKS.end_child(error)
             if isinstance(error, ClientGone) and self.gone:
                 log.debug("the client has gone: %s", self.request)
             elif isinstance(error, TooLong):

@@ -3,6 +3,7 @@
 import logging
 import signal
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,6 +16,12 @@ from fdpass.serve.shared import messages
 def _quick(monkeypatch, caplog):
     monkeypatch.setattr(upkeep, "_ABORT_SECONDS", 0.001)
     caplog.set_level(logging.INFO, "fdpass.serve")
+
+
+@pytest.fixture
+def at(monkeypatch):
+    """``at(seconds)``: let the monotonic clock of `Upkeep` stand there."""
+    return lambda seconds: monkeypatch.setattr(upkeep, "time", SimpleNamespace(monotonic=lambda: seconds))
 
 
 def test_as_many_as_are_wanted_are_started_and_set_up(new_pool):
@@ -190,6 +197,43 @@ def test_without_hang_timeout_no_worker_is_killed(new_pool, fakes):
         worker.state_since -= 10**6
     case.upkeep.check()
     assert all(worker.child.signals == [] for worker in case.pool.workers)
+
+
+def test_time_in_which_the_dispatcher_did_not_run_counts_for_no_worker(new_pool, fakes, at):
+    """As after a suspend of the machine: all processes were stopped, and the clock went on."""
+    case = new_pool(hang_timeout=1, start_timeout=3, graceful_timeout=1).start()
+    first, second = case.pool.workers
+    case.pool.replace(first)
+    (starting,) = case.starting()
+    case.pool.retire(second)
+    now = time.monotonic()
+    for worker in case.pool.workers:
+        fakes.ledger.beat[worker.row] = int(now * 1e9)
+    at(now + 18)
+    case.upkeep.check()
+    assert [worker.child.signals for worker in case.pool.workers] == [[], [], []]
+    at(now + 18.9)
+    case.upkeep.check()
+    assert [worker.child.signals for worker in case.pool.workers] == [[], [], []]
+    at(now + 19.5)
+    case.upkeep.check()
+    assert first.child.signals == second.child.signals == [signal.SIGABRT]
+    assert starting.child.signals == []
+
+
+def test_the_log_says_now_and_then_which_workers_have_not_finished(new_pool, fakes, at, caplog):
+    case = new_pool().start()
+    old = case.pool.workers[0]
+    case.pool.retire(old)
+    fakes.ledger.requests[old.row] = 2
+    for halves in range(23):
+        at(old.state_since + halves / 2 + 0.01)
+        case.upkeep.check()
+    said = [line for line in caplog.messages if "still finishing" in line]
+    assert said == [
+        "still finishing: worker 1000 (2 requests, at most 25 s)",
+        "still finishing: worker 1000 (2 requests, at most 20 s)",
+    ]
 
 
 # The end

@@ -26,6 +26,8 @@ for number in os.listdir("/proc/self/fd"):
         pass
 sock = socket.socket(fileno=int(sys.argv[1]))
 report = {"fds": fds, "argv": sys.argv, "pgid": os.getpgid(0), "sid": os.getsid(0), "safe": sys.flags.safe_path}
+report |= {"optimize": sys.flags.optimize, "unbuffered": sys.stdout.write_through, "warnings": sys.warnoptions}
+report |= {"options": sys._xoptions, "folder": os.getcwd()}
 sock.sendall(json.dumps(report).encode() + b"\\n")
 sock.setblocking(True)
 sock.recv(1)
@@ -91,6 +93,27 @@ def test_a_child_imports_no_module_of_the_working_directory(module, pair, tmp_pa
     assert read_report(pair[0])["safe"]
     pair[0].send(b"x")
     child.reap()
+
+
+def test_a_child_gets_the_flags_of_its_parent_and_its_folder(module, pair, tmp_path):
+    """The parent is a program of its own, for the flags of this one are not known."""
+    program = f"""if True:
+        import os, socket
+        from fdpass.serve.dispatcher.pool import process
+        with socket.socket(fileno={pair[1].fileno()}) as channel:
+            process.start({module!r}, channel, {str(tmp_path)!r}).reap()
+    """
+    flags = ["-O", "-u", "-W", "error::UserWarning", "-X", "int_max_str_digits=0", "-X", "dev"]
+    command = [sys.executable, *flags, "-c", program]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    with subprocess.Popen(command, pass_fds=[pair[1].fileno()], env=env):
+        found = read_report(pair[0])
+        assert found["optimize"] == 1
+        assert found["unbuffered"]
+        assert "error::UserWarning" in found["warnings"]
+        assert found["options"] == {"int_max_str_digits": "0", "dev": True}
+        assert found["folder"] == str(tmp_path)
+        pair[0].send(b"x")
 
 
 def test_a_child_sees_the_end_of_its_channel(module, pair):

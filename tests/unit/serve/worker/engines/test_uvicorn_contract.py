@@ -3,13 +3,17 @@
 import asyncio
 import contextlib
 import logging
+import signal
 import socket
+from types import SimpleNamespace
 
 import pytest
 
 uvicorn = pytest.importorskip("uvicorn")
 
 from uvicorn.server import ServerState  # noqa: E402 - after the check that it is installed
+
+from fdpass.serve.worker.engines.lifespan import call_exit_hooks, stop_lifespan  # noqa: E402 - likewise
 
 # The oldest uvicorn that we admit takes websockets' legacy implementation.
 pytestmark = [
@@ -207,3 +211,34 @@ def test_shutdown_ends_a_websocket_with_1012():
 
 def test_without_a_package_for_websockets_there_is_no_class_for_them():
     assert loaded(App(), ws="none").ws_protocol_class is None
+
+
+def test_handle_exit_of_a_server_that_does_not_run_can_be_called(monkeypatch):
+    """Libraries replace the method of the class, and their function gets the server and the signal."""
+    server = uvicorn.Server(loaded(App()))
+    server.handle_exit(signal.SIGTERM, None)
+    assert server.should_exit
+    calls = []
+    monkeypatch.setattr("uvicorn.Server.handle_exit", lambda *arguments: calls.append(arguments))
+    call_exit_hooks(loaded(App()))
+    ((server, *rest),) = calls
+    assert isinstance(server, uvicorn.Server)
+    assert rest == [signal.SIGTERM, None]
+
+
+def test_a_hook_that_fails_is_logged(monkeypatch, caplog):
+    def fails(*_):
+        raise LookupError("on purpose")
+
+    monkeypatch.setattr("uvicorn.Server.handle_exit", fails)
+    call_exit_hooks(loaded(App()))
+    assert "a library's hook in uvicorn.Server.handle_exit failed" in caplog.text
+
+
+async def _hang():
+    await asyncio.Event().wait()
+
+
+def test_a_lifespan_that_does_not_end_is_cut(caplog):
+    asyncio.run(stop_lifespan(SimpleNamespace(shutdown=_hang), 0.01))
+    assert "the application's lifespan shutdown did not end within 0.0 s: it is cut" in caplog.text

@@ -233,6 +233,61 @@ async def test_an_endless_stream_is_cut_after_the_graceful_time(fresh):
     await retiring
 
 
+@pytest.mark.parametrize("begun", [False, True])
+async def test_what_an_application_sends_after_the_graceful_time_reaches_no_client(fresh, begun):
+    """The application gets ``http.disconnect``, ends by itself, and could take its half list for a whole one."""
+    if fresh.reference:
+        pytest.skip("uvicorn cancels at once")
+    seen, going = [], asyncio.Event()
+
+    async def app(scope, receive, send):
+        if begun:
+            await send(start())
+            await send(part(b"1", more=True))
+        going.set()
+        assert (await receive())["type"] == "http.request"
+        seen.append((await receive())["type"])
+        if not begun:
+            await send(start(200, length(1)))
+        await send(part(b"2"))
+        seen.append("returned")
+
+    await fresh.start()
+    client = await fresh(app)
+    await client.request()
+    await going.wait()
+    await fresh.server.retire(1.0)
+    if begun:
+        assert await client.is_cut()
+    else:
+        assert (await client.answer()).status == 500
+    assert seen == ["http.disconnect", "returned"]
+    (line,) = fresh.lines
+    assert "cut after 1 s of graceful time (--graceful-timeout): GET /, connection of " in line
+
+
+async def test_a_library_that_hooks_into_uvicorn_learns_of_the_end(fresh, monkeypatch):
+    """As sse-starlette does; its streams then return in their middle, which is no failure."""
+    if fresh.reference:
+        pytest.skip("the tests end uvicorn without a signal")
+    told, going = asyncio.Event(), asyncio.Event()
+    monkeypatch.setattr("uvicorn.Server.handle_exit", lambda *_: told.set())
+
+    async def app(scope, receive, send):
+        await send(start())
+        await send(part(b"data: 1\n\n", more=True))
+        going.set()
+        await told.wait()
+
+    await fresh.start()
+    client = await fresh(app)
+    await client.request()
+    await going.wait()
+    await fresh.server.retire(30.0)
+    assert await client.is_cut()
+    assert fresh.lines == []
+
+
 async def test_a_websocket_is_closed_with_1012(fresh):
     """uvicorn closes it at once; fdpass after the graceful time."""
     pytest.importorskip("websockets")
