@@ -133,7 +133,7 @@ class Dispatcher:
         self._acceptor.drain(self._end_workers)
 
     def _end_workers(self) -> None:
-        """The drain is over: close the listeners, and let the workers finish and exit."""
+        """The drain is over: close the listeners that are left, and let the workers finish and exit."""
         for listener in self._listeners:
             listener.close()
         for worker in self.pool.workers:

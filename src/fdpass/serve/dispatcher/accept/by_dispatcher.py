@@ -103,7 +103,7 @@ class ByDispatcher(Acceptor):
                 fd, client = accept()
             except BlockingIOError:
                 if drain is not None:
-                    drain.empty(index)
+                    self._close_empty(drain, index)
                 break
             except OSError as error:
                 if error.errno in _EXHAUSTED:
