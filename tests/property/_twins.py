@@ -80,7 +80,8 @@ class Engine:
     """An engine whose application echoes bodies; if the query is ``late``, after the next piece has come."""
 
     date = b"date: now\r\n"
-    websocket = None
+    websocket = heads = None
+    head_max, body_max = 64 * 1024, 0
     connections = exchanges = idle = property(lambda _: set())
 
     def __init__(self, known):

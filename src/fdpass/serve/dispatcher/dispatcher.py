@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 
 from fdpass._fd import Fd
@@ -30,6 +31,7 @@ from fdpass.serve.shared.slots import BUFFER_SIZE
 
 log = logging.getLogger("fdpass.serve")
 _UPKEEP_EVERY = 3  # checks
+_FULL_SECONDS = 60.0  # how often it is logged that no more connections may be open
 
 
 class Dispatcher:
@@ -67,6 +69,7 @@ class Dispatcher:
         self._workers_changed = workers_changed
         self._stopping = False
         self._checks = 0
+        self._full_logged_at = -_FULL_SECONDS
         self.connections = Connections(most)
         self._memory = common(SIZE, name="fdpass-ledger")
         self._map = mapped(self._memory)
@@ -119,9 +122,10 @@ class Dispatcher:
             self.pool.kill()
             return
         self._stopping = True
-        requests = sum(self.ledger.requests[worker.row] for worker in self.pool.workers)
         log.info(
-            "stopping: finishing %d requests (at most %g s)", requests, self.pool.current.config.graceful_timeout
+            "stopping: finishing %d requests (at most %g s)",
+            self._requests_in_progress(),
+            self.pool.current.config.graceful_timeout,
         )
         self.pool.stop()
         self._acceptor.drain(self._end_workers)
@@ -137,9 +141,25 @@ class Dispatcher:
         for worker in self.pool.workers:
             worker.conversation.flush()  # messages for which its channel had no space
         self._acceptor.check_workers()
+        if self.connections.live >= self.connections.most:
+            self._warn_that_no_more_may_be_open()
         self._checks += 1
         if self._checks % _UPKEEP_EVERY == 0:
             self._upkeep.check()
+
+    def _requests_in_progress(self) -> int:
+        return sum(self.ledger.requests[worker.row] for worker in self.pool.workers)
+
+    def _warn_that_no_more_may_be_open(self) -> None:
+        now = time.monotonic()
+        if now >= self._full_logged_at + _FULL_SECONDS:
+            self._full_logged_at = now
+            live = self.connections.live
+            log.warning(
+                "%d connections are open, the most there may be, and %d of them are idle; others wait to be accepted",
+                live,
+                max(0, live - self._requests_in_progress()),
+            )
 
     # What the pool asks and reports
 

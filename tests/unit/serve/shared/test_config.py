@@ -22,11 +22,15 @@ BOUNDS = {
     "start_timeout": (0.1, 1_000_000),
     "hang_timeout": (0, 1_000_000),
     "keep_alive": (0, 1_000_000),
+    "header_timeout": (0, 1_000_000),
+    "max_header_size": (2**13, 2**24),
+    "max_body_size": (0, 2**62),
     "max_requests": (0, 2**62),
     "max_rss": (0, 2**62),
 }
-WHOLE = ("workers", "spare", "backlog", "max_connections", "max_requests", "max_rss")
-SECONDS = ("graceful_timeout", "start_timeout", "hang_timeout", "keep_alive")
+SIZES = ("max_header_size", "max_body_size", "max_rss")
+WHOLE = ("workers", "spare", "backlog", "max_connections", "max_requests", *SIZES)
+SECONDS = ("graceful_timeout", "start_timeout", "hang_timeout", "keep_alive", "header_timeout")
 SWITCHES = ("factory", "proxy_protocol", "log_json")
 PATHS = ("tls_cert", "tls_key", "tls_ca", "access_log", "pidfile", "control", "app_dir")
 TEXTS = ("app", "user", "group", *PATHS, *CHOICES)

@@ -42,6 +42,7 @@ log = logging.getLogger("fdpass.serve")
 _HEAD_SECONDS = 0.002  # that the head of a response waits for its body
 _LOOK_SECONDS = 0.05  # between two looks at whether all is done
 _LAST_SECONDS = 1.0  # for WebSockets to send their close frames, and cancelled requests to end
+_NO_LIMIT_SECONDS = 1e7  # asyncio has a limit of its own for a TLS handshake, if it is given none
 _WILDCARDS = {"0.0.0.0", "::"}  # noqa: S104 - nothing is bound here
 
 
@@ -60,6 +61,7 @@ class AsgiEngine:
         self.connections: set[HttpProtocol] = set()
         self.exchanges: set[Exchange] = set()
         self._settings = job.setup.config
+        self.head_max, self.body_max = self._settings.max_header_size, self._settings.max_body_size
         self._address = _only_address(job)
         self._ssl: ssl.SSLContext | None = tls.context(self._settings)
         self._slots = job.setup.slots if self._ssl is None else None
@@ -77,6 +79,8 @@ class AsgiEngine:
         self.loop = asyncio.get_running_loop()
         self.poller = Poller(self.loop)
         self.idle = IdleTimer(self.loop, settings.keep_alive, HttpProtocol.expire)
+        seconds = settings.header_timeout
+        self.heads = IdleTimer(self.loop, seconds, HttpProtocol.expire_head) if seconds else None
         self._parking = Parking(self.poller, settings.keep_alive, self._serve_in_custody)
         self._config = uvicorn.Config(
             _counted(self.app, self.count),
@@ -116,7 +120,7 @@ class AsgiEngine:
             self._taking.add(task)
             task.add_done_callback(self._taking.discard)
         elif self._slots is None:
-            HttpTransport(self.poller, passed).start(HttpProtocol(self, passed))
+            self._start_protocol(HttpTransport(self.poller, passed), passed)
         elif self._slots[passed.slot * WORDS + WRITTEN] and not passed.read:
             self._parking.add(passed)  # it came idle from another worker
         else:
@@ -125,12 +129,25 @@ class AsgiEngine:
     def _serve_in_custody(self, passed: PassedSocket) -> None:
         assert self._slots is not None
         words = slot_of(self._slots, passed.slot)
-        HttpCustody(self.poller, passed, words, self._buffers, self._scratch).start(HttpProtocol(self, passed))
+        self._start_protocol(HttpCustody(self.poller, passed, words, self._buffers, self._scratch), passed)
+
+    def _start_protocol(self, transport: HttpTransport, passed: PassedSocket) -> None:
+        protocol = HttpProtocol(self, passed)
+        transport.start(protocol)
+        if protocol.is_silent:  # most clients have sent their first request already
+            protocol.await_head()
 
     async def _connect(self, passed: PassedSocket) -> None:
         protocol = _TlsProtocol(self, passed)
         try:
-            await self.loop.connect_accepted_socket(lambda: protocol, passed, ssl=self._ssl)
+            await self.loop.connect_accepted_socket(
+                lambda: protocol,
+                passed,
+                ssl=self._ssl,
+                ssl_handshake_timeout=self._settings.header_timeout or _NO_LIMIT_SECONDS,
+            )
+            if protocol.is_silent:
+                protocol.await_head()
         except OSError as error:  # a client that went away, or no TLS
             log.debug("a connection failed: %s", error)
             passed.close()

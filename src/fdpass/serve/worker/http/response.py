@@ -186,9 +186,19 @@ def trailers(headers: Iterable[Any]) -> bytes:
     return b"0\r\n%b\r\n" % b"".join(field(name, value) for name, value in headers)
 
 
-def refusal(date: bytes, told: bytes) -> bytes:
-    """The whole response to what is not a request; the connection ends with it."""
-    return (
-        b"HTTP/1.1 400 Bad Request\r\n%bcontent-type: text/plain; charset=utf-8\r\n"
-        b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (date, len(told), told)
+_REFUSALS = {
+    400: b"Invalid HTTP request received.",
+    413: b"The body of the request is too large.",
+    431: b"The head of the request is too large.",
+}
+
+
+def refusal(date: bytes, status: int) -> bytes:
+    """The whole response to what is refused before the application gets it; the connection ends with it."""
+    told = _REFUSALS[status]
+    return b"%b%bcontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b" % (
+        STATUS_LINES[status],
+        date,
+        len(told),
+        told,
     )

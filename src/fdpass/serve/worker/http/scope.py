@@ -37,6 +37,11 @@ class Scopes:
         self._scheme = "https" if tls else "http"
         self._state = engine.state
 
+    @property
+    def client_name(self) -> str:
+        """The client, for the log."""
+        return "client {}:{}".format(*self._client) if self._client else "a client of a Unix socket"
+
     def make(self, method: str, version: str, target: bytes, headers: Headers) -> dict[str, Any]:
         """The scope of a request.
 

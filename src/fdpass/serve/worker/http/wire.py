@@ -100,6 +100,9 @@ class HttpEngine(Protocol):
         connections: All HTTP connections.
         exchanges: All exchanges whose application has not returned yet.
         idle: Connections that wait for their next request.
+        heads: Connections of which the head of a request has not come whole; None: there is no limit of time.
+        head_max: Bytes that the head of a request may have.
+        body_max: Bytes that the body of a request may have; 0: there is no limit.
         websocket: Makes the protocol of a WebSocket; None if there is none.
     """
 
@@ -110,6 +113,9 @@ class HttpEngine(Protocol):
     connections: set[Any]
     exchanges: set[Any]
     idle: IdleTimer
+    heads: IdleTimer | None
+    head_max: int
+    body_max: int
     websocket: Callable[[], Any] | None
 
     def server_of(self, passed: PassedSocket) -> Address | None:
