@@ -1,4 +1,4 @@
-"""Silent and slow clients: the server does not wait for them for ever, and says when they use up its connections."""
+"""Silent and slow clients: the server does not wait for them for ever, and says when they use it up."""
 
 LIMITS = ("--max-connections", "4", "--workers", "2")
 

@@ -156,7 +156,7 @@ class Dispatcher:
             self._full_logged_at = now
             live = self.connections.live
             log.warning(
-                "%d connections are open, the most there may be, and %d of them are idle; others wait to be accepted",
+                "%d connections are open, the most there may be, and %d of them are idle; others wait",
                 live,
                 max(0, live - self._requests_in_progress()),
             )
