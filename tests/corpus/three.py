@@ -91,6 +91,8 @@ class Fdpass:
             transport = getattr(protocol, "wire", None) or protocol.transport
             transport.returned = True
             transport.abort()
+        for lingering in list(self.engine.poller.lingering):
+            lingering.close()
         self.loop.moving = bool
         self.loop.settle()
         assert self.served.fileno() < 0

@@ -139,7 +139,6 @@ FAULTS = {
     "HTTP/2.0 is HTTP/1.1": rb"(GET) (/[!\"$-~]*) HTTP/[12]\.[01](?=\r\n)",
     "a method is in small letters": rb"(?i:(GET) (/[!\"$-~]*) HTTP/1\.1)(?=\r\n)",
     "any name is a method": rb"([A-Z]+) (/[!\"$-~]*) HTTP/1\.1(?=\r\n)",
-    "an empty line comes first": rb"(?:\r\n)?(GET) (/[!\"$-~]*) HTTP/1\.1(?=\r\n)",
 }
 
 

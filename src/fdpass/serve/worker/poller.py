@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import select
 from collections.abc import Callable
+from typing import Any
 
 _EVENTS_MAX = 256  # handled at once; then the loop gets its turn
 
@@ -20,10 +21,12 @@ class Poller:
 
     Attributes:
         loop: See above.
+        lingering: Connections that were answered, and whose clients still send: see `transport.lingering`.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self.lingering: set[Any] = set()
         self._epoll = select.epoll()
         self._calls: dict[int, Callable[[int, int], None]] = {}
         loop.add_reader(self._epoll.fileno(), self._poll)

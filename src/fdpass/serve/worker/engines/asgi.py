@@ -80,7 +80,7 @@ class AsgiEngine:
         self.poller = Poller(self.loop)
         self.idle = IdleTimer(self.loop, settings.keep_alive, HttpProtocol.expire)
         seconds = settings.header_timeout
-        self.heads = IdleTimer(self.loop, seconds, HttpProtocol.expire_head) if seconds else None
+        self.head_timer = IdleTimer(self.loop, seconds, HttpProtocol.expire_head) if seconds else None
         self._parking = Parking(self.poller, settings.keep_alive, self._serve_in_custody)
         self._config = uvicorn.Config(
             _counted(self.app, self.count),
@@ -222,7 +222,7 @@ class AsgiEngine:
             for connection in list(self.connections):
                 let_go(connection)
             # A request's task may go on behind its response, for which its connection does not wait.
-            busy = self.connections or self.exchanges or self._taking
+            busy = self.connections or self.exchanges or self._taking or self.poller.lingering
             if (
                 not (busy or self._websockets.connections or self._websockets.tasks)
                 or self.loop.time() >= deadline
@@ -244,6 +244,8 @@ class AsgiEngine:
         for connection in list(self.connections):
             connection.wire.abort()
         await asyncio.sleep(0)
+        for lingering in list(self.poller.lingering):
+            lingering.close()
 
 
 class WsgiEngine(AsgiEngine):
@@ -262,6 +264,9 @@ class _TlsProtocol(HttpProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(TlsTransport(transport, self._passed))
+
+    def eof_received(self) -> None:
+        self.stop()  # asyncio's TLS has no half-closed connections
 
 
 def eager(loop: asyncio.AbstractEventLoop) -> Callable[[Any], asyncio.Task[None]] | None:

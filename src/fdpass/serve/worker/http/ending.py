@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 
 from fdpass.serve.worker.http.exchange import Exchange
-from fdpass.serve.worker.http.parser import Parser
+from fdpass.serve.worker.http.parser import Parser, ParserError
 from fdpass.serve.worker.http.wire import HttpEngine, Wire
 from fdpass.serve.worker.passed_socket import PassedSocket, unread
 
@@ -16,8 +16,8 @@ class Ending(asyncio.Protocol):
 
     Attributes:
         wire: The transport, once there is one.
-        engine: See `fdpass.serve.worker.http.exchange.Connection`.
-        full: See `fdpass.serve.worker.http.exchange.Connection`.
+        engine: See `fdpass.serve.worker.http.wire.Connection`.
+        full: See `fdpass.serve.worker.http.wire.Connection`.
     """
 
     wire: Wire
@@ -28,7 +28,10 @@ class Ending(asyncio.Protocol):
     _current: Exchange | None
     _incoming: Exchange | None
     _queue: deque[Exchange] | None
+    _refusal: ParserError | None
+    _handshake: bytes
     _leaves: bool
+    _client_ended: bool
     _awaits_head: bool  # the time for the head of the next request runs
 
     @property
@@ -36,9 +39,29 @@ class Ending(asyncio.Protocol):
         """A response is due."""
         return self._current is not None and not self._current.complete
 
-    def eof_received(self) -> None:
-        """See `asyncio.Protocol`: the connection ends."""
-        self.stop()
+    def eof_received(self) -> bool | None:
+        """See `asyncio.Protocol`: the client gets the responses that are due, and then the connection ends."""
+        incoming, queue = self._incoming, self._queue
+        if incoming is not None and not incoming.whole:  # its body will not come
+            if not queue or incoming is not queue[-1]:
+                self.stop()
+                return None
+            queue.pop()
+        if not self.is_busy:
+            self.stop()
+            return None
+        self._handshake = b""
+        if self._refusal is None:
+            self.shutdown()
+        self.client_ended()
+        return True
+
+    def client_ended(self) -> None:
+        """The client has ended its side: the application receives http.disconnect, but may still respond."""
+        self._client_ended = True
+        if self._current is not None and self._current.whole:
+            self._current.gone = True
+            self._current.wake()
 
     def retire(self) -> None:
         """The worker retires: let another worker have the connection as soon as it is idle, or end it then."""
@@ -52,7 +75,14 @@ class Ending(asyncio.Protocol):
             assert self._current is not None
             (self._queue[-1] if self._queue else self._current).closes = True
         elif not (self._has_part_of_a_head or self.wire.is_closing()) and self._is_quiet():
+            if self._incoming is not None:
+                self.before_close(self._incoming)
             self.wire.close()
+
+    def before_close(self, exchange: Exchange) -> None:
+        """See `fdpass.serve.worker.http.wire.Connection`. The client may still send a body, or more requests."""
+        if self._queue or not (exchange.whole and self.wire.quiet):
+            self.wire.linger()
 
     def stop(self) -> None:
         """End the connection now; with an error, if the client would take its end for that of a response."""
@@ -75,22 +105,22 @@ class Ending(asyncio.Protocol):
 
     def await_head(self) -> None:
         """Let the time for the head of the next request run, if it does not run yet."""
-        heads = self.engine.heads
-        if not self._awaits_head and heads is not None:
+        timer = self.engine.head_timer
+        if not self._awaits_head and timer is not None:
             self._awaits_head = True
-            heads.add(self)
+            timer.add(self)
 
     def _head_came(self) -> None:
-        heads = self.engine.heads
-        if heads is not None:
+        timer = self.engine.head_timer
+        if timer is not None:
             self._awaits_head = False
-            heads.discard(self)
+            timer.discard(self)
 
     def expire_head(self) -> None:
         """The head of the next request did not come in time: end the connection, unless more has come just now."""
         if not self.wire.is_closing() and unread(self._passed.fileno()):
-            assert self.engine.heads is not None
-            self.engine.heads.add(self)
+            assert self.engine.head_timer is not None
+            self.engine.head_timer.add(self)
         else:
             self.wire.close()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, Protocol
+from typing import Any
 
 from fdpass.serve.shared.slots import CONTINUE
 from fdpass.serve.worker.http.files import frame, open_file
@@ -22,7 +22,7 @@ from fdpass.serve.worker.http.response import (
     trailers,
     with_length,
 )
-from fdpass.serve.worker.http.wire import HttpEngine, Wire
+from fdpass.serve.worker.http.wire import Connection
 
 log = logging.getLogger("fdpass.serve")
 _BODY_SENT = NONE + 1  # a framing: the body is sent, and trailers may follow
@@ -35,32 +35,6 @@ _SERVER_ERROR_HEADERS = (
     (b"content-length", b"%d" % len(_SERVER_ERROR)),
     (b"connection", b"close"),
 )
-
-
-class Connection(Protocol):
-    """What an exchange needs of the protocol of its connection.
-
-    Attributes:
-        wire: The transport.
-        engine: The engine.
-        full: The client is slow: nothing is sent until this is set. None: the client is not.
-    """
-
-    wire: Wire
-    engine: HttpEngine
-    full: asyncio.Event | None
-
-    def resume_reading(self) -> None:
-        """The application waits for more of the request's body, or for the client's end."""
-
-    def responded(self, exchange: Exchange) -> None:
-        """The response is complete."""
-
-    def failed(self, exchange: Exchange) -> None:
-        """The application failed after its whole response."""
-
-    def over(self, exchange: Exchange) -> None:
-        """The application has returned."""
 
 
 class Exchange:
@@ -79,7 +53,8 @@ class Exchange:
         body: What has come of the request's body, and was not received by the application yet.
         whole: The request has come to its end.
         started, complete: The application has begun a response; and has completed it.
-        lost: The client has gone.
+        gone: The client has ended its side: it sends nothing more, but may still read.
+        lost: The connection is lost.
         task: The task in which the application runs.
         head: Of the response, while it waits for the body.
     """
@@ -97,6 +72,7 @@ class Exchange:
         "body",
         "closes",
         "complete",
+        "gone",
         "head",
         "lost",
         "method",
@@ -116,7 +92,7 @@ class Exchange:
         self.method: str = scope["method"]
         self.closes = closes
         self.body = self.head = b""
-        self.whole = self.started = self.complete = self.lost = False
+        self.whole = self.started = self.complete = self.gone = self.lost = False
         self.task: asyncio.Task[None] | None = None
         self._changed: asyncio.Event | None = None  # set when `receive` has to look again
         self._end_received = False  # the application has received the end of the request's body
@@ -140,6 +116,8 @@ class Exchange:
             if result is not None:
                 log.error("the application returned %r, not None: %s", result, self._request)
                 self._fail()
+            elif self.gone and not self.complete:
+                self._abandon()
             elif not (self.complete or self.lost):
                 rest = "completing its" if self.started else "starting a"
                 log.error("the application returned without %s response: %s", rest, self._request)
@@ -151,6 +129,11 @@ class Exchange:
     def _request(self) -> str:
         """Method and path for the log, in which the path's line ends and control characters are escaped."""
         return f"{self.method} {ascii(self.scope['path'])[1:-1]}"
+
+    def _abandon(self) -> None:
+        """End the connection: the application has stopped because the client ended its side."""
+        if not self.lost:
+            self.cut()
 
     def _fail(self) -> None:
         """Tell the client that there is no response, or no whole one."""
@@ -181,14 +164,16 @@ class Exchange:
         if self._expects and not self.started:
             self._connection.wire.write(CONTINUE)
         self._expects = False
-        while not (self.body or self.lost or self.complete or (self.whole and not self._end_received)):
+        while not (
+            self.body or self.lost or self.complete or self.gone or (self.whole and not self._end_received)
+        ):
             self._connection.resume_reading()
             changed = self._changed
             if changed is None:
                 changed = self._changed = asyncio.Event()
             changed.clear()
             await changed.wait()
-        if self.lost or self.complete:
+        if self.lost or self.complete or (self.gone and self._end_received):
             return {"type": "http.disconnect"}
         body, self.body = self.body, b""
         self._end_received = self.whole
@@ -283,6 +268,8 @@ class Exchange:
         self.complete = True
         if self._changed is not None:
             self._changed.set()
+        if self.closes:
+            self._connection.before_close(self)
         self._connection.wire.respond(data, last=self.closes)
         self._connection.responded(self)
 

@@ -18,7 +18,7 @@ from fdpass.serve.worker.http.request import Headers
 from fdpass.serve.worker.http.response import refusal
 from fdpass.serve.worker.http.scope import Scopes
 from fdpass.serve.worker.http.wire import HttpEngine
-from fdpass.serve.worker.passed_socket import PassedSocket
+from fdpass.serve.worker.passed_socket import PassedSocket, unread
 
 log = logging.getLogger("fdpass.serve")
 _BODY_MAX = 64 * 1024  # bytes of a body that wait for the application, before the client has to
@@ -45,7 +45,7 @@ class HttpProtocol(Ending):
         self._body = 0  # bytes that have come of the body, if there is a limit
         self._refusal: ParserError | None = None  # why what came behind the requests in progress is refused
         self._leaves = False  # the connection ends with the next response
-        self._awaits_head = False
+        self._awaits_head = self._client_ended = False
         self._handshake = b""  # of a WebSocket, whose turn has not come yet
 
     # The connection
@@ -84,7 +84,7 @@ class HttpProtocol(Ending):
             self.full = None
 
     def resume_reading(self) -> None:
-        """See `fdpass.serve.worker.http.exchange.Connection`. If requests wait, their responses come first."""
+        """See `fdpass.serve.worker.http.wire.Connection`. If requests wait, their responses come first."""
         if self._paused and not (self._queue or self._refusal or self._handshake):
             self._paused = False
             self.wire.resume_reading()
@@ -179,6 +179,9 @@ class HttpProtocol(Ending):
 
     def _send_refusal(self) -> None:
         assert self._refusal is not None
+        has_body = self._incoming is not None and not self._incoming.whole
+        if has_body or self._refusal.status != 400 or unread(self._passed.fileno()):
+            self.wire.linger()
         self.wire.write(refusal(self.engine.date, self._refusal.status))
         self.wire.close()
 
@@ -260,7 +263,7 @@ class HttpProtocol(Ending):
     # What an exchange tells
 
     def responded(self, exchange: Exchange) -> None:
-        """See `fdpass.serve.worker.http.exchange.Connection`."""
+        """See `fdpass.serve.worker.http.wire.Connection`."""
         engine = self.engine
         engine.count.over += 1
         if self._paused and not exchange.closes:
@@ -272,6 +275,7 @@ class HttpProtocol(Ending):
         """Serve what has come behind the request that was just answered."""
         if self._queue:
             self._current = self._queue.popleft()
+            self._current.gone = self._client_ended and self._current.whole
             self._start(
                 self._current, self.engine.start_exchange_soon
             )  # at once would recurse for each in the queue
@@ -284,12 +288,13 @@ class HttpProtocol(Ending):
             self.resume_reading()
 
     def failed(self, exchange: Exchange) -> None:
-        """See `fdpass.serve.worker.http.exchange.Connection`. The next request, if there is one, goes on."""
+        """See `fdpass.serve.worker.http.wire.Connection`. The next request, if there is one, goes on."""
         if exchange is self._current:
+            self.before_close(exchange)
             self.wire.close()
 
     def over(self, exchange: Exchange) -> None:
-        """See `fdpass.serve.worker.http.exchange.Connection`."""
+        """See `fdpass.serve.worker.http.wire.Connection`."""
         self.engine.exchanges.discard(exchange)
         exchange.task = None
         if not exchange.complete:

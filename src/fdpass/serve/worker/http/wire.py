@@ -1,4 +1,4 @@
-"""`Wire`: what HTTP needs of the transport of a connection; and `HttpEngine`: what it needs of the engine.
+"""What HTTP needs of others: `Wire` of the transport, `HttpEngine` of the engine; and exchanges of a `Connection`.
 
 There are three transports: for a connection in custody, for one that is not, and for TLS.
 """
@@ -49,6 +49,9 @@ class Wire(Protocol):
     def respond(self, data: bytes, *, last: bool) -> None:
         """Send the end of a response; if ``last``, the connection ends with it."""
 
+    def linger(self) -> None:
+        """The client still sends: let it read what was sent before the connection is closed (RFC 9112, 9.6)."""
+
     def cut(self, *, reset: bool) -> None:
         """A response has failed after its start: end the connection.
 
@@ -67,7 +70,7 @@ class Wire(Protocol):
         """See `asyncio.ReadTransport`."""
 
     def read_no_more(self) -> None:
-        """Pause reading, except for the end of what the client sends."""
+        """Pause reading, but call ``client_ended`` of the protocol when the client has ended its side."""
 
     def resume_reading(self) -> None:
         """See `asyncio.ReadTransport`."""
@@ -100,7 +103,7 @@ class HttpEngine(Protocol):
         connections: All HTTP connections.
         exchanges: All exchanges whose application has not returned yet.
         idle: Connections that wait for their next request.
-        heads: Connections of which the head of a request has not come whole; None: there is no limit of time.
+        head_timer: Connections of which the head of a request has not come whole; None: there is no limit of time.
         head_max: Bytes that the head of a request may have.
         body_max: Bytes that the body of a request may have; 0: there is no limit.
         websocket: Makes the protocol of a WebSocket; None if there is none.
@@ -113,7 +116,7 @@ class HttpEngine(Protocol):
     connections: set[Any]
     exchanges: set[Any]
     idle: IdleTimer
-    heads: IdleTimer | None
+    head_timer: IdleTimer | None
     head_max: int
     body_max: int
     websocket: Callable[[], Any] | None
@@ -129,3 +132,32 @@ class HttpEngine(Protocol):
 
     def start_exchange_soon(self, exchange: Any) -> None:
         """Run an exchange in a task of its own, which begins when this has returned."""
+
+
+class Connection(Protocol):
+    """What an exchange needs of the protocol of its connection.
+
+    Attributes:
+        wire: The transport.
+        engine: The engine.
+        full: The client is slow: nothing is sent until this is set. None: the client is not.
+    """
+
+    wire: Wire
+    engine: HttpEngine
+    full: asyncio.Event | None
+
+    def resume_reading(self) -> None:
+        """The application waits for more of the request's body, or for the client's end."""
+
+    def before_close(self, exchange: Any) -> None:
+        """The connection ends with the rest of the response, which is sent next."""
+
+    def responded(self, exchange: Any) -> None:
+        """The response is complete."""
+
+    def failed(self, exchange: Any) -> None:
+        """The application failed after its whole response."""
+
+    def over(self, exchange: Any) -> None:
+        """The application has returned."""

@@ -45,6 +45,7 @@ class Transport(asyncio.Transport):
         "_fresh",
         "_full",
         "_high",
+        "_lingers",
         "_low",
         "_number",
         "_poller",
@@ -64,6 +65,7 @@ class Transport(asyncio.Transport):
         self._watched = 0
         self._fresh = True  # not watched before the loop's next turn, by which most short connections have ended
         self._closing = self._ending = False  # the connection ends when all bytes are sent; it ends now
+        self._lingers = False  # its end waits until the client has read what was sent
         self._ended = self._ended_writing = False  # the client has ended its side; we have ended ours
         self._wrote = 0  # bytes that `write` was given, ever
         self._backlog = bytearray()  # the bytes that the kernel had no room for
@@ -111,7 +113,10 @@ class Transport(asyncio.Transport):
             if events & ~_OUT and self._wanted & _IN:
                 self._read()
             elif events & self._wanted & _GONE:
-                self._eof()
+                self._watch(self._wanted & ~_GONE | _BROKEN)
+                self._protocol.client_ended()
+            elif events & self._wanted & _BROKEN:
+                self._end(None)  # the client, which had ended its side, has gone
         except Exception as error:  # noqa: BLE001 - the protocol's: reported as a loop does
             self._fail(error)
 
@@ -134,7 +139,7 @@ class Transport(asyncio.Transport):
         self._ended = True
         self._watch(self._wanted & ~_GONE)
         if self._protocol.eof_received():
-            self._watch(self._wanted & ~_IN)
+            self._watch(self._wanted & ~_IN | _BROKEN)
         else:
             self.close()
 
@@ -147,7 +152,7 @@ class Transport(asyncio.Transport):
         self._watch(self._wanted & ~_IN)
 
     def read_no_more(self) -> None:
-        """Pause reading, except for the end of what the client sends."""
+        """Pause reading, but call ``client_ended`` of the protocol when the client has ended its side."""
         self._watch(self._wanted & ~_IN | _GONE)
 
     def resume_reading(self) -> None:
@@ -276,7 +281,10 @@ class Transport(asyncio.Transport):
             self._protocol.connection_lost(error)
         finally:
             self._protocol = None
-            self.passed.close()
+            self._close(error)
+
+    def _close(self, error: Exception | None) -> None:  # noqa: ARG002 - for derived classes
+        self.passed.close()
 
     # Its protocol
 

@@ -104,9 +104,7 @@ class HttpCustody(HttpTransport):
             fed = self._fed
             self._begun = True
             self._fed = fed + len(data)
-            if not self._protocol.known_received(
-                data
-            ):  # a known request ends where `RequestEnd` would find its end
+            if not self._protocol.known_received(data):  # a known one ends where `RequestEnd` would find its end
                 self._begun = False
                 self._fed = fed
                 self._feed(data)
@@ -151,6 +149,10 @@ class HttpCustody(HttpTransport):
         self._fed += used
         if used < len(data):
             self._hold(data[used:])
+        if self._request_end.blank:  # only empty lines: no other worker needs to see them
+            self._begun = False
+            self.words[BASE] = self._fed
+            self._read_nothing()
         self._protocol.data_received(data[:used])
         if self._answered:
             self.settle()  # it was answered early: the rest of it may have come now
@@ -212,9 +214,7 @@ class HttpCustody(HttpTransport):
         if last:
             words[FLAGS] |= _CLOSING
         elif not self._request_end.complete:
-            words[FLAGS] |= (
-                _OPAQUE  # answered before its end came: only this worker knows that the rest belongs to it
-            )
+            words[FLAGS] |= _OPAQUE  # answered before its end: only this worker knows that the rest belongs to it
         words[FINAL_BASE] = self._fed
         words[FINAL_END] = self._wrote + count
 
@@ -282,6 +282,8 @@ class HttpCustody(HttpTransport):
             self._feed(data)
             if not self._held and not self._paused:
                 super().resume_reading()
+            if self._leaving and self.idle:
+                self._protocol.retire()
 
     # The end
 
@@ -302,9 +304,7 @@ class HttpCustody(HttpTransport):
             if self._request_end.opaque:
                 return False
             self._reader.release()
-            self.returned = self.passed.returned = (
-                True  # the connection lives on; bytes that come wait in the kernel
-            )
+            self.returned = self.passed.returned = True  # bytes that come wait in the kernel
             self.passed.read = b""
             self._end(None)
         return True
@@ -318,7 +318,7 @@ class HttpCustody(HttpTransport):
 
     def _over(self, error: Exception | None) -> None:
         if not self.returned:
-            self.passed.shut_down()
+            self._shut_down()
         self._let_go()
         super()._over(error)
 
