@@ -19,6 +19,7 @@ from fdpass.serve.dispatcher.connections import Connections
 from fdpass.serve.dispatcher.custody import Custody
 from fdpass.serve.dispatcher.listeners import Listening
 from fdpass.serve.dispatcher.loop import Loop
+from fdpass.serve.dispatcher.lost_request import REASON_502
 from fdpass.serve.dispatcher.pool.generation import Generation
 from fdpass.serve.dispatcher.pool.pool import Pool
 from fdpass.serve.dispatcher.pool.upkeep import Upkeep
@@ -198,6 +199,11 @@ class Dispatcher:
         self._acceptor.read_ended()
         self._messages.read_last(worker)
         outcome = self._acceptor.recover(worker)
+        if self.custody is not None:
+            current = self.pool.current
+            for scope in self.custody.answered:
+                current.access_log.line(scope, 502, len(REASON_502), pid=worker.pid, json=current.config.log_json)
+            self.custody.answered.clear()
         self._acceptor.proceed()
         return outcome
 
