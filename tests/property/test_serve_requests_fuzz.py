@@ -40,8 +40,8 @@ FAULTS = {
         "is_special",
         lambda head: requests_is_special(head.replace(b"pri ", b"get ")),
     ),
-    "a bare line feed is nothing odd": ("_ODD", re.compile(rb"\n(?:upgrade:|[ \t])")),
-    "an upgrade is nothing odd": ("_ODD", re.compile(rb"\n[ \t]|(?<!\r)\n")),
+    "a bare line feed is nothing odd": ("_ODD", re.compile(rb"\n[ \t]")),
+    "a WebSocket is nothing odd": ("_WEBSOCKET", re.compile(rb"\nupgrade:[^\n]*h2c")),
     "a length is hexadecimal": ("_SIZE", re.compile(rb"([0-9]{1,15})[ \t]*[xX]?[0-9a-fA-F]*(?:;[^\r\n]*)?\r\n")),
 }
 requests_is_special = requests.is_special

@@ -13,7 +13,9 @@ _HEAD_MAX = 64 * 1024
 _LINE_MAX = 4096
 _LENGTH = re.compile(rb"\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r\n", re.ASCII)
 _CHUNKED = re.compile(rb"\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n")
-_ODD = re.compile(rb"\n(?:upgrade:[^\n]*websocket|[ \t])|(?<!\r)\n")  # a bare LF ends a line for some parsers
+_ODD = re.compile(rb"\n[ \t]|(?<!\r)\n")  # a bare LF ends a line for some parsers
+_WEBSOCKET = re.compile(rb"\nupgrade:[^\n]*websocket")
+_UPGRADES = re.compile(rb"\n(?:proxy-)?connection:[^\n]*upgrade")  # else an Upgrade header means nothing
 _CONNECTION = re.compile(rb"(?:proxy-)?connection:", re.IGNORECASE)  # as a trailer, llhttp takes it for a header
 _SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
 
@@ -102,7 +104,8 @@ class RequestEnd:
 
     def _special(self, head: bytes) -> None:
         """Find out what follows a head that `is_special`. One that parsers may read differently is opaque."""
-        if head.startswith((b"\r", b"connect ", b"pri ")) or _ODD.search(head):
+        is_websocket = _WEBSOCKET.search(head) and _UPGRADES.search(head)
+        if is_websocket or head.startswith((b"\r", b"connect ", b"pri ")) or _ODD.search(head):
             self.opaque = True  # PRI begins HTTP/2, whose preface has a body of its own (RFC 9113, 3.4)
         elif b"\ntransfer-encoding" in head:
             self._part = _SIZE_LINE

@@ -120,7 +120,7 @@ class AsgiEngine:
             self._taking.add(task)
             task.add_done_callback(self._taking.discard)
         elif self._slots is None:
-            self._start_protocol(HttpTransport(self.poller, passed), passed)
+            HttpTransport(self.poller, passed).start(HttpProtocol(self, passed))
         elif self._slots[passed.slot * WORDS + WRITTEN] and not passed.read:
             self._parking.add(passed)  # it came idle from another worker
         else:
@@ -129,13 +129,7 @@ class AsgiEngine:
     def _serve_in_custody(self, passed: PassedSocket) -> None:
         assert self._slots is not None
         words = slot_of(self._slots, passed.slot)
-        self._start_protocol(HttpCustody(self.poller, passed, words, self._buffers, self._scratch), passed)
-
-    def _start_protocol(self, transport: HttpTransport, passed: PassedSocket) -> None:
-        protocol = HttpProtocol(self, passed)
-        transport.start(protocol)
-        if protocol.is_silent:  # most clients have sent their first request already
-            protocol.await_head()
+        HttpCustody(self.poller, passed, words, self._buffers, self._scratch).start(HttpProtocol(self, passed))
 
     async def _connect(self, passed: PassedSocket) -> None:
         protocol = _TlsProtocol(self, passed)
@@ -146,8 +140,7 @@ class AsgiEngine:
                 ssl=self._ssl,
                 ssl_handshake_timeout=self._settings.header_timeout or _NO_LIMIT_SECONDS,
             )
-            if protocol.is_silent:
-                protocol.await_head()
+            protocol.settled()
         except OSError as error:  # a client that went away, or no TLS
             log.debug("a connection failed: %s", error)
             passed.close()

@@ -31,7 +31,7 @@ class Ending(asyncio.Protocol):
     _refusal: ParserError | None
     _handshake: bytes
     _leaves: bool
-    _client_ended: bool
+    _client_ended = False
     _awaits_head: bool  # the time for the head of the next request runs
 
     @property
@@ -75,14 +75,9 @@ class Ending(asyncio.Protocol):
             assert self._current is not None
             (self._queue[-1] if self._queue else self._current).closes = True
         elif not (self._has_part_of_a_head or self.wire.is_closing()) and self._is_quiet():
-            if self._incoming is not None:
-                self.before_close(self._incoming)
+            if self._incoming is not None and not self._incoming.whole:  # it was answered before its body came
+                self.wire.linger()
             self.wire.close()
-
-    def before_close(self, exchange: Exchange) -> None:
-        """See `fdpass.serve.worker.http.wire.Connection`. The client may still send a body, or more requests."""
-        if self._queue or not (exchange.whole and self.wire.quiet):
-            self.wire.linger()
 
     def stop(self) -> None:
         """End the connection now; with an error, if the client would take its end for that of a response."""
@@ -98,10 +93,10 @@ class Ending(asyncio.Protocol):
         else:
             self.engine.idle.add(self)
 
-    @property
-    def is_silent(self) -> bool:
-        """No request has come yet, and this protocol still has the connection."""
-        return self._current is None and self in self.engine.connections
+    def settled(self) -> None:
+        """The connection is made, and what had come by then was read: if that was no request, one has to come."""
+        if self._current is None and self in self.engine.connections:
+            self.await_head()
 
     def await_head(self) -> None:
         """Let the time for the head of the next request run, if it does not run yet."""

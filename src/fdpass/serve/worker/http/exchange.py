@@ -116,9 +116,11 @@ class Exchange:
             if result is not None:
                 log.error("the application returned %r, not None: %s", result, self._request)
                 self._fail()
-            elif self.gone and not self.complete:
-                self._abandon()
-            elif not (self.complete or self.lost):
+            elif self.complete or self.lost:
+                pass
+            elif self.gone:
+                self.cut()  # it has stopped because the client ended its side
+            else:
                 rest = "completing its" if self.started else "starting a"
                 log.error("the application returned without %s response: %s", rest, self._request)
                 self._fail()
@@ -129,11 +131,6 @@ class Exchange:
     def _request(self) -> str:
         """Method and path for the log, in which the path's line ends and control characters are escaped."""
         return f"{self.method} {ascii(self.scope['path'])[1:-1]}"
-
-    def _abandon(self) -> None:
-        """End the connection: the application has stopped because the client ended its side."""
-        if not self.lost:
-            self.cut()
 
     def _fail(self) -> None:
         """Tell the client that there is no response, or no whole one."""
@@ -268,9 +265,10 @@ class Exchange:
         self.complete = True
         if self._changed is not None:
             self._changed.set()
-        if self.closes:
-            self._connection.before_close(self)
-        self._connection.wire.respond(data, last=self.closes)
+        closes = self.closes
+        if closes and not self.whole:
+            self._connection.wire.linger()
+        self._connection.wire.respond(data, last=closes)
         self._connection.responded(self)
 
     async def _send_other(self, kind: str, message: Any) -> None:

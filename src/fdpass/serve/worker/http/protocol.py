@@ -32,6 +32,8 @@ class HttpProtocol(Ending):
         passed: Its socket. Lent.
     """
 
+    _body = 0  # bytes that have come of the present body, if there is a limit
+
     def __init__(self, engine: HttpEngine, passed: PassedSocket) -> None:
         self.engine = engine
         self.full: asyncio.Event | None = None
@@ -42,10 +44,9 @@ class HttpProtocol(Ending):
         self._fresh: Exchange | None = None  # to be started when all bytes that came are parsed
         self._queue: deque[Exchange] | None = None  # whose responses are due after the current one
         self._paused = False
-        self._body = 0  # bytes that have come of the body, if there is a limit
         self._refusal: ParserError | None = None  # why what came behind the requests in progress is refused
         self._leaves = False  # the connection ends with the next response
-        self._awaits_head = self._client_ended = False
+        self._awaits_head = False
         self._handshake = b""  # of a WebSocket, whose turn has not come yet
 
     # The connection
@@ -209,6 +210,7 @@ class HttpProtocol(Ending):
             return
         self._queue = self._queue or deque()
         self._queue.append(exchange)
+        self.wire.linger()  # if the connection ends before it is served
         self._read_no_more()
 
     def body_parsed(self, body: bytes) -> None:
@@ -290,7 +292,8 @@ class HttpProtocol(Ending):
     def failed(self, exchange: Exchange) -> None:
         """See `fdpass.serve.worker.http.wire.Connection`. The next request, if there is one, goes on."""
         if exchange is self._current:
-            self.before_close(exchange)
+            if not exchange.whole:
+                self.wire.linger()
             self.wire.close()
 
     def over(self, exchange: Exchange) -> None:

@@ -150,9 +150,6 @@ class Connection(Protocol):
     def resume_reading(self) -> None:
         """The application waits for more of the request's body, or for the client's end."""
 
-    def before_close(self, exchange: Any) -> None:
-        """The connection ends with the rest of the response, which is sent next."""
-
     def responded(self, exchange: Any) -> None:
         """The response is complete."""
 

@@ -96,6 +96,11 @@ class Transport(asyncio.Transport):
             self._watch(self._wanted)
         except OSError as error:  # ENOSPC, ENOMEM: see epoll_ctl(2)
             self._end(error)
+        else:
+            self._settled()
+
+    def _settled(self) -> None:
+        """The connection stays for now."""
 
     def _watch(self, events: int) -> None:
         self._wanted = events
@@ -281,10 +286,14 @@ class Transport(asyncio.Transport):
             self._protocol.connection_lost(error)
         finally:
             self._protocol = None
-            self._close(error)
+            if self._lingers and error is None and not self.passed.shut:
+                self._linger()
+            else:
+                self.passed.close()
 
-    def _close(self, error: Exception | None) -> None:  # noqa: ARG002 - for derived classes
-        self.passed.close()
+    def _linger(self) -> None:
+        """Close the connection when the client has read what was sent."""
+        raise NotImplementedError
 
     # Its protocol
 

@@ -36,8 +36,17 @@ class HttpTransport(Transport):
         if self._backlog:
             self.close()
         elif self._stop():
-            self._shut_down()  # at once: for this the kernel holds the data back, for 200 ms at most
+            # At once: for this the kernel holds the data back, for 200 ms at most.
+            if self._lingers:
+                end_sending(self.passed)
+            else:
+                self.passed.shut_down()
             self._over(None)
+
+    def _settled(self) -> None:
+        settled = getattr(self._protocol, "settled", None)
+        if settled is not None:  # the protocol of a WebSocket has none
+            settled()
 
     def linger(self) -> None:
         """See `Wire`."""
@@ -48,18 +57,12 @@ class HttpTransport(Transport):
         self._lingers = False
         super().abort()
 
-    def _shut_down(self) -> None:
-        if self._lingers:
-            end_sending(self.passed)
-        else:
-            self.passed.shut_down()
-
-    def _close(self, error: Exception | None) -> None:
-        if self._lingers and error is None and not self.passed.shut:
-            end_sending(self.passed)
-            Lingering(self._poller, self.passed)
-        else:
+    def _linger(self) -> None:
+        if self.passed.returned:
             self.passed.close()
+            return
+        end_sending(self.passed)
+        Lingering(self._poller, self.passed)
 
     def send_file(self, number: int, offset: int, count: int) -> int:
         """See `Wire`."""

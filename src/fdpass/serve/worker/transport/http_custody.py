@@ -134,7 +134,6 @@ class HttpCustody(HttpTransport):
             self._feed(data)
 
     def _hold(self, data: bytes) -> None:
-        """Keep bytes of the next request until the present one is over."""
         self._held += data
         self.read_no_more()
 
@@ -224,6 +223,7 @@ class HttpCustody(HttpTransport):
             return  # the client has gone
         self._answered = True
         if last:
+            self._lingers |= bool(self._held)
             self.announce(len(data), last=True)
             super().respond(data, last=True)
             return
@@ -317,8 +317,8 @@ class HttpCustody(HttpTransport):
         self._let_go()
 
     def _over(self, error: Exception | None) -> None:
-        if not self.returned:
-            self._shut_down()
+        if not (self.returned or self._lingers):
+            self.passed.shut_down()
         self._let_go()
         super()._over(error)
 
