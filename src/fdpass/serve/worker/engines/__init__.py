@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from fdpass.errors import StartFailed
+from fdpass.serve.shared.access_log import AccessLog
 from fdpass.serve.shared.setup import Setup
-from fdpass.serve.worker.access_log import AccessLog
 from fdpass.serve.worker.application import required_arguments
 from fdpass.serve.worker.custody.buffers import Buffers
 from fdpass.serve.worker.cuts import log_cut
