@@ -95,7 +95,7 @@ def test_an_option_has_the_choices_of_its_setting(name):
     ("name", "shown"),
     [
         ("bind", "127.0.0.1:8000"),
-        ("workers", "one per processor, at least 2"),
+        ("workers", "one per usable processor, at least 2"),
         ("spare", "0"),
         ("replay", "safe"),
         ("keep_alive", "5"),

@@ -53,10 +53,11 @@ def scope_of(words: memoryview, peer: Any, data: bytes) -> dict[str, Any]:
 
 
 def named(scope: dict[str, Any]) -> str:
-    """The request, for the log, in which control characters are escaped."""
+    """The request, if it is known, and its client: for the log, so control characters are escaped."""
     client = scope["client"]
     name = f"{client[0]}:{client[1]}" if client else "of a Unix socket"
-    return f"{scope['method']} {ascii(scope['path'])[1:-1]}, client {name}"
+    request = "" if scope["method"] == "-" else f"{scope['method']} {ascii(scope['path'])[1:-1]}, "
+    return f"{request}client {name}"
 
 
 def client_of(fd: int) -> Any:
