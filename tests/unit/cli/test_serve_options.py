@@ -15,7 +15,7 @@ EXAMPLES = {  # the text of a value, and the value; a setting with choices gets 
     "account": ("www-data", "www-data"),
     "whole": ("3", 3),
     "seconds": ("2.5", 2.5),
-    "size": ("5K", 5120),
+    "size": ("9K", 9216),
     "switch": ("1", True),
     "addresses": ("unix:s", ("unix:s",)),
 }
