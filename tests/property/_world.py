@@ -233,7 +233,7 @@ class World:
             if worker.dead:
                 again, read = self.recover(worker)
             else:
-                again = worker.transport.returned
+                again = worker.transport.passed.returned
             worker.dead = True
             while tasks := [task for one in worker.engine.exchanges if not (task := one.task).done()]:
                 for task in tasks:  # a first cancel is answered with a 500, and others begin meanwhile

@@ -129,7 +129,7 @@ async def test_a_request_whose_client_has_left_in_the_queue_is_not_begun(serve):
     second = await serve.connect()
     await second.request(b"/2")
     await serve.until(lambda: len(serve.server.engine.exchanges) == 2)
-    second.close()
+    second.reset()
     await serve.until(lambda: len(serve.server.engine.connections) == 1)
     go.set()
     assert (await first.answer()).status == 200
