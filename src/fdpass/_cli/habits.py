@@ -41,6 +41,7 @@ _HINTS = {
     "--log-file": _STANDARD_ERROR,
     "--proxy-headers": _PROXY,
     "--forwarded-allow-ips": _PROXY,
+    "--root-path": "use FastAPI(root_path=...); for WSGI set the environment variable SCRIPT_NAME",
     "--chdir": "use --app-dir",
     "--pid": "use --pidfile",
     "-p": "use --pidfile",

@@ -191,9 +191,8 @@ def _try_application(config: Config) -> None:
             failure["sentence"] + ("\n" + failure["details"].rstrip() if failure["details"] else "")
         ) from error
     where = ", ".join(config.bind)
-    click.echo(
-        f"{config.app} ({interface}): {config.workers} workers at {where}: settings and application are valid"
-    )
+    workers = f"{config.workers} worker{'s' * (config.workers != 1)}"
+    click.echo(f"{config.app} ({interface}): {workers} at {where}: settings and application are valid")
 
 
 def _import_failure(error: ImportError) -> str:
