@@ -143,7 +143,8 @@ def _remove_stale(path: str) -> None:
             if error.errno not in {errno.EPERM, errno.EPROTOTYPE}:
                 raise
     raise AddressInUse(
-        errno.EADDRINUSE, f"cannot listen at {path}: somebody listens there already; stop it, or use another path"
+        errno.EADDRINUSE,
+        f"cannot listen at {path}: another process listens there already; stop it, or use another path",
     )
 
 

@@ -68,7 +68,7 @@ def test_a_stale_socket_file_is_replaced(stale):
 @pytest.mark.parametrize("other", ["seqpacket", "stream"])
 def test_the_file_of_a_listening_socket_is_not_replaced_and_its_backlog_untouched(path, other):
     with listen(path) as listener:
-        with pytest.raises(AddressInUse, match="somebody listens"):
+        with pytest.raises(AddressInUse, match="another process listens"):
             listen(path, type=other)
         assert select.select([listener], [], [], 0)[0] == []
         assert exchange(listener) == b"answer"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fdpass._cli.common import Failure, sentence
+from fdpass._cli.habits import hint_for
 from fdpass.errors import ConfigError, StartFailed
 from fdpass.serve.shared.config import SETTINGS, Config, check_name, flag, typed
 from fdpass.serve.shared.setting import size
@@ -92,11 +93,21 @@ def _settings_in(file: str, *, whole: bool) -> dict[str, Any]:
 
 
 class _Command(click.Command):
-    """Keeps its arguments: a reload combines the same flags with files and environment as they are then."""
+    """Keeps its arguments: a reload combines the same flags with files and environment as they are then.
+
+    For an option of uvicorn or gunicorn the error names the counterpart.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta["fdpass.args"] = list(args)
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if (hint := hint_for(error.option_name)) is None:
+                raise
+            raise click.NoSuchOption(
+                error.option_name, f"No such option '{error.option_name}': {hint}.", ctx=ctx
+            ) from None
 
 
 @click.command(
@@ -180,9 +191,8 @@ def _try_application(config: Config) -> None:
             failure["sentence"] + ("\n" + failure["details"].rstrip() if failure["details"] else "")
         ) from error
     where = ", ".join(config.bind)
-    click.echo(
-        f"{config.app} ({interface}): {config.workers} workers at {where}: settings and application are valid"
-    )
+    workers = f"{config.workers} worker{'s' * (config.workers != 1)}"
+    click.echo(f"{config.app} ({interface}): {workers} at {where}: settings and application are valid")
 
 
 def _import_failure(error: ImportError) -> str:

@@ -116,10 +116,11 @@ def serve(config: Config, reread: Callable[[], Config]) -> None:
         if identity is not None:
             privileges.become(*identity, [*_files(config, listeners), control.path])
         log.info(
-            "fdpass %s listens at %s, and starts %d workers for %s",
+            "fdpass %s listens at %s, and starts %d worker%s for %s",
             fdpass.__version__,
             ", ".join(each.name for each in listeners),
             config.workers + config.spare,
+            "s" * (config.workers + config.spare != 1),
             config.app,
         )
         dispatcher.run()

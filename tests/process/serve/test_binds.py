@@ -127,7 +127,8 @@ def test_a_port_and_a_control_socket_that_are_taken_are_refused_with_a_sentence(
     address = "{}:{}".format(*server.address)
     second = serve("app:app", "--workers", "1", bind=[address], ready=False)
     assert second.wait_end() == 1
-    assert second.log().startswith(f"fdpass serve: cannot listen at {address}: somebody listens there already")
+    why = "another process listens there already"
+    assert second.log().startswith(f"fdpass serve: cannot listen at {address}: {why}")
     assert len(second.log().splitlines()) == 1
     third = serve("app:app", "--workers", "1", "--control", server.control, ready=False)
     assert third.wait_end() == 1

@@ -86,4 +86,4 @@ def test_bodies_and_heads_that_are_too_large_are_refused_and_the_client_reads_wh
         assert (head.split(b" ")[1], len(body) > 10) == (status, True)
         one.close()
     server.wait_connections(live=0, finished=2, lost=0)
-    assert re.search(r"client 127.0.0.1:\d+ gets a 413: a body has more than 1024 bytes", server.log())
+    assert re.search(r"client 127.0.0.1:\d+ gets a 413: the body has more than 1024 bytes", server.log())

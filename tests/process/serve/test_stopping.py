@@ -256,7 +256,7 @@ def test_a_stop_says_for_whom_it_waits_and_a_cut_stream_is_one_line(serve, clien
     log = server.log()
     assert f"still finishing: worker {worker} (1 request, at most 1 s)" in log
     address = ":".join(map(str, one.sock.getsockname()))
-    cut = "cut after 6 s of graceful time (--graceful-timeout): GET /deaf, connection of "
+    cut = "cut after 6 s of graceful time (--graceful-timeout): GET /deaf, client "
     assert f"[{worker}] warning: {cut}{address}\n" in log
     assert "Traceback" not in log
 

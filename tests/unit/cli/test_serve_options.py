@@ -1,10 +1,12 @@
 """The options of ``fdpass serve``: made from the fields of `Config`, and their values reach a `Config`."""
 
 import os
+import re
 
 import click
 import pytest
 
+from fdpass._cli.habits import _HINTS
 from fdpass._cli.serve import _config, serve
 from fdpass.serve.shared.config import NAMES, SETTINGS, Config, flag
 
@@ -111,3 +113,17 @@ def test_help_shows_the_default_as_a_user_types_it_or_in_words(name, shown):
 @pytest.mark.parametrize("name", ["tls_cert", "factory", "access_log"])
 def test_help_shows_no_default_that_is_empty(name):
     assert "[default" not in PARAMETERS[name].help
+
+
+@pytest.mark.parametrize("option", _HINTS)
+def test_an_option_of_uvicorn_or_gunicorn_is_answered_with_its_counterpart(option):
+    with pytest.raises(click.NoSuchOption, match=f"No such option '{option}': ") as caught:
+        serve.make_context("serve", [option, "x"])
+    assert _HINTS[option] in caught.value.format_message()
+    assert "Did you mean" not in caught.value.format_message()
+
+
+def test_the_options_that_a_hint_names_exist_and_those_that_it_answers_do_not():
+    known = {each for parameter in serve.params for each in parameter.opts}
+    assert not known & set(_HINTS)
+    assert {word for hint in _HINTS.values() for word in re.findall(r"--[a-z-]+", hint)} <= known

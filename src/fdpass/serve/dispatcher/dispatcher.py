@@ -127,11 +127,11 @@ class Dispatcher:
             self.pool.kill()
             return
         self._stopping = True
-        log.info(
-            "stopping: finishing %d requests (at most %g s)",
-            self._requests_in_progress(),
-            self.pool.current.config.graceful_timeout,
-        )
+        requests, most = self._requests_in_progress(), self.pool.current.config.graceful_timeout
+        if requests:
+            log.info("stopping: finishing %d request%s (at most %g s)", requests, "s" * (requests != 1), most)
+        else:
+            log.info("stopping: no request is in progress")
         self.pool.stop()
         for listener in self._listeners:
             listener.refuse_new()

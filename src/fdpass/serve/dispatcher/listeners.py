@@ -169,7 +169,8 @@ def _listen_tcp(family: int, address: tuple[str, int], backlog: int, bind: str, 
         if error.errno == errno.EADDRINUSE:
             raise AddressInUse(
                 errno.EADDRINUSE,
-                f"cannot listen at {bind}: somebody listens there already; stop it, or choose another --bind",
+                f"cannot listen at {bind}: another process listens there already; "
+                "stop it, or choose another --bind",
             ) from error
         raise translated(error, f"cannot listen at {bind}") from error
     return Listening(sock, name_of(sock))

@@ -57,12 +57,15 @@ class _JsonFormatter(logging.Formatter):
 
 
 class _Foreign(logging.Filter):
-    """Lets pass what the application logs as ``uvicorn.error``, and of uvicorn itself only warnings and errors."""
+    """Lets pass what the application logs as ``uvicorn.error``, and of uvicorn itself only warnings and errors.
+
+    uvicorn gives this logger to websockets, which logs "connection open" for each WebSocket.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        uvicorn = getattr(sys.modules.get("uvicorn"), "__file__", None)
-        is_own = uvicorn is not None and record.pathname.startswith(os.path.dirname(uvicorn) + os.sep)
-        return record.levelno >= logging.WARNING or not is_own
+        modules = map(sys.modules.get, ("uvicorn", "websockets"))
+        folders = [os.path.dirname(file) + os.sep for each in modules if (file := getattr(each, "__file__", None))]
+        return record.levelno >= logging.WARNING or not record.pathname.startswith(tuple(folders))
 
 
 _FOREIGN = _Foreign()

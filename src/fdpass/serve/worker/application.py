@@ -75,7 +75,7 @@ def load(name: str, app_dir: str, *, factory: bool) -> Any:
         except AttributeError:
             raise StartFailed(f"cannot import {name!r}: module {module_name!r} has no {attributes!r}") from None
     if not callable(found):
-        raise StartFailed(f"{name!r} is a {type(found).__name__}, and cannot be called")
+        raise StartFailed(f"{name!r} cannot be called: it is an object of type {type(found).__name__}")
     if factory:
         return found()
     if required_arguments(found) == 0:

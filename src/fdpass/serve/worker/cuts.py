@@ -18,5 +18,5 @@ def log_cut(seconds: float, what: str, scope: Mapping[str, Any] | None = None) -
         scope: The ASGI scope of the request, which has the client's address.
     """
     client = scope and scope.get("client")
-    where = f", connection of {client[0]}:{client[1]}" if client else ""
+    where = f", client {client[0]}:{client[1]}" if client else ""
     log.warning("cut after %g s of graceful time (--graceful-timeout): %s%s", seconds, what, where)

@@ -228,7 +228,7 @@ def test_an_abstract_address_can_be_bound():
 def test_an_address_in_use_is_refused_with_the_remedy(tmp_path):
     taken = listen_at([LOCAL, f"unix:{tmp_path}/socket"], 5)
     for listening in taken:
-        with pytest.raises(AddressInUse, match="somebody listens there already") as caught:
+        with pytest.raises(AddressInUse, match="another process listens there already") as caught:
             listen_at([LOCAL, listening.name], 5)
         assert listening.name.removeprefix("unix:") in str(caught.value)
     assert (tmp_path / "socket").exists()

@@ -91,14 +91,14 @@ def test_lines_below_the_level_are_not_logged(stderr, level, expected):
 
 
 @pytest.mark.parametrize(
-    ("level", "own", "foreign"), [("debug", 2, 2), ("info", 1, 2), ("warning", 1, 1), ("error", 0, 0)]
+    ("level", "own", "foreign"), [("debug", 4, 2), ("info", 2, 2), ("warning", 2, 1), ("error", 0, 0)]
 )
 def test_of_uvicorn_itself_only_warnings_are_logged_unless_at_debug(stderr, level, own, foreign):
-    """What the application logs as ``uvicorn.error`` is logged as under uvicorn."""
-    uvicorn = pytest.importorskip("uvicorn")
+    """What the application logs as ``uvicorn.error`` is logged as under uvicorn; websockets counts as uvicorn."""
+    packages = [pytest.importorskip("uvicorn"), pytest.importorskip("websockets")]
     logs.configure(level, as_json=False)
     logger = logging.getLogger("uvicorn.error")
-    for file in (os.path.join(os.path.dirname(uvicorn.__file__), "server.py"), __file__):
+    for file in (*(os.path.join(os.path.dirname(each.__file__), "server.py") for each in packages), __file__):
         for number in (logging.INFO, logging.WARNING):
             if logger.isEnabledFor(number):
                 kind = "foreign" if file == __file__ else "own"

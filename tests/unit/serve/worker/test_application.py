@@ -56,7 +56,7 @@ def test_a_name_that_is_missing_in_the_module_is_refused(folder, name):
 
 def test_an_object_that_cannot_be_called_is_refused(folder):
     write(folder, "t_value", "app = 5")
-    with pytest.raises(StartFailed, match="'t_value:app' is a int, and cannot be called"):
+    with pytest.raises(StartFailed, match="'t_value:app' cannot be called: it is an object of type int"):
         loaded(folder, "t_value:app")
 
 

@@ -222,7 +222,9 @@ class Pool:
         elif before is State.READY and not self.stopping:
             log.error("worker %d ended (%s); another is started%s", worker.pid, how, outcome)
         elif status == 0 or not worker.was_ready:
-            log.info("worker %d has retired", worker.pid)
+            log.info(
+                "worker %d has retired" if worker.was_ready else "worker %d ended before it was ready", worker.pid
+            )
         else:
             log.warning("worker %d ended while it retired (%s)%s", worker.pid, how, outcome)
         self._reconcile_after_recovery(time.monotonic() + _RECOVERY_SECONDS)

@@ -141,7 +141,7 @@ class Parser:
                 return
 
     def _too_long(self) -> ParserError:
-        return ParserError(f"a head has more than {self._head_max} bytes", 431)
+        return ParserError(f"the head has more than {self._head_max} bytes (--max-header-size)", 431)
 
     def _without_upgrade(self, rest: bytes) -> bytes:
         """Return what is to be parsed after a head that asks for another protocol, with ``rest`` behind it."""
@@ -209,7 +209,8 @@ class Parser:
         inner, target = self._inner, self._url
         method, version = inner.get_method().decode("ascii"), inner.get_http_version()
         if self._hosts != 1 and (self._hosts or version not in _WITHOUT_HOST):
-            raise ParserError("it has no Host" if not self._hosts else "its Host is malformed, or repeated")
+            fault = "is malformed, or repeated" if self._hosts else "is missing"
+            raise ParserError(f"the request's Host header {fault}")
         if method == "CONNECT":
             self.stopped = True  # what follows CONNECT is no request, whatever the application answers
         elif inner.should_upgrade():
@@ -270,4 +271,4 @@ def check_length(headers: Headers, most: int) -> None:
 
 def too_large(most: int) -> ParserError:
     """The body of a request has more than ``most`` bytes."""
-    return ParserError(f"a body has more than {most} bytes", 413)
+    return ParserError(f"the body has more than {most} bytes (--max-body-size)", 413)

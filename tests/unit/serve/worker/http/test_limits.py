@@ -42,7 +42,7 @@ async def test_the_size_of_a_head(fresh, pieces, size, status):
     assert len(app.scopes) == (status == 200)
     if status != 200:
         assert await client.rest() == b""
-        assert re.search(r"client 127.0.0.1:\d+ gets a 431: a head has more than 8192 bytes", fresh.lines[0])
+        assert re.search(r"client 127.0.0.1:\d+ gets a 431: the head has more than 8192 bytes", fresh.lines[0])
 
 
 async def test_a_head_without_an_end_is_refused_as_soon_as_it_is_too_long(fresh):
@@ -80,7 +80,7 @@ async def test_the_content_length_of_a_body(fresh, size, status):
         await client.send(POST + b"Content-Length: %d\r\n\r\n" % (size + 1), bytes(size))
     assert status_of((await client.out())[0]) == 413
     assert len(app.scopes) == (status == 200)
-    assert "gets a 413: a body has more than 1000 bytes" in fresh.lines[0]
+    assert "gets a 413: the body has more than 1000 bytes" in fresh.lines[0]
 
 
 @pytest.mark.parametrize("begun", [False, True])

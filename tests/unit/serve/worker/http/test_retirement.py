@@ -263,7 +263,7 @@ async def test_what_an_application_sends_after_the_graceful_time_reaches_no_clie
         assert (await client.answer()).status == 500
     assert seen == ["http.disconnect", "returned"]
     (line,) = fresh.lines
-    assert "cut after 1 s of graceful time (--graceful-timeout): GET /, connection of " in line
+    assert "cut after 1 s of graceful time (--graceful-timeout): GET /, client " in line
 
 
 async def test_a_library_that_hooks_into_uvicorn_learns_of_the_end(fresh, monkeypatch):
