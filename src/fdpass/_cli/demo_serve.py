@@ -19,6 +19,7 @@ import click
 
 from fdpass._cli.common import Failure
 from fdpass._cli.demo_show import Show
+from fdpass._cli.streams import echo
 from fdpass.errors import FdpassError, StartFailed
 from fdpass.serve.operator.client import ask
 from fdpass.serve.worker import engines
@@ -197,7 +198,7 @@ def _print_summary(show: Show) -> None:
         f"errors: {sum(show.errors.values())}{_kinds(show.errors)}",
         f"longest wait for an answer: {show.worst * 1000:.0f} ms",
     ]
-    click.echo("\n".join(lines))
+    echo("\n".join(lines))
 
 
 def _kinds(errors: Counter[str]) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fdpass._cli.common import Failure, sentence
+from fdpass._cli.streams import echo
 from fdpass.errors import ConfigError, StartFailed
 from fdpass.serve.shared.config import SETTINGS, Config, check_name, flag, typed
 from fdpass.serve.shared.setting import size
@@ -180,9 +181,7 @@ def _try_application(config: Config) -> None:
             failure["sentence"] + ("\n" + failure["details"].rstrip() if failure["details"] else "")
         ) from error
     where = ", ".join(config.bind)
-    click.echo(
-        f"{config.app} ({interface}): {config.workers} workers at {where}: settings and application are valid"
-    )
+    echo(f"{config.app} ({interface}): {config.workers} workers at {where}: settings and application are valid")
 
 
 def _import_failure(error: ImportError) -> str:
