@@ -13,9 +13,12 @@ import sys
 def _is_command() -> bool:
     """Whether this process is ``fdpass ...`` or ``python -m fdpass ...``."""
     name = os.path.basename(sys.argv[0]) if getattr(sys, "argv", None) else ""
-    words = sys.orig_argv
-    # While Python looks for the module of -m, the first argument is "-m".
-    return name == "fdpass" or (name == "-m" and ("-m", "fdpass") in itertools.pairwise(words))
+    if name != "-m":  # the first argument while Python looks for the module of -m
+        return name == "fdpass"
+    return any(
+        option.startswith("-") and option.endswith("m") and module == "fdpass"
+        for option, module in itertools.pairwise(sys.orig_argv)
+    )
 
 
 COMMAND = _is_command()

@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fdpass import _sock_diag
-from fdpass._errors import NoSuchProcess, translated
+from fdpass import _ptrace, _sock_diag
+from fdpass._errors import NoSuchProcess, NotPermitted, translated
 from fdpass._fd import kind_from
 from fdpass._sock_diag import UnixSocket
 
@@ -207,9 +207,12 @@ def _translating_errors(pid: int) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, ProcessLookupError) as error:
-        raise NoSuchProcess(errno.ESRCH, f"no process has the number {pid}") from error
+        raise NoSuchProcess(errno.ESRCH, f"no process has the number {pid}{_ptrace.hidden()}") from error
+    except PermissionError as error:
+        reason = _ptrace.refusal(pid, attach=False)
+        raise NotPermitted(error.errno, f"not permitted to look into process {pid}: {reason}") from error
     except OSError as error:
-        raise translated(error, f"cannot look into process {pid} (be its user, or root)") from error
+        raise translated(error, f"cannot look into process {pid}") from error
 
 
 def _text(path: str) -> str:

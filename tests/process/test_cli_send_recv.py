@@ -389,6 +389,31 @@ def test_recv_of_a_directory_is_an_error_of_one_sentence(path, tmp_path):
         assert "(dir): Is a directory" in err
 
 
+def test_recv_does_not_append_a_file_to_itself(path, file):
+    with open(file, "a") as output, receiving(path, stdout=output) as recv:
+        assert run("send", path, file).returncode == 0
+        _, err = recv.communicate(timeout=60)
+        assert recv.returncode == 1
+        assert (
+            err == "fdpass recv: this descriptor (file) is the standard output, too: the copy would have no end\n"
+        )
+    assert file.read_text() == "some text\n"
+
+
+def test_recv_of_a_file_from_its_offset_prints_the_rest(path, file):
+    with receiving(path) as recv, socket.socket(socket.AF_UNIX) as sock, open(file, "rb", buffering=0) as opened:
+        opened.seek(5)
+        sock.connect(str(path))
+        socket.send_fds(sock, [b"x"], [opened.fileno()])
+        assert finished(recv)[:2] == (0, "text\n")
+
+
+def test_recv_with_a_full_standard_error_still_prints_the_content(path, file):
+    with open("/dev/full", "w") as full, receiving(path, stderr=full) as recv:
+        assert run("send", path, file, "--message", "hello").returncode == 0
+        assert finished(recv)[:2] == (0, "some text\n")
+
+
 def test_recv_with_closed_standard_output_fails_and_writes_nothing_to_the_file(path, file):
     """The received descriptor must not get the number of the standard output."""
     shell = ["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, "recv", str(path)]

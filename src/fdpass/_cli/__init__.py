@@ -110,6 +110,9 @@ def _exit_code(run: Callable[[], Any]) -> int:
             streams.discard(1)
         streams.echo_error(error)
         return error.exit_code
+    except OSError as error:
+        streams.echo_error(_Failed(f"fdpass: {sentence(error)}"))
+        return 1
     return code if isinstance(code, int) else 0
 
 

@@ -9,7 +9,6 @@ import os
 import select
 import stat
 import time
-from collections.abc import Callable
 
 import click
 
@@ -90,25 +89,25 @@ class Deadline:
 
 
 def copy_out(fd: Fd, *, from_start: bool = False) -> None:
-    """Copy the content of a descriptor to standard output, until its end.
+    """Copy the content of a descriptor to standard output: of a file up to its present size, else to its end.
 
     Args:
         fd: Lent.
-        from_start: Read a file from its start, up to its present size, without moving the offset that other
-            processes share. If it is open for writing only, open it anew for reading.
+        from_start: Read a file from its start, without moving the offset that other processes share. If it is open
+            for writing only, open it anew for reading.
 
     Raises:
         Failure: The descriptor cannot be read, or is what standard output writes to.
         OutputFailed: Standard output cannot be written.
     """
     kind = fd.kind
-    if kind in {"file", "block", "pipe"} and _is_standard_output(fd):
+    if kind in {"file", "memfd", "block", "pipe"} and _is_standard_output(fd):
         raise Failure(f"this descriptor ({kind}) is the standard output, too: the copy would have no end")
-    if not (from_start and kind in {"file", "memfd", "block"}):
-        _copy(lambda: _read(fd, kind))
-        return
-    with _readable(fd) as file:
-        _copy_file(file, kind)
+    if from_start and kind in {"file", "memfd", "block"}:
+        with _readable(fd) as file:
+            _copy(file, kind, 0)
+    else:
+        _copy(fd, kind, None)
 
 
 def _is_standard_output(fd: Fd) -> bool:
@@ -133,27 +132,28 @@ def _readable(fd: Fd) -> Fd:
         ) from error
 
 
-def _copy_file(file: Fd, kind: str) -> None:
-    offset, size = 0, os.fstat(file.fileno()).st_size
-    unknown = kind == "block" or size == 0  # files in /proc have the size 0
-
-    def part() -> bytes:
-        nonlocal offset
-        data = _read(file, kind, offset, _CHUNK if unknown else min(_CHUNK, size - offset))
-        offset += len(data)
-        return data
-
-    _copy(part)
-
-
-def _copy(part: Callable[[], bytes]) -> None:
-    while chunk := part():
+def _copy(fd: Fd, kind: str, offset: int | None) -> None:
+    left = _bytes_left(fd, kind, offset)
+    while chunk := _read(fd, kind, offset, _CHUNK if left is None else min(_CHUNK, left)):
+        if offset is not None:
+            offset += len(chunk)
+        if left is not None:
+            left -= len(chunk)
         rest = memoryview(chunk)
         while rest:
             rest = rest[write(rest) :]
 
 
-def _read(fd: Fd, kind: str, offset: int | None = None, size: int = _CHUNK) -> bytes:
+def _bytes_left(fd: Fd, kind: str, offset: int | None) -> int | None:
+    """How many bytes a file has from its offset on; None if that is not known."""
+    size = os.fstat(fd.fileno()).st_size
+    if kind not in {"file", "memfd"} or size == 0:  # a file in /proc has the size 0
+        return None
+    position = os.lseek(fd.fileno(), 0, os.SEEK_CUR) if offset is None else offset
+    return max(0, size - position)
+
+
+def _read(fd: Fd, kind: str, offset: int | None, size: int) -> bytes:
     number = fd.fileno()
     while True:
         try:

@@ -11,6 +11,7 @@ import click
 from fdpass import _proc as proc
 from fdpass._cli.common import printable
 from fdpass._cli.streams import echo
+from fdpass._words import counted
 
 _HEADINGS = ("KIND", "FD", "MODE", "IN FLIGHT", "WHAT")
 _ORDER = ("listener", "socket", "file", "dir", "memfd", "pipe", "char", "block")  # other kinds follow, by name
@@ -53,7 +54,7 @@ def _in_flight(found: list[proc.Descriptor]) -> int:
 
 
 def _title(pid: int, name: str, found: list[proc.Descriptor]) -> str:
-    count = f"{len(found)} descriptor{'' if len(found) == 1 else 's'}"
+    count = counted(len(found), "descriptor")
     return f"process {pid} ({printable(name)}): {count}, {_in_flight(found)} in flight"
 
 

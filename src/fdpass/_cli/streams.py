@@ -33,7 +33,7 @@ def prepare() -> None:
     if sys.stdout is sys.__stdout__:  # else a test or another program has replaced it
         sys.stdout = _text_stream(sys.stdout)
     if sys.stderr is None:
-        sys.stderr = open(2, "w", closefd=False)
+        sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), write_through=True)
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(errors="backslashreplace")
 
@@ -89,8 +89,17 @@ def wait(number: int, event: int) -> None:
 
 
 def echo(text: str = "", *, err: bool = False) -> None:
-    """Print a line. (click on its own writes UTF-8 to a stream whose encoding is ASCII.)"""
-    click.echo(text, file=sys.stderr if err else sys.stdout, err=err)
+    """Print a line; a standard error that cannot be written is ignored.
+
+    click on its own writes UTF-8 to a stream whose encoding is ASCII.
+    """
+    if not err:
+        click.echo(text, file=sys.stdout)
+        return
+    try:
+        click.echo(text, file=sys.stderr, err=True)
+    except OSError:
+        discard(2)
 
 
 def echo_error(error: click.ClickException) -> None:

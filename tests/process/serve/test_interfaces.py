@@ -147,7 +147,7 @@ def test_an_application_whose_signature_tells_nothing_needs_its_interface(serve)
         ("nix:app", {}, "there is no module 'nix'"),
         ("app:nix", {}, "module 'app' has no 'nix'"),
         ("app:make", {"app.py": "def make(): pass"}, "add --factory"),
-        ("app:app", {"app.py": "app = 3"}, "is a int, and cannot be called"),
+        ("app:app", {"app.py": "app = 3"}, "'app:app' cannot be called: it is of type int"),
     ],
 )
 def test_an_application_that_cannot_be_found_ends_the_server_with_one_sentence(serve, name, files, said):

@@ -67,7 +67,7 @@ def load(name: str, app_dir: str, *, factory: bool) -> Any:
             raise  # a module that the application itself imports
         raise StartFailed(
             f"cannot import {name!r}: there is no module {error.name!r} in {app_dir!r} (--app-dir), "
-            "nor on Python's path"
+            "nor on Python's path" + _hint(name)
         ) from None
     for attribute in attributes.split("."):
         try:
@@ -75,12 +75,17 @@ def load(name: str, app_dir: str, *, factory: bool) -> Any:
         except AttributeError:
             raise StartFailed(f"cannot import {name!r}: module {module_name!r} has no {attributes!r}") from None
     if not callable(found):
-        raise StartFailed(f"{name!r} is a {type(found).__name__}, and cannot be called")
+        raise StartFailed(f"{name!r} cannot be called: it is of type {type(found).__name__}")
     if factory:
         return found()
     if required_arguments(found) == 0:
         raise StartFailed(f"{name!r} takes no parameters: if it makes the application, add --factory")
     return found
+
+
+def _hint(name: str) -> str:
+    module, _, attributes = name.partition(":")
+    return f"; did you mean {module.removesuffix('.py')}:{attributes}?" if module.endswith(".py") else ""
 
 
 def interface_of(app: Callable[..., Any]) -> Interface:
