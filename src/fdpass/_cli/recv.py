@@ -20,6 +20,7 @@ from fdpass._cli.signals import stop_on
 from fdpass._cli.streams import echo
 from fdpass._peer import same_user
 from fdpass._sockets import accepted, bound_socket, identity_of, unlink_own
+from fdpass._words import counted
 from fdpass.errors import FdsLost, PeerClosed, Timeout
 
 _MOST_PEERS = 64  # connections that are open at a time without having sent anything
@@ -85,7 +86,7 @@ def _first_message(path: str, deadline: Deadline) -> Message:
                 return message
             if message.data:
                 start = printable(os.fsdecode(message.data[:40]))
-                raise Failure(f"the peer sent {len(message.data)} bytes ({start}), but no descriptor")
+                raise Failure(f"the peer sent {counted(len(message.data), 'byte')} ({start}), but no descriptor")
 
 
 class _Peers:

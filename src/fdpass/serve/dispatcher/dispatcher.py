@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from fdpass._fd import Fd
 from fdpass._memory import common, mapped
+from fdpass._words import counted
 from fdpass.errors import StartFailed
 from fdpass.serve.dispatcher import limits
 from fdpass.serve.dispatcher.accept.balance import BALANCES
@@ -125,7 +126,9 @@ class Dispatcher:
         self._stopping = True
         requests = sum(self.ledger.requests[worker.row] for worker in self.pool.workers)
         log.info(
-            "stopping: finishing %d requests (at most %g s)", requests, self.pool.current.config.graceful_timeout
+            "stopping: finishing %s (at most %g s)",
+            counted(requests, "request"),
+            self.pool.current.config.graceful_timeout,
         )
         self.pool.stop()
         for listener in self._listeners:
