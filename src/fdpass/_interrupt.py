@@ -4,6 +4,7 @@ Python's own handler raises KeyboardInterrupt, whose traceback would name the mo
 program that uses fdpass as a library keeps its handler.
 """
 
+import contextlib
 import itertools
 import os
 import signal
@@ -36,7 +37,8 @@ def raise_exceptions() -> None:
 
 def _replace(old: object, new: signal.Handlers | object) -> None:
     if COMMAND and signal.getsignal(signal.SIGINT) is old:
-        signal.signal(signal.SIGINT, new)  # type: ignore[arg-type]
+        with contextlib.suppress(ValueError):  # not the main thread
+            signal.signal(signal.SIGINT, new)  # type: ignore[arg-type]
 
 
 end_at_once()

@@ -14,7 +14,11 @@ from .entries import FILES, IDLE, both_ends, cuts, read, two
 CUTS = 600  # of the suite, in all files
 IDLE_ONE_OF = 20  # entries, in the suite
 REFUSED = b"HTTP/1.1 400 Bad Request\r\ncontent-type"
-HEAD = 128 * 1024
+TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type"
+HEAD = 64 * 1024
+HEADS = re.compile(rb"[/.][0-9]\r\n((?:[^\r\n]+\r\n)*)\r\n")
+HOST = re.compile(rb"^host[ \t]*:[ \t]*([^\r\n]*?)[ \t]*\r\n", re.IGNORECASE | re.MULTILINE)
+GOOD_HOST = re.compile(rb"(\[[0-9a-f:.]+\]|[\w.%*,;=-]*)(:[0-9]*)?", re.IGNORECASE | re.ASCII)
 READ = 60 * 1024  # the most that custody reads at once: what is longer comes to the parser in more than one piece
 CHUNKS = b"transfer-encoding: chunked\r\n"
 
@@ -54,8 +58,14 @@ DELIBERATE = {
     "Trailers are no headers: no proxy has checked them. For uvicorn they are.": lambda pieces, ours, plain: (
         has_trailer(said(pieces)) and but_headers(ours) == but_headers(plain) and ours.whole[0] == plain.whole[0]
     ),
-    "A head that has not ended after 128 KiB is refused; uvicorn waits on.": lambda pieces, ours, plain: (
-        len(pieces[0]) > HEAD and ours.whole[0].startswith(REFUSED) and not calls(ours)
+    "A head of more than 64 KiB is refused; uvicorn waits on, and takes it.": lambda pieces, ours, plain: (
+        len(said(pieces)) > HEAD and ours.whole[0].startswith(TOO_LONG) and ended(ours) and not calls(ours)
+    ),
+    "A request has one Host, and it is well-formed: RFC 9112, 3.2.": lambda pieces, ours, plain: (
+        has_bad_host(said(pieces))
+        and REFUSED in ours.whole[0][-200:]
+        and ended(ours)
+        and all(one == other for one, other in zip(calls(ours), calls(plain), strict=False))
     ),
     "An absolute URI without a path has the path /.": lambda pieces, ours, plain: (
         re.match(rb"[A-Z]+ https?://[^/ ]* ", said(pieces)) is not None and calls(ours)[0][0][2] == b"/"
@@ -99,6 +109,12 @@ def but_headers(outcome):
 def has_trailer(data):
     """Whether some chunked body ends with trailers."""
     return re.search(rb"\r\n0[^\r\n]*\r\n[!-~]+:", data) is not None
+
+
+def has_bad_host(data):
+    """Whether a request in it has no Host, several, or a malformed one."""
+    hosts = [HOST.findall(head) for head in HEADS.findall(data)]
+    return any(len(found) != 1 or not GOOD_HOST.fullmatch(found[0]) for found in hosts)
 
 
 def is_among(few, many):

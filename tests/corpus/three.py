@@ -89,8 +89,9 @@ class Fdpass:
         self.served.returned = True  # closed by the kernel, it is not shut down
         for protocol in self.connections:
             transport = getattr(protocol, "wire", None) or protocol.transport
-            transport.returned = True
             transport.abort()
+        for lingering in list(self.engine.poller.lingering):
+            lingering.close()
         self.loop.moving = bool
         self.loop.settle()
         assert self.served.fileno() < 0

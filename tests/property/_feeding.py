@@ -31,7 +31,7 @@ def borders(data, cuts=()):
             if not 0 < used <= len(rest) or (used < len(rest) and not border.complete):
                 raise Disagreement(f"{used} of {len(rest)} bytes used, complete: {border.complete}")
             rest = rest[used:]
-            if border.complete:
+            if border.complete and not border.blank:
                 if border.opaque:
                     raise Disagreement("complete, and opaque")
                 found.append(position)
@@ -79,7 +79,8 @@ class Feeding:
         self._begun = True
         used = self.border.feed(data)
         self._held = data[used:]
-        self._say(data[:used], complete=self.border.complete)
+        self._begun = not self.border.blank
+        self._say(data[:used], complete=self.border.complete and self._begun)
         if self._done:
             self._commit()
 

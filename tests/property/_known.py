@@ -21,7 +21,7 @@ class Reading:
         self.ends = 0
         self.bodies = []
         self.over = False
-        self._parser = Parser(self)
+        self._parser = Parser(self, 64 * 1024)
         try:
             self._parser.feed(data)
         except ParserError:

@@ -40,7 +40,7 @@ class Ours(Parser):
     def __init__(self):
         super().__init__()
         self._last = False
-        self._parser = HttpParser(self)
+        self._parser = HttpParser(self, 64 * 1024)
 
     @property
     def waits(self):

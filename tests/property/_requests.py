@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import logging
+import socket
 from dataclasses import dataclass
 from unittest import mock
 
@@ -106,7 +107,8 @@ class Engine:
         self.count, self.known, self.date = RequestCount(), KnownHeaders(), b""
         self.connections, self.exchanges, self.heads = set(), set(), []
         self.state, self.websocket = {}, Upgraded
-        self.idle = set()
+        self.idle, self.head_timer = set(), None
+        self.head_max, self.body_max = 64 * 1024, 0
         self.flush_soon = self.heads.append
 
     def server_of(self, passed):
@@ -123,10 +125,14 @@ class Engine:
         exchange.task = self.loop.create_task(exchange.run(self.app))
 
 
+SOCKETS = socket.socketpair()
+
+
 class Passed:
-    """A socket, as far as the protocol asks it."""
+    """A socket, as far as the protocol asks it. Nothing is unread in it."""
 
     client = None
+    fileno = SOCKETS[0].fileno
     tls_by_proxy = False
 
     def __init__(self, unix):
@@ -139,8 +145,13 @@ class Passed:
 class Wire:
     """A transport that takes everything."""
 
+    quiet = True
+
     def __init__(self):
         self.out, self.closing = b"", False
+
+    def linger(self):
+        pass
 
     def write(self, data):
         self.out += data

@@ -6,6 +6,8 @@ from fdpass.serve.worker.http.protocol import HttpProtocol
 from fdpass.serve.worker.http.request import KnownHeaders
 from fdpass.serve.worker.request_count import RequestCount
 
+from ._requests import SOCKETS
+
 
 class Knowing(KnownHeaders):
     """Counts how often headers were known."""
@@ -28,10 +30,11 @@ class Ignorant(KnownHeaders):
 
 
 class Passed:
-    """The socket."""
+    """The socket. Nothing is unread in it."""
 
     slot = 0
     tls_by_proxy = is_unix = False
+    fileno = SOCKETS[0].fileno
 
     def getpeername(self):
         return "192.0.2.1", 1234
@@ -44,6 +47,11 @@ class Wire:
         self._told = told
         self.passed = Passed()
         self.over = False
+
+    quiet = True
+
+    def linger(self):
+        self._note("linger")
 
     def _note(self, *what):
         self._told.append(what)
@@ -80,7 +88,8 @@ class Engine:
     """An engine whose application echoes bodies; if the query is ``late``, after the next piece has come."""
 
     date = b"date: now\r\n"
-    websocket = None
+    websocket = head_timer = None
+    head_max, body_max = 64 * 1024, 0
     connections = exchanges = idle = property(lambda _: set())
 
     def __init__(self, known):

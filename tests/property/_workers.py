@@ -8,7 +8,7 @@ from fdpass.serve.worker.custody import buffers
 from fdpass.serve.worker.http.protocol import HttpProtocol
 from fdpass.serve.worker.transport.http_custody import HttpCustody
 
-from ._requests import Engine, app
+from ._requests import SOCKETS, Engine, app
 
 SIZE = 500  # of a receive buffer here
 
@@ -17,7 +17,7 @@ class Socket:
     """The worker's socket: what it reads and writes is what the kernel has done, even if it dies at that."""
 
     slot = 7
-    returned = tls_by_proxy = False
+    returned = tls_by_proxy = shut = False
     client = None
 
     def __init__(self, worker, read):
@@ -25,7 +25,7 @@ class Socket:
         self.is_unix = self.world.unix
 
     def fileno(self):
-        return 99
+        return SOCKETS[0].fileno()
 
     def setsockopt(self, *_):
         pass
@@ -35,8 +35,10 @@ class Socket:
 
     getsockname = getpeername
 
-    def shut_down(self):
+    def shut_down(self, *_):
         pass
+
+    shutdown = shut_down
 
     def close(self):
         self.worker.over = True
@@ -74,7 +76,7 @@ class Poller:
     """What the worker waits for."""
 
     def __init__(self, loop):
-        self.loop = loop
+        self.loop, self.lingering = loop, set()
         self.events = 0
 
     def watch(self, number, events, call):

@@ -37,8 +37,8 @@ LINES = [
 USUAL = [
     b"GET /a?late HTTP/1.1\r\nHost: x\r\n\r\n",
     b"POST /b HTTP/1.1\r\nHost: x\r\nX-A: b\r\n\r\n",
-    b"PUT /c HTTP/1.1\r\n\r\n",
-    b"POST /e HTTP/1.1\r\nExpect: 100-continue\r\n\r\n",
+    b"PUT /c HTTP/1.1\r\nhost: x\r\n\r\n",
+    b"POST /e HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n\r\n",
     b"GET /d HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
 ]
 LONG = [b"GET /%b HTTP/1.1" % (b"a" * size) for size in (1000, 4081, 4082, 4083, 5000, 65_521, 65_522, 70_000)]
@@ -139,7 +139,6 @@ FAULTS = {
     "HTTP/2.0 is HTTP/1.1": rb"(GET) (/[!\"$-~]*) HTTP/[12]\.[01](?=\r\n)",
     "a method is in small letters": rb"(?i:(GET) (/[!\"$-~]*) HTTP/1\.1)(?=\r\n)",
     "any name is a method": rb"([A-Z]+) (/[!\"$-~]*) HTTP/1\.1(?=\r\n)",
-    "an empty line comes first": rb"(?:\r\n)?(GET) (/[!\"$-~]*) HTTP/1\.1(?=\r\n)",
 }
 
 

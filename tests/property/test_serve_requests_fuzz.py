@@ -44,7 +44,7 @@ FAULTS = {
         "_is_odd",
         lambda head: requests_is_odd(re.sub(rb"(?<!\r)\n", b"\r\n", head)),
     ),
-    "an upgrade is nothing odd": ("_WEBSOCKET", re.compile(rb"(?!)")),
+    "a WebSocket is nothing odd": ("_WEBSOCKET", re.compile(rb"\nupgrade:[^\n]*h2c")),
     "a length is hexadecimal": ("_SIZE", re.compile(rb"([0-9]{1,15})[ \t]*[xX]?[0-9a-fA-F]*(?:;[^\r\n]*)?\r\n")),
 }
 requests_is_special = requests.is_special

@@ -1,5 +1,6 @@
 """``kill -9`` of a worker: what each of its connections comes to, and what log and status say of it."""
 
+import re
 import socket
 
 import pytest
@@ -89,6 +90,25 @@ def test_a_post_that_the_application_has_begun_gets_a_502_with_the_reason(kept, 
     assert [what[:2] for what in server.executed()] == [("t", 0)]
     assert "answered 502: its worker died before it answered the request, which must not be" in server.log()
     server.wait_connections(accepted=1, live=0, finished=0, lost=1, replayed=0, answered_502=1, cut=0)
+
+
+@pytest.mark.parametrize("method", ["POST", "GET", "HEAD"])
+def test_a_502_is_in_both_logs_with_the_request(kept, client, tmp_path, method):
+    """A GET is answered with it only when it has been repeated: its line does not say that it must not be."""
+    server = kept("--access-log", str(tmp_path / "access"))
+    one = client(server).ask("/always", "t", method, b"data" if method == "POST" else None)
+    for attempt in range(1 if method == "POST" else 2):
+        killed = server.wait_executed("t", attempt)
+        server.kill_worker(killed)
+    out = one.sock.recv(1000)
+    assert out.startswith(b"HTTP/1.1 502 ")
+    assert out.endswith(b"ended.\n") == (method != "HEAD")
+    reason = "which must not be repeated" if method == "POST" else "which had been repeated already"
+    port = one.sock.getsockname()[1]
+    said = f"answered 502: its worker died before it answered the request, {reason}: {method} /always"
+    assert f"{said}, client 127.0.0.1:{port}" in server.wait_log(said)
+    (line,) = (tmp_path / "access").read_text().splitlines()
+    assert re.fullmatch(rf'127.0.0.1 - - \[.*\] "{method} /always\?token=t HTTP/1.1" 502 47 pid={killed}', line)
 
 
 def test_a_response_under_way_is_cut_by_a_reset(kept, client):

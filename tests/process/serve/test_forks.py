@@ -50,6 +50,26 @@ APP = """
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
+    def wsgi(environ, start):
+        start("200 OK", [])
+        child = os.fork()
+        if not child:
+            return [b"of the child"]
+        returned = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return [json.dumps({"returned": returned, **leave()}).encode()]
+
+    async def stream(reader, writer):
+        writer.write(json.dumps(leave()).encode())
+
+    async def conn(conn):
+        await conn.commit(b"", json.dumps(leave()).encode())
+
+    def blocking(sock):
+        child = os.fork()
+        if child:
+            returned = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            sock.sendall(json.dumps({"returned": returned, **leave()}).encode())
+
     class Handler(socketserver.StreamRequestHandler):
         def handle(self):
             while line := self.rfile.readline():
@@ -105,11 +125,19 @@ def test_a_child_of_multiprocessing_keeps_no_connection_open(serve, client, cust
         os.kill(found["child"], signal.SIGKILL)
 
 
-def test_a_child_that_leaves_the_handler_sends_nothing_and_ends(serve, client):
-    server = serve("forks:app", "--workers", "1", "--lifespan", "off", files=FILES)
-    one = client(server)
-    for _ in range(2):
-        assert json.loads(one.send("/leave").answer()[1]) == {"status": 5}
+@pytest.mark.parametrize("name", ["app", "wsgi", "stream", "conn", "blocking"])
+def test_a_child_that_leaves_the_handler_sends_nothing_and_ends(serve, client, name):
+    """By an exception; or, where the handler runs in a thread, also by a return."""
+    server = serve(f"forks:{name}", "--workers", "1", "--lifespan", "off", files=FILES)
+    if name in {"app", "wsgi"}:
+        one = client(server)
+        for _ in range(2):
+            assert json.loads(one.send("/leave").answer()[1])["status"] == 5
+        found = json.loads(one.send("/leave").answer()[1])
+    else:
+        found = json.loads(client(server).rest())
+    assert found["status"] == 5
+    assert found.get("returned", 0) == 0
     assert "the application failed" not in server.log()
 
 

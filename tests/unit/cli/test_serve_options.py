@@ -15,7 +15,7 @@ EXAMPLES = {  # the text of a value, and the value; a setting with choices gets 
     "account": ("www-data", "www-data"),
     "whole": ("3", 3),
     "seconds": ("2.5", 2.5),
-    "size": ("5K", 5120),
+    "size": ("9K", 9216),
     "switch": ("1", True),
     "addresses": ("unix:s", ("unix:s",)),
 }
@@ -95,7 +95,7 @@ def test_an_option_has_the_choices_of_its_setting(name):
     ("name", "shown"),
     [
         ("bind", "127.0.0.1:8000"),
-        ("workers", "one per processor, at least 2"),
+        ("workers", "one per usable processor, at least 2"),
         ("spare", "0"),
         ("replay", "safe"),
         ("keep_alive", "5"),

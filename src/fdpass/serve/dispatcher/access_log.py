@@ -1,15 +1,20 @@
-"""`AccessLog`: the file to which the workers of a generation write a line for each request."""
+"""`AccessLog`: the file to which the workers of a generation write a line for each request.
+
+The dispatcher writes a line itself for each request that it answers in the place of a dead worker.
+"""
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from fdpass._errors import translated
 from fdpass._fd import Fd
+from fdpass.serve.shared import access_log
 
 
 class AccessLog:
-    """An open access log. The dispatcher lends it to workers, and writes nothing itself.
+    """An open access log. The dispatcher lends it to workers.
 
     Args:
         path: Path of the file, to which lines are appended; ``-`` is standard output, "" is no log.
@@ -35,6 +40,11 @@ class AccessLog:
             with _open(self._path) as reopened:
                 # A message that is queued for a worker names this number: it must not become another file's.
                 os.dup2(reopened.fileno(), self.fd.fileno(), inheritable=False)
+
+    def line(self, scope: dict[str, Any], status: int, size: int, *, pid: int, json: bool) -> None:
+        """Write the line of a request in the place of worker ``pid``: see `shared.access_log`. Never raises."""
+        if self.fd is not None:
+            access_log.AccessLog(self.fd, json=json, pid=pid).line(scope, status, size, None)
 
     def close(self) -> None:
         """Close the file. A second call does nothing."""

@@ -21,6 +21,14 @@ from fdpass._memory import common, mapped
 from fdpass._message import close_all
 from fdpass.errors import ProtocolError
 from fdpass.serve.dispatcher.loop import Loop, Timer
+from fdpass.serve.dispatcher.lost_request import (
+    REASON_502,
+    RESPONSE_502,
+    begun,
+    client_of,
+    named,
+    scope_of,
+)
 from fdpass.serve.dispatcher.recovery import Action, Decision, Facts, agrees, decide, is_idle, is_sane
 from fdpass.serve.shared.reset import has_ended, reset
 from fdpass.serve.shared.slots import (
@@ -47,15 +55,10 @@ _ESTABLISHED, _CLOSE_WAIT = 1, 8  # include/net/tcp_states.h
 _INT = struct.Struct("=i")
 _ZEROS = bytes(SLOT_SIZE)
 _READING, _WRITING = int(Flag.READING), int(Flag.WRITING)
-_REASON = b"The process that worked on this request ended.\n"
-_RESPONSE_502 = (
-    b"HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/plain\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
-    % (len(_REASON), _REASON)
-)
 _LINGER_SECONDS = 2.0  # for a client to read its 502 before the connection is closed
 _LOGGED = {
     Action.REPLAY: (logging.INFO, "its worker died before it answered the request"),
-    Action.ANSWER: (logging.WARNING, "its worker died before it answered the request, which must not be repeated"),
+    Action.ANSWER: (logging.WARNING, "its worker died before it answered the request, "),
     Action.RESET: (logging.WARNING, "its worker died in the middle of a response"),
     Action.CLOSE: (logging.WARNING, "its worker died, and no other process has its state"),
 }
@@ -72,6 +75,7 @@ class Custody:
 
     Attributes:
         memory: The slots; workers have this memory too. Owned.
+        answered: The requests that were answered with a 502, as scopes of ASGI; for `take_answered`.
         counts: For each action, how many connections of dead workers it was done with; IDLE also counts those that
             living workers gave back.
     """
@@ -79,6 +83,7 @@ class Custody:
     def __init__(self, loop: Loop, most: int, replay: str) -> None:
         self.replay = replay
         self.counts: Counter[Action] = Counter()
+        self.answered: list[dict[str, Any]] = []
         self._loop = loop
         self._fds: dict[int, int] = {}  # of each slot in use, the dispatcher's descriptor
         self._handed: dict[int, tuple[int, bytes]] = {}  # by slot: bytes handed on, and their BASE
@@ -165,9 +170,12 @@ class Custody:
         agreed = facts.read is None or agrees(words, facts.read, buffers)
         decision = decide(words, facts._replace(handed=len(handed), agreed=agreed), self.replay)
         self.counts[decision.action] += 1
+        scope: dict[str, Any] = {}
         if decision.action in _LOGGED:
             level, reason = _LOGGED[decision.action]
-            log.log(level, "connection %d: %s: %s", slot, decision.action.value, reason)
+            scope = scope_of(words, client_of(fd), begun(words, buffers) or handed)
+            what = f"{reason}{decision.reason}: {named(scope)}"
+            log.log(level, "connection %d: %s: %s", slot, decision.action.value, what)
         if decision.action is Action.IDLE or decision.action is Action.REPLAY:
             read = bytes_to_hand(words, decision, buffers, handed)
             prepare_slot(words, decision, read)
@@ -176,7 +184,8 @@ class Custody:
         if decision.action is Action.ANSWER:
             del self._fds[slot]
             self._remember(slot, b"")
-            self._answer_502(fd)
+            self.answered.append(scope)
+            self._answer_502(fd, to_head=scope["method"] == "HEAD")
         elif decision.action is Action.RESET:
             reset(fd)
             self.end([slot])
@@ -197,13 +206,13 @@ class Custody:
         # The kernel counts the peer's FIN as one received byte.
         return Facts(True, received - unread - (state == _CLOSE_WAIT), acknowledged + unacknowledged)
 
-    def _answer_502(self, fd: int) -> None:
+    def _answer_502(self, fd: int, *, to_head: bool) -> None:
         """Send a 502, and close the connection when the client has ended its side.
 
         A close(2) while bytes are unread would send a reset, and the client could lose the response.
         """
         with _borrowed(fd) as sock, contextlib.suppress(OSError):
-            sock.send(_RESPONSE_502, _DONTWAIT)
+            sock.send(RESPONSE_502[: -len(REASON_502) or None] if to_head else RESPONSE_502, _DONTWAIT)
             sock.shutdown(socket.SHUT_WR)
         self._lingering[fd] = self._loop.call_later(_LINGER_SECONDS, lambda: self._end_lingering(fd))
         self._loop.watch(fd, lambda: self._discard_unread(fd))
@@ -299,12 +308,3 @@ def _counters(fd: int) -> tuple[tuple[int, int, int], int, int]:
 def _ioctl(fd: int, request: int) -> int:
     value: int = _INT.unpack(fcntl.ioctl(fd, request, bytes(_INT.size)))[0]
     return value
-
-
-def client_of(fd: int) -> Any:
-    """The client's address of a connection; None if the connection is no longer connected."""
-    try:
-        with socket.socket(fileno=os.dup(fd)) as sock:
-            return sock.getpeername()
-    except OSError:
-        return None

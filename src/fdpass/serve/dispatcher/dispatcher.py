@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 
 from fdpass._fd import Fd
@@ -19,6 +20,7 @@ from fdpass.serve.dispatcher.connections import Connections
 from fdpass.serve.dispatcher.custody import Custody
 from fdpass.serve.dispatcher.listeners import Listening
 from fdpass.serve.dispatcher.loop import Loop
+from fdpass.serve.dispatcher.lost_request import REASON_502
 from fdpass.serve.dispatcher.pool.generation import Generation
 from fdpass.serve.dispatcher.pool.orphans import Orphans
 from fdpass.serve.dispatcher.pool.pool import Pool
@@ -33,6 +35,7 @@ from fdpass.serve.shared.slots import BUFFER_SIZE
 log = logging.getLogger("fdpass.serve")
 _UPKEEP_EVERY = 3  # checks
 _GIVE_UP_SECONDS = 1.0  # for the other workers to end by themselves once the first start has failed
+_FULL_SECONDS = 60.0  # how often it is logged that no more connections may be open
 
 
 class Dispatcher:
@@ -70,6 +73,7 @@ class Dispatcher:
         self._workers_changed = workers_changed
         self._stopping = False
         self._checks = 0
+        self._full_logged_at = -_FULL_SECONDS
         self.connections = Connections(most)
         self._memory = common(SIZE, name="fdpass-ledger")
         self._map = mapped(self._memory)
@@ -124,10 +128,9 @@ class Dispatcher:
             self.pool.kill()
             return
         self._stopping = True
-        requests = sum(self.ledger.requests[worker.row] for worker in self.pool.workers)
         log.info(
             "stopping: finishing %s (at most %g s)",
-            counted(requests, "request"),
+            counted(self._requests_in_progress(), "request"),
             self.pool.current.config.graceful_timeout,
         )
         self.pool.stop()
@@ -136,7 +139,7 @@ class Dispatcher:
         self._acceptor.drain(self._end_workers)
 
     def _end_workers(self) -> None:
-        """The drain is over: close the listeners, and let the workers finish and exit."""
+        """The drain is over: close the listeners that are left, and let the workers finish and exit."""
         for listener in self._listeners:
             listener.close()
         for worker in self.pool.workers:
@@ -148,10 +151,26 @@ class Dispatcher:
         for worker in self.pool.workers:
             worker.conversation.flush()  # messages for which its channel had no space
         self._acceptor.check_workers()
+        if self.connections.live >= self.connections.most:
+            self._warn_that_no_more_may_be_open()
         self._checks += 1
         if self._checks % _UPKEEP_EVERY == 0:
             self._upkeep.check()
             self._orphans.reap()
+
+    def _requests_in_progress(self) -> int:
+        return sum(self.ledger.requests[worker.row] for worker in self.pool.workers)
+
+    def _warn_that_no_more_may_be_open(self) -> None:
+        now = time.monotonic()
+        if now >= self._full_logged_at + _FULL_SECONDS:
+            self._full_logged_at = now
+            live = self.connections.live
+            log.warning(
+                "%d connections are open, the most there may be, and %d of them are idle; others wait",
+                live,
+                max(0, live - self._requests_in_progress()),
+            )
 
     # What the pool asks and reports
 
@@ -190,6 +209,11 @@ class Dispatcher:
         self._acceptor.read_ended()
         self._messages.read_last(worker)
         outcome = self._acceptor.recover(worker)
+        if self.custody is not None:
+            current = self.pool.current
+            for scope in self.custody.answered:
+                current.access_log.line(scope, 502, len(REASON_502), pid=worker.pid, json=current.config.log_json)
+            self.custody.answered.clear()
         self._acceptor.proceed()
         return outcome
 

@@ -116,6 +116,7 @@ class Decision(NamedTuple):
         start: Where in the dead worker's buffer the bytes of a REPLAY begin.
         stop: Where in the buffer they end; 0 if they are the bytes that the dead worker was handed.
         attempt: The next worker's ATTEMPT.
+        reason: Of an ANSWER: why the request is not repeated, as the end of a sentence about it.
     """
 
     action: Action
@@ -124,6 +125,7 @@ class Decision(NamedTuple):
     start: int = 0
     stop: int = 0
     attempt: int = 0
+    reason: str = ""
 
 
 def is_idle(slot: Sequence[int]) -> bool:
@@ -200,7 +202,7 @@ def decide(slot: Sequence[int], facts: Facts, replay: str) -> Decision:
         return Decision(Action.RESET)
     refusal = Decision(Action.RESET if flags & _STREAM else Action.ANSWER)
     if not facts.agreed:
-        return refusal
+        return refusal._replace(reason="of which it is not certain what was read")
     if read == base:
         return Decision(Action.IDLE, base, written)
     start, stop = base - slot[ORIGIN], read - slot[ORIGIN]
@@ -213,4 +215,10 @@ def decide(slot: Sequence[int], facts: Facts, replay: str) -> Decision:
     )
     if is_buffered and may_repeat:
         return Decision(Action.REPLAY, base, written, start, stop, attempt + 1 + (CALLED_BEFORE if called else 0))
-    return refusal
+    if not is_buffered:
+        reason = "which is not in a buffer: it was too long, or no buffer was free"
+    elif not called:
+        reason = f"which {MOST_ATTEMPTS + 1} workers have died with"
+    else:
+        reason = "which must not be repeated" if attempt < CALLED_BEFORE else "which had been repeated already"
+    return refusal._replace(reason=reason)

@@ -33,11 +33,25 @@ def ignored(handled: Container[int]) -> dict[int, Callable[[], None]]:
     Returns:
         By signal, a callback that logs it. A signal that the program handles, or already ignores, has none.
     """
+    caught = _caught()
     return {
         number: _do_nothing if number in _SILENT else _Logged(number)
         for number in sorted(signal.valid_signals())
-        if number not in _UNTOUCHED and number not in handled and signal.getsignal(number) == signal.SIG_DFL
+        if number not in _UNTOUCHED
+        and number not in handled
+        and number not in caught
+        and signal.getsignal(number) == signal.SIG_DFL
     }
+
+
+def _caught() -> set[int]:
+    """Signals that have a handler, also one that C has set: `signal.getsignal` does not know faulthandler's."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+            masks = [int(line.split()[1], 16) for line in file if line.startswith("SigCgt:")]
+    except OSError:
+        masks = []
+    return {number for number in signal.valid_signals() for mask in masks if mask >> (number - 1) & 1}
 
 
 class _Logged:

@@ -154,6 +154,23 @@ class Config:
         "hang, the worker is replaced; 0 = never.",
     )
     keep_alive: float = field(5.0, "Seconds that an idle HTTP connection stays open.")
+    header_timeout: float = field(
+        15.0,
+        "Seconds that an HTTP client has for the head of a request, from its first byte, or from the start of the "
+        "connection; and before that for the TLS handshake. 0 = no limit.",
+    )
+    max_header_size: int = field(
+        64 * 1024,
+        "Greatest size of a request's head (bytes, or such as `128K`); a longer one is answered with 431.",
+        kind="size",
+        bounds=(8 * 1024, 16 * 1024 * 1024),
+    )
+    max_body_size: int = field(
+        0,
+        "Greatest size of a request's body (bytes, or such as `10M`); a larger one is answered with 413; 0 = no "
+        "limit.",
+        kind="size",
+    )
     max_requests: int = field(
         0, "Replace a worker after this many requests (connections, if it serves no HTTP); 0 = never."
     )

@@ -62,6 +62,7 @@ class Forks:
         self._memories: list[tuple[int, int]] = []
         self._handlers: list[Any] = []
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._pipe = -1  # in a child: of the fork that made it
         self._is_watching = False  # multiprocessing calls `_let_go` in its children
 
     def install(self, channel: int) -> None:
@@ -101,10 +102,10 @@ class Forks:
         """The calling thread serves this connection from now on: a child that it forks keeps the connection."""
         self._thread.own = weakref.ref(passed)
 
-    def end_child(self, error: BaseException) -> None:
-        """End a forked child that leaves the application's code with an exception. In the worker: do nothing."""
+    def end_child(self, error: BaseException | None = None) -> None:
+        """End a forked child that leaves the application's code, by an exception or a return; do nothing else."""
         if self.in_child:
-            code = getattr(error, "code", 1)
+            code = None if error is None else getattr(error, "code", 1)
             os._exit(0 if code is None else code if isinstance(code, int) else 1)
 
     # Around a fork
@@ -166,7 +167,10 @@ class Forks:
         held, pipe = self._thread.held, self._thread.pipe
         kept = set()
         if held is not None and pipe is not None:
+            self._pipe = pipe[1]
             held._children = 0  # noqa: SLF001 - as above
+            # The close of the child's copy ends the connection only if the worker has closed its own.
+            held.returned, held._on_close = True, self._release  # noqa: SLF001 - as above
             kept = {held.fileno(), pipe[1]}
         elif self.keeps_all:
             kept = set(CONNECTIONS)
@@ -182,9 +186,13 @@ class Forks:
         if self.in_child:
             _replace(CONNECTIONS)
             CONNECTIONS.clear()
-            if self._thread.pipe is not None:
-                os.close(self._thread.pipe[1])
-                self._thread.pipe = None
+            self._release()
+
+    def _release(self, _: object = None) -> None:
+        """This child serves its connection no longer: let the worker know."""
+        number, self._pipe = self._pipe, -1
+        if number >= 0:
+            os.close(number)
 
 
 def _replace(numbers: set[int]) -> None:

@@ -109,7 +109,7 @@ class PassedSocket(socket.socket):
             self._report_end()
 
     def _child_ended(self) -> None:
-        """A forked child that served the connection has gone: report the end, if nobody else has the connection."""
+        """A forked child serves the connection no longer: report the end, if no other process serves it."""
         with _ENDING:
             self._children -= 1
             over = not self._children and self.fileno() < 0

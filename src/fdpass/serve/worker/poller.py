@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import select
 from collections.abc import Callable
+from typing import Any
 
 from fdpass.serve.worker.forks import FORKS
 
@@ -22,10 +23,12 @@ class Poller:
 
     Attributes:
         loop: See above.
+        lingering: Connections that were answered, and whose clients still send: see `transport.lingering`.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self.lingering: set[Any] = set()
         self._epoll = select.epoll()
         self._calls: dict[int, Callable[[int, int], None]] = {}
         FORKS.numbers.add(self._epoll.fileno())

@@ -17,9 +17,9 @@ from fdpass._message import Message, release
 from fdpass._words import counted
 from fdpass.errors import FdpassError, FdsLost
 from fdpass.serve.shared import messages
+from fdpass.serve.shared.access_log import AccessLog
 from fdpass.serve.shared.setup import Setup
 from fdpass.serve.shared.slots import FLAGS, Flag, slot_of
-from fdpass.serve.worker.access_log import AccessLog
 from fdpass.serve.worker.application import explain
 from fdpass.serve.worker.custody.buffers import Buffers
 from fdpass.serve.worker.engines import Job, engine_for

@@ -1,5 +1,6 @@
 """Signals that the dispatcher ignores: all that would end it, and that nobody handles."""
 
+import faulthandler
 import logging
 import signal
 
@@ -29,6 +30,15 @@ def test_a_signal_that_the_program_handles_or_ignores_is_left_alone(handler):
         assert signal.SIGUSR2 not in signals.ignored(HANDLED)
     finally:
         signal.signal(signal.SIGUSR2, before)
+
+
+def test_a_signal_that_faulthandler_handles_is_left_alone():
+    faulthandler.register(signal.SIGUSR2)
+    try:
+        assert signal.SIGUSR2 not in signals.ignored(HANDLED)
+    finally:
+        faulthandler.unregister(signal.SIGUSR2)
+    assert signal.SIGUSR2 in signals.ignored(HANDLED)
 
 
 def test_an_ignored_signal_is_logged_once_in_ten_seconds(caplog, monkeypatch):

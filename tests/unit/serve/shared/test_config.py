@@ -23,12 +23,19 @@ BOUNDS = {
     "hang_timeout": (0, 1_000_000),
     "request_timeout": (0, 1_000_000),
     "keep_alive": (0, 1_000_000),
+    "header_timeout": (0, 1_000_000),
+    "max_header_size": (2**13, 2**24),
+    "max_body_size": (0, 2**62),
     "max_requests": (0, 2**62),
     "max_rss": (0, 2**62),
     "threads": (1, 1000),
 }
-WHOLE = ("workers", "spare", "backlog", "max_connections", "max_requests", "max_rss", "threads")
-SECONDS = ("graceful_timeout", "start_timeout", "hang_timeout", "request_timeout", "keep_alive")
+SIZES = ("max_header_size", "max_body_size", "max_rss")
+WHOLE = ("workers", "spare", "backlog", "max_connections", "max_requests", "threads", *SIZES)
+SECONDS = (
+    *("graceful_timeout", "start_timeout", "hang_timeout", "request_timeout"),
+    *("keep_alive", "header_timeout"),
+)
 SWITCHES = ("factory", "proxy_protocol", "log_json", "underscore_headers")
 PATHS = ("tls_cert", "tls_key", "tls_ca", "access_log", "log_config", "pidfile", "control", "app_dir")
 TEXTS = ("app", "user", "group", *PATHS, *CHOICES)

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fdpass import Fd
-from fdpass.serve.worker.access_log import AccessLog, wrap
+from fdpass.serve.shared.access_log import AccessLog
+from fdpass.serve.worker.access_log import wrap
 from fdpass.testing import open_fds
 
 COMMON = re.compile(
@@ -360,6 +361,13 @@ def test_a_request_is_logged_when_its_response_is_complete(common):
 
     serve(app, common.log, scope())
     assert seen == [[(200, 1)]] == [statuses(common)]
+
+
+def test_the_bytes_of_a_file_that_is_sent_by_its_path_are_counted(common, tmp_path):
+    (tmp_path / "file").write_bytes(bytes(1234))
+    path = {"type": "http.response.pathsend", "path": str(tmp_path / "file")}
+    serve(sending(START, path), common.log, scope())
+    assert statuses(common) == [(200, 1234)]
 
 
 @pytest.mark.parametrize(

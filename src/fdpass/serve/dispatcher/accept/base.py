@@ -39,7 +39,7 @@ class Acceptor:
 
     Args:
         loop: Event loop; watches the listeners.
-        listeners: All listeners. Lent.
+        listeners: All listeners. Lent; a drain closes those whose backlog is empty.
         connections: All connections.
         ledger: The workers' ledger.
         balance: Chooses workers.
@@ -197,6 +197,11 @@ class Acceptor:
         self._drain = Drain(len(self._listeners), then)
         self._watch.watch(())
         self.proceed()
+
+    def _close_empty(self, drain: Drain, index: int) -> None:
+        """A listener's backlog is empty: close the listener at once, before the kernel takes another client."""
+        drain.empty(index)
+        self._listeners[index].close()
 
     def _end_drain(self, drain: Drain, *, has_waiting: bool) -> None:
         """End the drain if nothing is left to hand out, or no worker is left that could take it."""

@@ -16,7 +16,8 @@ from fdpass.serve.dispatcher.accept.active_workers import WINDOW
 from fdpass.serve.dispatcher.accept.balance import NEVER
 from fdpass.serve.dispatcher.accept.base import BURST, Acceptor, describe_lost
 from fdpass.serve.dispatcher.accept.drain import Drain
-from fdpass.serve.dispatcher.custody import Custody, client_of
+from fdpass.serve.dispatcher.custody import Custody
+from fdpass.serve.dispatcher.lost_request import client_of
 from fdpass.serve.dispatcher.pool.worker_handle import WorkerHandle
 from fdpass.serve.dispatcher.recovery import Action
 from fdpass.serve.shared import messages
@@ -103,7 +104,7 @@ class ByDispatcher(Acceptor):
                 fd, client = accept()
             except BlockingIOError:
                 if drain is not None:
-                    drain.empty(index)
+                    self._close_empty(drain, index)
                 break
             except OSError as error:
                 if error.errno in _EXHAUSTED:

@@ -41,7 +41,7 @@ class ByWorker(Acceptor):
     def _drain_backlogs(self, drain: Drain) -> None:
         for index in list(drain.open):
             if not (self._backlog_length(index) or self._open_turns[index]):
-                drain.empty(index)
+                self._close_empty(drain, index)
             elif self._wants_more() and not self._open_turns[index]:
                 self._offer_turns(index)
         self._end_drain(drain, has_waiting=any(self._open_turns[index] for index in drain.open))
@@ -104,7 +104,7 @@ class ByWorker(Acceptor):
             if slots:
                 self._drain.accepted(turn.listener, len(slots))
             else:
-                self._drain.empty(turn.listener)
+                self._close_empty(self._drain, turn.listener)
         self.proceed()
 
     def take_back_unread(self, worker: WorkerHandle) -> None:

@@ -14,6 +14,7 @@ _LINE_MAX = 4096
 _LENGTH = re.compile(rb"\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r\n", re.ASCII)
 _CHUNKED = re.compile(rb"\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n")
 _WEBSOCKET = re.compile(rb"\nupgrade:[^\n]*websocket")
+_UPGRADES = re.compile(rb"\n(?:proxy-)?connection:[^\n]*upgrade")  # else an Upgrade header means nothing
 _CONNECTION = re.compile(rb"(?:proxy-)?connection:", re.IGNORECASE)  # as a trailer, llhttp takes it for a header
 _SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
 
@@ -56,20 +57,24 @@ class RequestEnd:
 
     Attributes:
         complete: The request that began last has come to its end.
+        blank: Since then only empty lines have come, which are no part of a request (RFC 9112, 2.2).
         opaque: It is not known any more where requests end.
     """
 
-    __slots__ = ("_left", "_line", "_part", "complete", "opaque")
+    __slots__ = ("_left", "_line", "_part", "blank", "complete", "opaque")
 
     def __init__(self) -> None:
         self.complete = True
-        self.opaque = False
+        self.blank = self.opaque = False
         self._part = _HEAD
         self._left = 0  # bytes of a body or chunk that are still to come
         self._line = b""  # what has come of a head or line
 
     def feed(self, data: bytes) -> int:
-        """Return how many of these bytes belong to the present request; after a complete one the next begins."""
+        """Return how many of these bytes belong to the present request; after a complete one the next begins.
+
+        Empty lines before a request belong to it; if nothing else has come, this request is complete and `blank`.
+        """
         self.complete = False
         if self.opaque:
             return len(data)
@@ -85,14 +90,21 @@ class RequestEnd:
     def _head(self, data: bytes) -> int:
         """Look for the end of the head, and for what follows it. Returns how many bytes were used."""
         whole = self._line + data if self._line else data
-        end = whole.find(b"\r\n\r\n")
+        start = 0
+        while whole.startswith(b"\r\n", start):
+            start += 2
+        self.blank = self.complete = start == len(whole)
+        if self.blank:
+            self._line = b""
+            return len(data)
+        end = whole.find(b"\r\n\r\n", start)
         if end < 0:
             self._line = whole
             self.opaque = len(whole) > _HEAD_MAX or whole.count(b"\n") != whole.count(b"\r\n")
             return len(data)
         used = end + 4 - len(self._line)
         self._line = b""
-        head = whole[: end + 2].lower()
+        head = whole[start : end + 2].lower()
         if is_special(head):
             self._special(head)
         else:
@@ -101,7 +113,7 @@ class RequestEnd:
 
     def _special(self, head: bytes) -> None:
         """Find out what follows a head that `is_special`. One that parsers may read differently is opaque."""
-        if _is_odd(head) or (b"\nupgrade:" in head and _WEBSOCKET.search(head)):
+        if _is_odd(head) or (b"\nupgrade:" in head and _WEBSOCKET.search(head) and _UPGRADES.search(head)):
             self.opaque = True
         elif b"\ntransfer-encoding" in head:
             self._part = _SIZE_LINE

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 from fdpass._words import counted
 from fdpass.errors import StartFailed
+from fdpass.serve.shared.access_log import AccessLog
 from fdpass.serve.shared.setup import Setup
-from fdpass.serve.worker.access_log import AccessLog
 from fdpass.serve.worker.application import required_arguments
 from fdpass.serve.worker.custody.buffers import Buffers
 from fdpass.serve.worker.cuts import log_cut

@@ -42,6 +42,7 @@ _HEAD_SECONDS = 0.002  # that the head of a response waits for its body
 _LOOK_SECONDS = 0.05  # between two looks at whether all is done
 _LAST_SECONDS = 1.0  # for WebSockets to send their close frames, and cancelled requests to end
 _DISCONNECT_SECONDS = 0.5  # for applications to end by themselves after `http.disconnect`
+_NO_LIMIT_SECONDS = 1e7  # asyncio has a limit of its own for a TLS handshake, if it is given none
 _WILDCARDS = {"0.0.0.0", "::"}  # noqa: S104 - nothing is bound here
 
 
@@ -60,6 +61,7 @@ class AsgiEngine:
         self.connections: set[HttpProtocol] = set()
         self.exchanges: set[Exchange] = set()
         self._settings = job.setup.config
+        self.head_max, self.body_max = self._settings.max_header_size, self._settings.max_body_size
         self._address = _only_address(job)
         self._ssl: ssl.SSLContext | None = tls.context(self._settings)
         self._slots = job.setup.slots if self._ssl is None else None
@@ -79,6 +81,8 @@ class AsgiEngine:
         self.loop = asyncio.get_running_loop()
         self.poller = Poller(self.loop)
         self.idle = IdleTimer(self.loop, settings.keep_alive, HttpProtocol.expire)
+        seconds = settings.header_timeout
+        self.head_timer = IdleTimer(self.loop, seconds, HttpProtocol.expire_head) if seconds else None
         self._parking = Parking(self.poller, settings.keep_alive, self._serve_in_custody)
         self._config = uvicorn.Config(
             self._counted(self.app),
@@ -132,7 +136,13 @@ class AsgiEngine:
     async def _connect(self, passed: PassedSocket) -> None:
         protocol = _TlsProtocol(self, passed)
         try:
-            await self.loop.connect_accepted_socket(lambda: protocol, passed, ssl=self._ssl)
+            await self.loop.connect_accepted_socket(
+                lambda: protocol,
+                passed,
+                ssl=self._ssl,
+                ssl_handshake_timeout=self._settings.header_timeout or _NO_LIMIT_SECONDS,
+            )
+            protocol.settled()
         except OSError as error:  # a client that went away, or no TLS
             log.debug("a connection failed: %s", error)
             passed.close()
@@ -217,7 +227,7 @@ class AsgiEngine:
             for connection in list(self.connections):
                 let_go(connection)
             # A request's task may go on behind its response, for which its connection does not wait.
-            busy = self.connections or self.exchanges or self._taking
+            busy = self.connections or self.exchanges or self._taking or self.poller.lingering
             if (
                 not (busy or self._websockets.connections or self._websockets.tasks)
                 or self.loop.time() >= deadline
@@ -244,6 +254,8 @@ class AsgiEngine:
         for connection in list(self.connections):
             connection.wire.abort()
         await asyncio.sleep(0)
+        for lingering in list(self.poller.lingering):
+            lingering.close()
 
     def _counted(self, app: Any) -> Any:
         """The application for WebSockets, whose calls are counted, and for the lifespan."""
@@ -271,6 +283,9 @@ class _TlsProtocol(HttpProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(TlsTransport(transport, self._passed))
+
+    def eof_received(self) -> None:
+        self.stop()  # asyncio's TLS has no half-closed connections
 
 
 def eager(loop: asyncio.AbstractEventLoop) -> Callable[[Any], asyncio.Task[None]] | None:

@@ -66,6 +66,7 @@ class BlockingEngine:
         finally:
             sock.close()
             passed.close()
+            FORKS.end_child()
 
     def _call_ended(self, passed: PassedSocket) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the worker exits

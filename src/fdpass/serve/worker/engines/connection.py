@@ -11,6 +11,7 @@ from fdpass.serve.shared.slots import BUFFER_SIZE, slot_of
 from fdpass.serve.worker.connection import Connection
 from fdpass.serve.worker.custody.buffers import Buffers
 from fdpass.serve.worker.engines import Job, end_tasks
+from fdpass.serve.worker.forks import FORKS
 from fdpass.serve.worker.link import Link, Moved
 from fdpass.serve.worker.passed_socket import PassedSocket
 
@@ -68,6 +69,7 @@ class ConnectionEngine:
         except Moved:
             link.move()
         except Exception as error:
+            FORKS.end_child(error)
             cut_short = link.eof and link.settled and isinstance(error, asyncio.IncompleteReadError)
             if cut_short or (link.lost and isinstance(error, ConnectionError)):
                 log.debug("a connection ended early: %s", error)
@@ -75,7 +77,8 @@ class ConnectionEngine:
             else:
                 log.exception("the application failed on a connection")
                 link.reset()
-        except BaseException:
+        except BaseException as error:
+            FORKS.end_child(error)
             if link.settled:
                 link.close()
             else:

@@ -79,6 +79,7 @@ class ListenerEngine:
             self._main(self._listener)
         except BaseException as caught:  # noqa: BLE001 - `_main_ended` logs it, or `start` raises it
             error = caught
+        FORKS.end_child(error)
         self._call_in_loop(self._main_ended, error)
 
     def _main_ended(self, error: BaseException | None) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from fdpass.serve.shared import tls
 from fdpass.serve.worker.engines import Job, end_tasks
+from fdpass.serve.worker.forks import FORKS
 from fdpass.serve.worker.passed_socket import PassedSocket, unmapped
 
 log = logging.getLogger("fdpass.serve")
@@ -64,13 +65,15 @@ class StreamEngine:
         try:
             await self._handle(reader, writer)
         except Exception as error:
+            FORKS.end_child(error)
             cut_short = reader.at_eof() and isinstance(error, asyncio.IncompleteReadError)
             if cut_short or (writer.transport.is_closing() and isinstance(error, ConnectionError)):
                 log.debug("a connection ended early: %s", error)
             else:
                 log.exception("the application failed on a connection")
                 self._reset(writer, passed)
-        except BaseException:  # cancelled: the time to finish has passed
+        except BaseException as error:  # cancelled: the time to finish has passed
+            FORKS.end_child(error)
             self._reset(writer, passed)
             raise
         finally:

@@ -19,6 +19,8 @@ from fdpass.serve.worker.http.response import (
     CLOSE,
     LENGTH,
     NONE,
+    SERVER_ERROR,
+    SERVER_ERROR_HEADERS,
     early_hints,
     head_of,
     trailers,
@@ -31,12 +33,6 @@ _BODY_SENT = NONE + 1  # a framing: the body is sent, and trailers may follow
 _FILE = NONE + 2  # a framing: a file is being sent as the body
 _FILE_UNTIL_CLOSE = NONE + 3  # a framing: likewise, and only the end of the connection ends it
 _FILE_PART = 1 << 20  # bytes that one sendfile(2) is asked for: the loop has other connections too
-_SERVER_ERROR = b"Internal Server Error"
-_SERVER_ERROR_HEADERS = (
-    (b"content-type", b"text/plain; charset=utf-8"),
-    (b"content-length", b"%d" % len(_SERVER_ERROR)),
-    (b"connection", b"close"),
-)
 
 
 class Exchange:
@@ -55,7 +51,8 @@ class Exchange:
         body: What has come of the request's body, and was not received by the application yet.
         whole: The request has come to its end.
         started, complete: The application has begun a response; and has completed it.
-        lost: The client has gone.
+        gone: The client has ended its side: it sends nothing more, but may still read.
+        lost: The connection is lost.
         given_up: The worker's time is over: see `give_up`.
         task: The task in which the application runs.
         head: Of the response, while it waits for the body.
@@ -75,6 +72,7 @@ class Exchange:
         "closes",
         "complete",
         "given_up",
+        "gone",
         "head",
         "lost",
         "method",
@@ -94,7 +92,7 @@ class Exchange:
         self.method: str = scope["method"]
         self.closes = closes
         self.body = self.head = b""
-        self.whole = self.started = self.complete = self.lost = self.given_up = False
+        self.whole = self.started = self.complete = self.gone = self.lost = self.given_up = False
         self.task: asyncio.Task[None] | None = None
         self._changed: asyncio.Event | None = None  # set when `receive` has to look again
         self._end_received = False  # the application has received the end of the request's body
@@ -120,6 +118,8 @@ class Exchange:
             if result is not None:
                 log.error("the application returned %r, not None: %s", result, self._request)
                 self._fail()
+            elif self.gone and not (self.complete or self.lost):
+                self.cut()  # it has stopped because the client ended its side
             elif not (self.complete or self.lost):
                 rest = "completing its" if self.started else "starting a"
                 # An event stream that learns of the worker's end (`Server.handle_exit`) returns in its middle.
@@ -143,8 +143,8 @@ class Exchange:
         elif self.started:
             self.cut()
         else:
-            self._start({"status": 500, "headers": _SERVER_ERROR_HEADERS})
-            self._send_body(_SERVER_ERROR, more=False)
+            self._start({"status": 500, "headers": SERVER_ERROR_HEADERS})
+            self._send_body(SERVER_ERROR, more=False)
 
     def give_up(self, seconds: float) -> None:
         """The worker's time is over: cut the response, or answer 500; `receive` then returns ``http.disconnect``.
@@ -175,14 +175,16 @@ class Exchange:
         if self._expects and not self.started:
             self._connection.wire.write(CONTINUE)
         self._expects = False
-        while not (self.body or self.lost or self.complete or (self.whole and not self._end_received)):
+        while not (
+            self.body or self.lost or self.complete or self.gone or (self.whole and not self._end_received)
+        ):
             self._connection.resume_reading()
             changed = self._changed
             if changed is None:
                 changed = self._changed = asyncio.Event()
             changed.clear()
             await changed.wait()
-        if self.lost or self.complete:
+        if self.lost or self.complete or (self.gone and self._end_received):
             return {"type": "http.disconnect"}
         body, self.body = self.body, b""
         self._end_received = self.whole
@@ -277,7 +279,10 @@ class Exchange:
         self.complete = True
         if self._changed is not None:
             self._changed.set()
-        self._connection.wire.respond(data, last=self.closes)
+        closes = self.closes
+        if closes and not self.whole:
+            self._connection.wire.linger()
+        self._connection.wire.respond(data, last=closes)
         self._connection.responded(self)
 
     async def _send_other(self, kind: str, message: Any) -> None:

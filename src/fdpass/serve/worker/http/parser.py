@@ -7,15 +7,29 @@ ignore (RFC 9110, 7.8): so its body is not taken for the next request.
 
 from __future__ import annotations
 
+import re
 from typing import Protocol
 
 import httptools
 
 from fdpass.serve.worker.http.request import Headers
 
-ParserError = httptools.HttpParserError
-_HEAD_MAX = 128 * 1024  # bytes of a head, or of trailers; besides those of the last read
 _TARGET_MAX = 0xFFFF  # bytes; httptools refuses a longer one
+_WITHOUT_HOST = {"1.0", "0.9"}  # versions of HTTP
+_HOST = re.compile(rb"(?:\[[0-9A-Za-z:.]+\]|[\w\-.~%!$&'()*+,;=]*)(?::\d*)?", re.ASCII).fullmatch  # RFC 9110, 7.2
+
+
+class ParserError(Exception):
+    """What the client sent is refused.
+
+    Args:
+        reason: For the log.
+        status: Of the response with which it is refused.
+    """
+
+    def __init__(self, reason: str, status: int = 400) -> None:
+        super().__init__(reason)
+        self.status = status
 
 
 class Requests(Protocol):
@@ -33,10 +47,17 @@ class Requests(Protocol):
             headers: Names in lower case.
             keeps: The client does not end the connection after it.
             expects: The client waits for ``100 Continue``.
+
+        Raises:
+            ParserError: The request is refused.
         """
 
     def body_parsed(self, body: bytes) -> None:
-        """A part of the request's body."""
+        """A part of the request's body.
+
+        Raises:
+            ParserError: The request is refused.
+        """
 
     def end_parsed(self, *, keeps: bool) -> None:
         """The end of the request.
@@ -54,6 +75,7 @@ class Parser:
 
     Args:
         requests: Called for what the parser finds.
+        head_max: Bytes that a head may have, or trailers; trailers that end in the last read may be longer.
 
     Attributes:
         partial: A request has begun, and has not ended.
@@ -64,8 +86,11 @@ class Parser:
         "_asked",
         "_expects",
         "_feed",
+        "_head_max",
         "_headers",
+        "_hosts",
         "_inner",
+        "_most",
         "_pending",
         "_requests",
         "_upgrades",
@@ -74,13 +99,16 @@ class Parser:
         "stopped",
     )
 
-    def __init__(self, requests: Requests) -> None:
+    def __init__(self, requests: Requests, head_max: int) -> None:
         self._requests = requests
+        self._head_max = head_max
+        self._hosts = 0  # Host headers of the present request; a malformed one counts twice
         self._url = b""
         self._headers: Headers = []
         self._asked: Headers | None = None  # the headers of a request that is parsed again, as they came
         self._expects = self._upgrades = False
         self._pending = 0  # bytes since the last head, part of a body, or end was found
+        self._most = 0  # bytes that the present head can have
         self.partial = self.stopped = False
         self._renew()
 
@@ -94,18 +122,26 @@ class Parser:
         """Parse bytes.
 
         Raises:
-            ParserError: They are not HTTP/1.1.
+            ParserError: They are refused: they are not HTTP/1.1, say.
         """
         while data and not self.stopped:
-            self._pending += len(data)
+            self._most = self._pending = self._pending + len(data)
             try:
                 self._feed(data)
             except httptools.HttpParserUpgrade as upgrade:
                 data = self._without_upgrade(data[upgrade.args[0] :])
+            except httptools.HttpParserCallbackError as error:
+                cause = error.__context__
+                raise cause if isinstance(cause, ParserError) else ParserError(repr(cause)) from error
+            except httptools.HttpParserError as error:
+                raise ParserError(str(error)) from error
             else:
-                if self._pending > _HEAD_MAX:
-                    raise ParserError("a head is too long, or its end is missing")
+                if self._pending > self._head_max:
+                    raise self._too_long()
                 return
+
+    def _too_long(self) -> ParserError:
+        return ParserError(f"a head has more than {self._head_max} bytes", 431)
 
     def _without_upgrade(self, rest: bytes) -> bytes:
         """Return what is to be parsed after a head that asks for another protocol, with ``rest`` behind it."""
@@ -149,6 +185,7 @@ class Parser:
         self.partial = True
         self._url = b""
         self._headers = []
+        self._hosts = 0
         self._expects = self._upgrades = False
 
     def on_url(self, url: bytes) -> None:
@@ -158,15 +195,21 @@ class Parser:
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header."""
         name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
+        if name == b"host":
+            self._hosts += 1 if _HOST(value) else 2
+        elif name == b"expect" and value.lower() == b"100-continue":
             self._expects = True
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The head is complete."""
+        if self._most > self._head_max and len(self._head(self._headers)) > self._head_max:
+            raise self._too_long()
         self._pending = 0
         inner, target = self._inner, self._url
-        method = inner.get_method().decode("ascii")
+        method, version = inner.get_method().decode("ascii"), inner.get_http_version()
+        if self._hosts != 1 and (self._hosts or version not in _WITHOUT_HOST):
+            raise ParserError("it has no Host" if not self._hosts else "its Host is malformed, or repeated")
         if method == "CONNECT":
             self.stopped = True  # what follows CONNECT is no request, whatever the application answers
         elif inner.should_upgrade():
@@ -177,7 +220,7 @@ class Parser:
         headers, self._asked = self._asked or self._headers, None
         self._requests.head_parsed(
             method,
-            inner.get_http_version(),
+            version,
             target,
             headers,
             keeps=inner.should_keep_alive() and not self.stopped,
@@ -206,6 +249,25 @@ def origin_form(target: bytes) -> bytes:
     Raises:
         ParserError: The target is none.
     """
-    parsed = httptools.parse_url(target)
+    try:
+        parsed = httptools.parse_url(target)
+    except httptools.HttpParserError as error:
+        raise ParserError(str(error)) from error
     path: bytes = parsed.path or b"/"
     return path if parsed.query is None else path + b"?" + parsed.query
+
+
+def check_length(headers: Headers, most: int) -> None:
+    """Refuse a request whose Content-Length is more than ``most``.
+
+    Raises:
+        ParserError: It is.
+    """
+    for name, value in headers:
+        if name == b"content-length" and int(value) > most:
+            raise too_large(most)
+
+
+def too_large(most: int) -> ParserError:
+    """The body of a request has more than ``most`` bytes."""
+    return ParserError(f"a body has more than {most} bytes", 413)

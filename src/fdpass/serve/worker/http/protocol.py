@@ -11,31 +11,28 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from fdpass.serve.worker.http.ending import Ending
 from fdpass.serve.worker.http.exchange import Exchange
-from fdpass.serve.worker.http.parser import Parser, ParserError
+from fdpass.serve.worker.http.parser import Parser, ParserError, check_length, too_large
 from fdpass.serve.worker.http.request import Headers
 from fdpass.serve.worker.http.response import refusal
 from fdpass.serve.worker.http.scope import Scopes
-from fdpass.serve.worker.http.wire import HttpEngine, Wire
+from fdpass.serve.worker.http.wire import HttpEngine
 from fdpass.serve.worker.passed_socket import PassedSocket, unread
 
 log = logging.getLogger("fdpass.serve")
 _BODY_MAX = 64 * 1024  # bytes of a body that wait for the application, before the client has to
 
 
-class HttpProtocol(asyncio.Protocol):
+class HttpProtocol(Ending):
     """The protocol of one connection.
 
     Args:
         engine: Who serves it.
         passed: Its socket. Lent.
-
-    Attributes:
-        wire: Its transport, once there is one.
-        full: See `fdpass.serve.worker.http.exchange.Connection`.
     """
 
-    wire: Wire
+    _body = 0  # bytes that have come of the present body, if there is a limit
 
     def __init__(self, engine: HttpEngine, passed: PassedSocket) -> None:
         self.engine = engine
@@ -47,8 +44,9 @@ class HttpProtocol(asyncio.Protocol):
         self._fresh: Exchange | None = None  # to be started when all bytes that came are parsed
         self._queue: deque[Exchange] | None = None  # whose responses are due after the current one
         self._paused = False
-        self._refuses = False  # behind the requests in progress came something that is no request
+        self._refusal: ParserError | None = None  # why what came behind the requests in progress is refused
         self._leaves = False  # the connection ends with the next response
+        self._awaits_head = False
         self._handshake = b""  # of a WebSocket, whose turn has not come yet
 
     # The connection
@@ -64,6 +62,8 @@ class HttpProtocol(asyncio.Protocol):
         """See `asyncio.BaseProtocol`."""
         self.engine.connections.discard(self)
         self.engine.idle.discard(self)
+        if self._awaits_head:
+            self._head_came()
         for exchange in (self._current, *(self._queue or ())):
             if exchange is not None and not exchange.complete:
                 exchange.lost = True
@@ -72,10 +72,6 @@ class HttpProtocol(asyncio.Protocol):
         if self._parser is not None:
             self._parser.forget()
         self._queue = self._incoming = self._current = None  # they refer to this
-
-    def eof_received(self) -> None:
-        """See `asyncio.Protocol`: the connection ends."""
-        self.stop()
 
     def pause_writing(self) -> None:
         """See `asyncio.BaseProtocol`."""
@@ -89,8 +85,8 @@ class HttpProtocol(asyncio.Protocol):
             self.full = None
 
     def resume_reading(self) -> None:
-        """See `fdpass.serve.worker.http.exchange.Connection`. If requests wait, their responses come first."""
-        if self._paused and not (self._queue or self._refuses or self._handshake):
+        """See `fdpass.serve.worker.http.wire.Connection`. If requests wait, their responses come first."""
+        if self._paused and not (self._queue or self._refusal or self._handshake):
             self._paused = False
             self.wire.resume_reading()
 
@@ -122,6 +118,8 @@ class HttpProtocol(asyncio.Protocol):
         exchange.body, exchange.whole = body, True
         self._incoming = self._current = exchange
         engine.idle.discard(self)
+        if self._awaits_head:
+            self._head_came()
         self.wire.called(scope)
         engine.count.begun += 1
         engine.start_exchange(exchange)
@@ -130,18 +128,17 @@ class HttpProtocol(asyncio.Protocol):
     def _parse(self, data: bytes) -> None:
         engine, parser = self.engine, self._parser
         engine.idle.discard(self)
-        if self._handshake:
-            self._refuse()  # RFC 6455, 4.1: the client has to wait for the answer
-            return
         if parser is None:
-            parser = self._parser = Parser(self)
+            parser = self._parser = Parser(self, engine.head_max)
+        if self._handshake:  # RFC 6455, 4.1
+            self._refuse(ParserError("bytes came behind the handshake of a WebSocket, before its answer"))
+            return
         from_start = not parser.partial
         try:
             parser.feed(data)
-        except ParserError:
-            log.warning("a client sent what is not HTTP/1.1, and gets a 400")
+        except ParserError as error:
             parser.stopped = True
-            self._refuse()
+            self._refuse(error)
         if self._handshake and not self.is_busy:
             self._become_websocket()
             return
@@ -150,8 +147,11 @@ class HttpProtocol(asyncio.Protocol):
             if from_start and fresh.is_plain and not self._leaves:
                 engine.known.add(data, fresh.scope["headers"], fresh.body, closes=fresh.closes)
             self._start(fresh, engine.start_exchange)
-        elif self._current is not None and not (self.is_busy or parser.partial):
-            engine.idle.add(self)  # only an empty line came
+        elif not self.is_busy:
+            if self._has_part_of_a_head:
+                self.await_head()
+            elif self._current is not None and not parser.partial:
+                engine.idle.add(self)  # only an empty line came
 
     def _start(self, exchange: Exchange, start: Callable[[Exchange], None]) -> None:
         self.wire.called(exchange.scope)
@@ -160,9 +160,11 @@ class HttpProtocol(asyncio.Protocol):
 
     # What is refused
 
-    def _refuse(self) -> None:
-        """Something came that is no request: answer 400 after the responses that are due, and read no more."""
+    def _refuse(self, error: ParserError) -> None:
+        """Refuse what came, after the responses that are due, and read no more."""
+        log.warning("%s gets a %d: %s", self._scopes.client_name, error.status, error)
         self._handshake = b""
+        self._refusal = error
         broken = self._incoming
         if broken is not None and not broken.whole:  # a request whose body is broken
             if broken is self._fresh:
@@ -174,13 +176,16 @@ class HttpProtocol(asyncio.Protocol):
                 (broken.cut if broken.started else self._send_refusal)()
                 return
         if self._current is not None and not self._current.complete:
-            self._refuses = True
             self._read_no_more()
         else:
             self._send_refusal()
 
     def _send_refusal(self) -> None:
-        self.wire.write(refusal(self.engine.date, b"Invalid HTTP request received."))
+        assert self._refusal is not None
+        has_body = self._incoming is not None and not self._incoming.whole
+        if has_body or self._refusal.status != 400 or unread(self._passed.fileno()):
+            self.wire.linger()
+        self.wire.write(refusal(self.engine.date, self._refusal.status))
         self.wire.close()
 
     # What the parser finds
@@ -189,6 +194,11 @@ class HttpProtocol(asyncio.Protocol):
         self, method: str, version: str, target: bytes, headers: Headers, *, keeps: bool, expects: bool
     ) -> None:
         """See `fdpass.serve.worker.http.parser.Requests`."""
+        if self._awaits_head:
+            self._head_came()
+        if self.engine.body_max:
+            self._body = 0
+            check_length(headers, self.engine.body_max)
         old = version == "1.0"
         exchange = self._incoming = Exchange(
             self,
@@ -202,11 +212,16 @@ class HttpProtocol(asyncio.Protocol):
             return
         self._queue = self._queue or deque()
         self._queue.append(exchange)
+        self.wire.linger()  # if the connection ends before it is served
         self._read_no_more()
 
     def body_parsed(self, body: bytes) -> None:
         """See `fdpass.serve.worker.http.parser.Requests`."""
-        exchange = self._incoming
+        exchange, body_max = self._incoming, self.engine.body_max
+        if body_max:
+            self._body += len(body)
+            if self._body > body_max:
+                raise too_large(body_max)
         if exchange is not None and not exchange.complete:
             exchange.body += body
             if len(exchange.body) > _BODY_MAX and not self._paused:
@@ -229,6 +244,8 @@ class HttpProtocol(asyncio.Protocol):
         if self.engine.websocket is None:
             return False
         self._handshake = handshake
+        if self._awaits_head:
+            self._head_came()
         if self.is_busy:
             self._read_no_more()
         return True
@@ -250,7 +267,7 @@ class HttpProtocol(asyncio.Protocol):
     # What an exchange tells
 
     def responded(self, exchange: Exchange) -> None:
-        """See `fdpass.serve.worker.http.exchange.Connection`."""
+        """See `fdpass.serve.worker.http.wire.Connection`."""
         engine = self.engine
         engine.count.over += 1
         if self._paused and not exchange.closes:
@@ -262,9 +279,10 @@ class HttpProtocol(asyncio.Protocol):
         """Serve what has come behind the request that was just answered."""
         if self._queue:
             self._current = self._queue.popleft()
+            self._current.gone = self._client_ended and self._current.whole
             # At once would recurse for each in the queue.
             self._start(self._current, self.engine.start_exchange_soon)
-        elif self._refuses:
+        elif self._refusal is not None:
             self._send_refusal()
         elif self._handshake:
             self._become_websocket()
@@ -273,57 +291,15 @@ class HttpProtocol(asyncio.Protocol):
             self.resume_reading()
 
     def failed(self, exchange: Exchange) -> None:
-        """See `fdpass.serve.worker.http.exchange.Connection`. The next request, if there is one, goes on."""
+        """See `fdpass.serve.worker.http.wire.Connection`. The next request, if there is one, goes on."""
         if exchange is self._current:
+            if not exchange.whole:
+                self.wire.linger()
             self.wire.close()
 
     def over(self, exchange: Exchange) -> None:
-        """See `fdpass.serve.worker.http.exchange.Connection`."""
+        """See `fdpass.serve.worker.http.wire.Connection`."""
         self.engine.exchanges.discard(exchange)
         exchange.task = None
         if not exchange.complete:
             self.engine.count.over += 1
-
-    # Its end
-
-    @property
-    def is_busy(self) -> bool:
-        """A response is due."""
-        return self._current is not None and not self._current.complete
-
-    def retire(self) -> None:
-        """The worker retires: let another worker have the connection as soon as it is idle, or end it then."""
-        if not self.wire.leave():
-            self.shutdown()
-
-    def shutdown(self) -> None:
-        """End the connection as soon as it is idle; a request that has come is answered first. May be repeated."""
-        self._leaves = True
-        if self.is_busy or self._queue:
-            assert self._current is not None
-            (self._queue[-1] if self._queue else self._current).closes = True
-        elif not (self._has_part_of_a_head or self.wire.is_closing()) and self._is_quiet():
-            self.wire.close()
-
-    def stop(self) -> None:
-        """End the connection now; with an error, if the client would take its end for that of a response."""
-        current = self._current
-        if current is not None and not current.complete and current.lasts_until_close:
-            current.cut()
-        self.wire.close()
-
-    def expire(self) -> None:
-        """The connection was idle for too long: end it, unless a request has come in this moment."""
-        if self.wire.is_closing() or self._is_quiet():
-            self.wire.close()
-        else:
-            self.engine.idle.add(self)
-
-    @property
-    def _has_part_of_a_head(self) -> bool:
-        partial = self._parser is not None and self._parser.partial
-        return partial and (self._incoming is None or self._incoming.whole)
-
-    def _is_quiet(self) -> bool:
-        """Whether nothing waits: neither to be sent, nor to be served, nor to be read."""
-        return self.wire.quiet and not unread(self._passed.fileno())

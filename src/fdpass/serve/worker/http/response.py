@@ -18,6 +18,16 @@ Content-Length says it; an empty chunk does; the end of the connection does; or 
 HEAD, or one with the status 204 or 304).
 """
 
+SERVER_ERROR = b"Internal Server Error"
+"""The body of the response where an application has failed before its own."""
+
+SERVER_ERROR_HEADERS = (
+    (b"content-type", b"text/plain; charset=utf-8"),
+    (b"content-length", b"%d" % len(SERVER_ERROR)),
+    (b"connection", b"close"),
+)
+"""The headers of that response."""
+
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch  # a token: RFC 9110, 5.6.2
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search  # RFC 9110, 5.5
 _LENGTH = re.compile(rb"content-length:")
@@ -217,9 +227,19 @@ def trailers(headers: Iterable[Any]) -> bytes:
     return b"0\r\n%b\r\n" % b"".join(field(name, value) for name, value in headers)
 
 
-def refusal(date: bytes, told: bytes) -> bytes:
-    """The whole response to what is not a request; the connection ends with it."""
-    return (
-        b"HTTP/1.1 400 Bad Request\r\n%bcontent-type: text/plain; charset=utf-8\r\n"
-        b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (date, len(told), told)
+_REFUSALS = {
+    400: b"Invalid HTTP request received.",
+    413: b"The body of the request is too large.",
+    431: b"The head of the request is too large.",
+}
+
+
+def refusal(date: bytes, status: int) -> bytes:
+    """The whole response to what is refused before the application gets it; the connection ends with it."""
+    told = _REFUSALS[status]
+    return b"%b%bcontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b" % (
+        STATUS_LINES[status],
+        date,
+        len(told),
+        told,
     )

@@ -55,6 +55,12 @@ class Scopes:
         self._scope["client"] = client[:2] if isinstance(client, tuple) else None
         self._scope["scheme"] = "https" if tls else "http"
 
+    @property
+    def client_name(self) -> str:
+        """The client, for the log."""
+        client = self._scope["client"]
+        return f"client {client[0]}:{client[1]}" if client else "a client of a Unix socket"
+
     def make(self, method: str, version: str, target: bytes, headers: Headers) -> dict[str, Any]:
         """The scope of a request.
 

@@ -49,6 +49,9 @@ class Wire(Protocol):
     def respond(self, data: bytes, *, last: bool) -> None:
         """Send the end of a response; if ``last``, the connection ends with it."""
 
+    def linger(self) -> None:
+        """The client still sends: let it read what was sent before the connection is closed (RFC 9112, 9.6)."""
+
     def cut(self, *, reset: bool) -> None:
         """A response has failed after its start: end the connection.
 
@@ -67,7 +70,7 @@ class Wire(Protocol):
         """See `asyncio.ReadTransport`."""
 
     def read_no_more(self) -> None:
-        """Pause reading, except for the end of what the client sends."""
+        """Pause reading, but call ``client_ended`` of the protocol when the client has ended its side."""
 
     def resume_reading(self) -> None:
         """See `asyncio.ReadTransport`."""
@@ -100,6 +103,9 @@ class HttpEngine(Protocol):
         connections: All HTTP connections.
         exchanges: All exchanges whose application has not returned yet.
         idle: Connections that wait for their next request.
+        head_timer: Connections of which the head of a request has not come whole; None: there is no limit of time.
+        head_max: Bytes that the head of a request may have.
+        body_max: Bytes that the body of a request may have; 0: there is no limit.
         websocket: Makes the protocol of a WebSocket; None if there is none.
         finishing: The worker stops or retires.
     """
@@ -111,6 +117,9 @@ class HttpEngine(Protocol):
     connections: set[Any]
     exchanges: set[Any]
     idle: IdleTimer
+    head_timer: IdleTimer | None
+    head_max: int
+    body_max: int
     websocket: Callable[[], Any] | None
     finishing: bool
 

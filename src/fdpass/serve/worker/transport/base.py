@@ -45,6 +45,7 @@ class Transport(asyncio.Transport):
         "_fresh",
         "_full",
         "_high",
+        "_lingers",
         "_low",
         "_number",
         "_poller",
@@ -64,13 +65,11 @@ class Transport(asyncio.Transport):
         self._watched = 0
         self._fresh = True  # not watched before the loop's next turn, by which most short connections have ended
         self._closing = self._ending = False  # the connection ends when all bytes are sent; it ends now
+        self._lingers = False  # its end waits until the client has read what was sent
         self._ended = self._ended_writing = False  # the client has ended its side; we have ended ours
         self._wrote = 0  # bytes that `write` was given, ever
         self._backlog = bytearray()  # the bytes that the kernel had no room for
-        self._high, self._low = (
-            _HIGH,
-            _HIGH // 4,
-        )  # bytes of the backlog at which the protocol is told to pause, and to resume
+        self._high, self._low = _HIGH, _HIGH // 4  # bytes of it; the protocol is told to pause, and to resume
         self._full = False  # the protocol was told to pause
 
     def start(self, protocol: Any) -> None:
@@ -94,6 +93,11 @@ class Transport(asyncio.Transport):
             self._watch(self._wanted)
         except OSError as error:  # ENOSPC, ENOMEM: see epoll_ctl(2)
             self._end(error)
+        else:
+            self._settled()
+
+    def _settled(self) -> None:
+        """The connection stays for now."""
 
     def _watch(self, events: int) -> None:
         self._wanted = events
@@ -114,7 +118,10 @@ class Transport(asyncio.Transport):
             if events & ~_OUT and self._wanted & _IN:
                 self._read()
             elif events & self._wanted & _GONE:
-                self._eof()
+                self._watch(self._wanted & ~_GONE | _BROKEN)
+                self._protocol.client_ended()
+            elif events & self._wanted & _BROKEN:
+                self._end(None)  # the client, which had ended its side, has gone
             elif self._watched != self._wanted:
                 self._watch(self._wanted)
         except Exception as error:  # noqa: BLE001 - the protocol's: reported as a loop does
@@ -139,7 +146,7 @@ class Transport(asyncio.Transport):
         self._ended = True
         self._watch(self._wanted & ~_GONE)
         if self._protocol.eof_received():
-            self._watch(self._wanted & ~_IN)
+            self._watch(self._wanted & ~_IN | _BROKEN)
         else:
             self.close()
 
@@ -152,7 +159,7 @@ class Transport(asyncio.Transport):
         self._wanted &= ~_IN  # `_ready` tells the poller, if bytes come meanwhile: most pauses are short
 
     def read_no_more(self) -> None:
-        """Pause reading, except for the end of what the client sends."""
+        """Pause reading, but call ``client_ended`` of the protocol when the client has ended its side."""
         self._watch(self._wanted & ~_IN | _GONE)
 
     def resume_reading(self) -> None:
@@ -285,7 +292,14 @@ class Transport(asyncio.Transport):
             self._protocol.connection_lost(error)
         finally:
             self._protocol = None
-            self.passed.close()
+            if self._lingers and error is None and not self.passed.shut:
+                self._linger()
+            else:
+                self.passed.close()
+
+    def _linger(self) -> None:
+        """Close the connection when the client has read what was sent."""
+        raise NotImplementedError
 
     # Its protocol
 

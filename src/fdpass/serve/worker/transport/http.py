@@ -9,6 +9,7 @@ import socket
 from typing import Any
 
 from fdpass.serve.worker.transport.base import NOW, Transport
+from fdpass.serve.worker.transport.lingering import Lingering, end_sending
 
 _OUT = select.EPOLLOUT
 _OF_THE_FILE = {errno.EINVAL, errno.EIO, errno.EOVERFLOW}  # sendfile(2): not of the connection
@@ -35,8 +36,33 @@ class HttpTransport(Transport):
         if self._backlog:
             self.close()
         elif self._stop():
-            self.passed.shut_down()  # at once: for this the kernel holds the data back, for 200 ms at most
+            # At once: for this the kernel holds the data back, for 200 ms at most.
+            if self._lingers:
+                end_sending(self.passed)
+            else:
+                self.passed.shut_down()
             self._over(None)
+
+    def _settled(self) -> None:
+        settled = getattr(self._protocol, "settled", None)
+        if settled is not None:  # the protocol of a WebSocket has none
+            settled()
+
+    def linger(self) -> None:
+        """See `Wire`."""
+        self._lingers = True
+
+    def abort(self) -> None:
+        """See `asyncio.WriteTransport`."""
+        self._lingers = False
+        super().abort()
+
+    def _linger(self) -> None:
+        if self.passed.returned:
+            self.passed.close()
+            return
+        end_sending(self.passed)
+        Lingering(self._poller, self.passed)
 
     def send_file(self, number: int, offset: int, count: int) -> int:
         """See `Wire`."""

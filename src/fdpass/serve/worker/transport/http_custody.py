@@ -47,7 +47,6 @@ class HttpCustody(HttpTransport):
 
     Attributes:
         words: See above.
-        returned: The connection was given back to the dispatcher.
     """
 
     __slots__ = (
@@ -61,7 +60,6 @@ class HttpCustody(HttpTransport):
         "_paused",
         "_reader",
         "_request_end",
-        "returned",
         "words",
     )
 
@@ -79,8 +77,7 @@ class HttpCustody(HttpTransport):
         self._begun = False  # bytes of a request have come
         self._answered = False  # the response is complete, but not yet committed to the slot
         self._attempt: int = words[ATTEMPT]  # which the dispatcher stores only while no worker has the slot
-        self._paused = False  # the protocol has paused reading
-        self._leaving = self.returned = False
+        self._paused = self._leaving = False  # the protocol has paused reading; the worker retires
 
     def _first(self) -> None:
         (self._replay if self._held else self._read)()
@@ -98,12 +95,11 @@ class HttpCustody(HttpTransport):
         if self._begun or self._answered:
             self._take(data)
         elif data:
-            fed = self._fed
             self._begun = True
-            self._fed = fed + len(data)
+            self._fed += len(data)
             if not self._protocol.known_received(data):  # else it ends where `RequestEnd` would find its end
                 self._begun = False
-                self._fed = fed
+                self._fed -= len(data)
                 self._feed(data)
         else:
             self._read_nothing()
@@ -131,7 +127,6 @@ class HttpCustody(HttpTransport):
             self._feed(data)
 
     def _hold(self, data: bytes) -> None:
-        """Keep bytes of the next request until the present one is over."""
         self._held += data
         self.read_no_more()
 
@@ -146,6 +141,10 @@ class HttpCustody(HttpTransport):
         self._fed += used
         if used < len(data):
             self._hold(data[used:])
+        if self._request_end.blank:  # only empty lines: no other worker needs to see them
+            self._begun = False
+            self.words[BASE] = self._fed
+            self._read_nothing()
         self._protocol.data_received(data[:used])
         if self._answered:  # early; the rest of the request may have come now
             self.words[FINAL_BASE] = self._fed
@@ -180,12 +179,10 @@ class HttpCustody(HttpTransport):
         """See `asyncio.WriteTransport`; with flags of send(2)."""
         if data is CONTINUE:
             self.words[FLAGS] |= _INTERIM
-        if not self._marks:
-            Transport.write(self, data, flags)
-            return
-        self.words[FLAGS] |= _WRITING
+        if self._marks:
+            self.words[FLAGS] |= _WRITING
         Transport.write(self, data, flags)
-        if not self._backlog:
+        if self._marks and not self._backlog:
             self._mark()
 
     def _mark(self) -> None:
@@ -218,6 +215,7 @@ class HttpCustody(HttpTransport):
             return  # the client has gone
         self._answered = True
         if last:
+            self._lingers |= bool(self._held)
             self.announce(len(data), last=True)
             HttpTransport.respond(self, data, last=True)
             return
@@ -276,6 +274,8 @@ class HttpCustody(HttpTransport):
             self._feed(data)
             if not self._held and not self._paused:
                 Transport.resume_reading(self)
+            if self._leaving and self.idle:
+                self._protocol.retire()
 
     # The end
 
@@ -296,7 +296,7 @@ class HttpCustody(HttpTransport):
             if self._request_end.opaque:
                 return False
             self._reader.release()
-            self.returned = self.passed.returned = True  # it lives on; bytes that come wait in the kernel
+            self.passed.returned = True  # bytes that come wait in the kernel
             self.passed.read = b""
             self._end(None)
         return True
@@ -309,7 +309,7 @@ class HttpCustody(HttpTransport):
         self._let_go()
 
     def _over(self, error: Exception | None) -> None:
-        if not self.returned:
+        if not (self.passed.returned or self._lingers):
             self.passed.shut_down()
         self._let_go()
         HttpTransport._over(self, error)  # noqa: SLF001 - of the base class

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import Any
 
 from fdpass.serve.worker.passed_socket import PassedSocket, unsent
+from fdpass.serve.worker.transport.lingering import BYTES, SECONDS
 
 _PART = 64 * 1024  # bytes of a file that are read at a time
 
@@ -23,6 +25,7 @@ class TlsTransport:
 
     def __init__(self, inner: Any, passed: PassedSocket) -> None:
         self._inner = inner
+        self._lingers = False
         self.passed = passed
 
     def __getattr__(self, name: str) -> Any:
@@ -35,7 +38,12 @@ class TlsTransport:
 
     def close(self) -> None:
         """See `asyncio.BaseTransport`. A second close of asyncio's transport would break it."""
-        if not self._inner.is_closing():
+        if self._inner.is_closing():
+            return
+        if self._lingers:
+            self._lingers = False
+            _Lingering(self._inner)
+        else:
             self._inner.close()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
@@ -60,6 +68,10 @@ class TlsTransport:
         if last:
             self.close()
 
+    def linger(self) -> None:
+        """See `Wire`."""
+        self._lingers = True
+
     def send_file(self, number: int, offset: int, count: int) -> int:
         """See `Wire`."""
         data = os.pread(number, min(count, _PART), offset)
@@ -78,3 +90,32 @@ class TlsTransport:
     def leave(self) -> bool:
         """See `Wire`."""
         return False
+
+
+class _Lingering(asyncio.Protocol):
+    """Has a connection in the place of its protocol, and discards what comes until the client ends its side.
+
+    See `fdpass.serve.worker.transport.lingering`. asyncio's TLS cannot end one side: a close while data comes is a
+    reset.
+    """
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self._protocol = inner.get_protocol()
+        self._left = BYTES
+        self._timer = asyncio.get_running_loop().call_later(SECONDS, self._end)
+        inner.set_protocol(self)
+        inner.resume_reading()
+
+    def _end(self) -> None:
+        if not self._inner.is_closing():  # see `TlsTransport.close`
+            self._inner.close()
+
+    def data_received(self, data: bytes) -> None:
+        self._left -= len(data)
+        if self._left <= 0:
+            self._inner.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._timer.cancel()
+        self._protocol.connection_lost(exc)

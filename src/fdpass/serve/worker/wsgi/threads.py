@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import fdpass
+from fdpass.serve.worker.forks import FORKS
 from fdpass.serve.worker.wsgi.call import Call
 from fdpass.serve.worker.wsgi.environ import Environs
 
@@ -108,6 +109,7 @@ class Threads:
         while (job := self._jobs.get()) is not None:
             call, context = job
             context.run(call.run, self._app, self._environs, event)
+            FORKS.end_child()
             del job, call, context  # what they hold may be large
 
     # Threads that hang

@@ -37,10 +37,26 @@ def test_a_drain_accepts_the_backlog_and_nothing_that_comes_later(fakes, new_acc
     accepting.acceptor.drain(then)
     assert then.count == 1
     assert len(accepting.take(worker)) == BURST + 9
-    accepting.connect(1)
+    assert [each.sock.fileno() for each in accepting.listeners] == [-1, -1]
     fakes.run_loop()
     accepting.acceptor.check_workers()
     assert (accepting.watched, accepting.connections.accepted, then.count) == (set(), BURST + 9, 1)
+
+
+def test_a_drain_closes_each_listener_as_soon_as_its_backlog_is_empty(new_accepting, then):
+    accepting = new_accepting(binds=["127.0.0.1:0"] * 2)
+    worker = accepting.add_worker(0)
+    names = [each.sock.getsockname() for each in accepting.listeners]
+    accepting.connect(WINDOW + 10, 1)
+    accepting.acceptor.drain(then)
+    assert then.count == 0, "the worker has no credit"
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(names[0], 60)
+    accepting.take(worker)
+    assert then.count == 1
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(names[1], 60)
+    accepting.take(worker)
 
 
 def test_a_drain_waits_for_a_worker_that_gets_stuck_meanwhile(fakes, new_accepting, then):
@@ -163,7 +179,7 @@ def test_a_drain_gives_turns_until_the_backlog_is_empty(accepting, then):
     while not then.count:
         served += sum(len(accepting.serve(worker)) for worker in workers)
     assert served == accepting.connections.accepted == 7
-    accepting.connect()
+    assert accepting.listeners[0].sock.fileno() == -1
     accepting.acceptor.check_workers()
     assert [accepting.read_turns(worker) for worker in workers] == [[], []]
     assert (accepting.watched, then.count) == (set(), 1)

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from fdpass.errors import CallFailed
-from fdpass.serve.dispatcher.pool import backoff, pool, upkeep
+from fdpass.serve.dispatcher.pool import backoff, upkeep
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +108,8 @@ def test_one_ready_worker_is_enough_for_the_others_to_be_tried_again(new_pool, f
 
 
 def test_a_worker_that_has_reported_its_failure_and_does_not_end_is_killed(new_pool, fakes, monkeypatch):
-    monkeypatch.setattr(pool, "_GRACE_SECONDS", 0.001)
+    real = fakes.loop.call_later
+    monkeypatch.setattr(fakes.loop, "call_later", lambda seconds, act: real(min(seconds, 0.001), act))
     case = new_pool(workers=1)
     case.pool.reconcile()
     (worker,) = case.pool.workers

@@ -304,3 +304,11 @@ async def turns(count=_TURNS):
     """Let the event loop turn ``count`` times."""
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+async def noticed(serve, end="close"):
+    """Wait until the server has noticed the client's end. fdpass keeps a connection that may be half-closed."""
+    if serve.kind in {"custody", "plain"} and end == "close":
+        await turns(30)
+    else:
+        await serve.server.settled.wait()

@@ -102,14 +102,15 @@ class Fdpass(Server):
         returned: The sockets of the connections that the engine gave back.
     """
 
-    def __init__(self, *, address, custody, files=None, state, keep_alive=KEEP_ALIVE):
+    def __init__(self, *, address, custody, files=None, state, keep_alive=KEEP_ALIVE, **settings):
         super().__init__(state)
         self.engine = self._custody = self._slots = self._buffers = None
         self._free = list(range(_MOST))
         self._address = address
         self.returned = []
         tls = {"tls_cert": files[0], "tls_key": files[1]} if files else {}
-        self._config = Config(lifespan="on", keep_alive=keep_alive, custody="on" if custody else "off", **tls)
+        settings |= {"keep_alive": keep_alive, "custody": "on" if custody else "off"}
+        self._config = Config(lifespan="on", **settings, **tls)
         if custody:
             loop = asyncio.get_running_loop()
             timers = {"call_later": loop.call_later, "watch": loop.add_reader, "unwatch": loop.remove_reader}

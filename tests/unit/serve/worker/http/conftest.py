@@ -148,6 +148,12 @@ class Serve:
             self._clients.append(made)
         return made
 
+    async def connect_without_tls(self):
+        """Connect a client that does no TLS handshake."""
+        client = self._paired(0)
+        self._clients.append(Client(client, await self._server.take(self._listener.accept()[0])))
+        return self._clients[-1]
+
     def _paired(self, room):
         client = socket.socket(self._listener.family, socket.SOCK_STREAM, self._listener.proto)
         if room:

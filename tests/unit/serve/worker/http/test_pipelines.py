@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from ._apps import Echo, Steps, length, part, sends, start
-from ._client import turns
+from ._client import noticed, turns
 
 GET = b"GET %b HTTP/1.1\r\nHost: x\r\n%b\r\n"
 POST = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b"
@@ -168,7 +168,7 @@ async def test_the_request_in_progress_receives_disconnect_although_another_wait
     waiting = asyncio.create_task(first.receive())
     await turns(5)
     client.close()
-    await serve.server.settled.wait()
+    await noticed(serve)
     await turns()
     serve.agreed(waiting.done(), False, True)
     if waiting.done():
@@ -237,3 +237,66 @@ async def test_a_large_response_and_the_next_response(serve):
     await client.send(get(b"/1") + get(b"/2"))
     assert (await client.answer()).body == body
     assert (await client.answer()).body == b"ok"
+
+
+BLANK = b"\r\n"
+
+
+@pytest.mark.parametrize("blank", [BLANK, BLANK * 3])
+async def test_empty_lines_between_requests_are_skipped(serve, blank):
+    """RFC 9112 2.2. Old clients send one after the body of a POST."""
+    app = Echo()
+    client = await serve(app)
+    await client.send(blank)
+    for number in range(3):
+        await client.send(post(b"/%d" % number, b"body") + blank)
+        assert (await client.answer()).body == b"body"
+        await client.send(*(bytes([byte]) for byte in blank))
+    assert len(app.scopes) == 3
+
+
+@pytest.mark.parametrize("piece", [0, 1])
+async def test_the_client_is_seen_to_go_behind_an_empty_line(serve, piece):
+    app = Steps()
+    client = await serve(app)
+    await client.send(post(b"/", b"body") + BLANK * piece)
+    call = await app.next()
+    assert (await call.receive())["body"] == b"body"
+    waiting = serve.task(call.receive())
+    if not piece:
+        await turns()
+        await client.send(BLANK)
+    await turns()
+    client.close()
+    assert await waiting == GONE
+    call.end()
+
+
+@pytest.mark.parametrize("when", ["with the request", "after the request", "after the response"])
+async def test_an_empty_line_does_not_hold_a_retiring_worker(fresh, when):
+    """In custody the connection is given back, and the next worker serves it."""
+    if fresh.kind == "tls":
+        pytest.skip("its client would have to answer close_notify")
+    await fresh.start()
+    app = Steps()
+    client = await fresh(app)
+    await client.send(post(b"/", b"body") + (BLANK if when == "with the request" else b""))
+    call = await app.next()
+    if when == "after the request":
+        await client.send(BLANK)
+        await turns()
+    await call.answer()
+    assert (await client.answer()).body == b"ok"
+    if when == "after the response":
+        await client.send(BLANK)
+    await turns()
+    async with asyncio.timeout(5):
+        await fresh.server.retire(30.0)
+    if fresh.kind == "custody":
+        await fresh.server.restart()
+        (passed,) = fresh.server.returned
+        fresh.server.returned.clear()
+        fresh.server.take_again(passed)
+        await client.request()
+        await (await app.next()).answer()
+        assert (await client.answer()).body == b"ok"

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from ._apps import Echo, Steps, length, part, start, whole
-from ._client import turns
+from ._client import noticed, turns
 
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -238,7 +238,7 @@ async def test_a_body_that_arrived_before_the_client_went(serve):
     await client.request(method=b"POST", body=b"whole")
     call = await app.next()
     client.close()
-    await serve.server.settled.wait()
+    await noticed(serve)
     serve.agreed(await call.receive(), GONE, request(b"whole"))
     assert await call.receive() == GONE
     call.end()

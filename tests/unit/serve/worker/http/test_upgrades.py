@@ -260,3 +260,30 @@ async def test_a_body_with_an_unknown_protocol(serve):
     serve.agreed((message["body"], message["more_body"]), (b"", False), (b"body", False))
     await call.answer()
     assert (await client.answer()).body == b"ok"
+
+
+WITHOUT_CONNECTION = (b"Upgrade: websocket",)
+
+
+@pytest.mark.parametrize("fields", [FIELDS, WITHOUT_CONNECTION, (b"Upgrade: other/1.0", b"Connection: upgrade")])
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_connection_with_an_upgrade_that_is_ignored_stays_in_custody(fresh, fields, chunked):
+    """A retiring worker gives it back, and the next worker serves it."""
+    if fresh.kind != "custody":
+        pytest.skip("of custody only")
+    await fresh.start()
+    app = Echo()
+    client = await fresh(app)
+    assert (await client.get(b"/", *fields)).body == b"ok"
+    if chunked:
+        await client.request(b"/", *fields, b"Transfer-Encoding: chunked", method=b"POST")
+        await client.send(b"4\r\nbody\r\n0\r\n\r\n")
+    else:
+        await client.request(b"/", *fields, method=b"POST", body=b"body")
+    assert (await client.answer()).body == b"body"
+    await fresh.server.retire(30.0)
+    await fresh.server.restart()
+    (passed,) = fresh.server.returned
+    fresh.server.returned.clear()
+    fresh.server.take_again(passed)
+    assert (await client.get()).body == b"ok"

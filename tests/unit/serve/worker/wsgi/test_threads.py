@@ -83,9 +83,11 @@ async def test_clients_of_a_stream_that_leave_give_their_threads_back(serve, by)
         await client.until(b"\n\n")
         client.close()
         if int(path[1:]) % 3 == 2:
+            for each in events.values():  # which shows that the clients do not only send nothing more
+                each.put(b"data: 2\n\n")
             await serve.server.settled.wait()
             for each in events.values():
-                each.put(b"data: 2\n\n")
+                each.put(b"data: 3\n\n")
             await serve.idle()
             assert len(ended) == int(path[1:]) + 1
     assert sorted(ended) == list(events)
