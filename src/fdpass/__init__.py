@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from fdpass import _interrupt  # first: the other imports take a tenth of a second
+
+# isort: split
+
 import importlib
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +103,9 @@ __all__ = [
 for _name in __all__:  # tracebacks and reprs name the module from which users import
     if hasattr(globals().get(_name), "__module__"):
         globals()[_name].__module__ = __name__
+
+
+_interrupt.raise_exceptions()
 
 
 def __dir__() -> list[str]:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from fdpass._errors import NotActivated
 from fdpass._fd import Fd
+from fdpass._words import counted
 
 _FIRST_FD = 3
 _VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
@@ -50,7 +51,9 @@ def inherited(environ: MutableMapping[str, str] = os.environ) -> list[Inherited]
     _check_open(total)
     found = names.split(":") if names else ["unknown"] * total
     if len(found) != total:
-        raise NotActivated(f"LISTEN_FDNAMES has {len(found)} name(s), but LISTEN_FDS={total}: give each a name")
+        raise NotActivated(
+            f"LISTEN_FDNAMES has {counted(len(found), 'name')}, but LISTEN_FDS={total}: give each a name"
+        )
     for number in range(_FIRST_FD, _FIRST_FD + total):
         os.set_inheritable(number, False)
     return [Inherited(name, Fd(number)) for number, name in enumerate(found, _FIRST_FD)]

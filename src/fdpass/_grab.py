@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 
+from fdpass import _ptrace
 from fdpass._errors import (
     BadDescriptor,
     CallFailed,
@@ -38,8 +39,8 @@ def grab(pid: int, fd: int) -> Fd:
     Raises:
         NoSuchProcess: No process has this number, or the process has ended.
         BadDescriptor: The process has no such descriptor.
-        NotPermitted: You may not trace the process (ptrace(2), PTRACE_MODE_ATTACH_REALCREDS): be its user or root,
-            and see kernel.yama.ptrace_scope.
+        NotPermitted: You may not trace the process (ptrace(2), PTRACE_MODE_ATTACH_REALCREDS); the text says which
+            rule forbids it: another user, kernel.yama.ptrace_scope, ...
         CallFailed: The kernel is too old, or a seccomp filter hides the call (ENOSYS), or no descriptor slot is
             free (EMFILE).
         InvalidMessage: A number is out of bounds.
@@ -63,13 +64,10 @@ def _pidfd_getfd(pidfd: int, fd: int) -> int:
 def _translated(error: OSError, pid: int, fd: int) -> FdpassError:
     number = error.errno or 0
     if number == errno.EPERM:
-        return NotPermitted(
-            number,
-            f"not permitted to take descriptors from process {pid}: be its user or root (CAP_SYS_PTRACE), "
-            "and see kernel.yama.ptrace_scope; if the process has changed its user, only root may",
-        )
+        reason = _ptrace.refusal(pid, attach=True)
+        return NotPermitted(number, f"not permitted to take descriptors from process {pid}: {reason}")
     if number == errno.ESRCH:
-        return NoSuchProcess(number, f"process {pid} does not exist, or has ended")
+        return NoSuchProcess(number, f"process {pid} does not exist, or has ended{_ptrace.hidden()}")
     if number == errno.EBADF:
         return BadDescriptor(number, f"process {pid} has no descriptor {fd}: see `fdpass inspect {pid}`")
     if number == errno.ENOSYS:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from fdpass._errors import FdpassError
 from fdpass._fd import Fd
+from fdpass._words import counted
 
 LossReason = Literal["table full", "control data cut", "refused by policy", "surplus", "sender gave up", "unknown"]
 
@@ -55,10 +56,10 @@ class FdsLost(FdpassError, OSError):
         address: Any = None,
         truncated: bool = False,
     ) -> None:
-        number = "an unknown number of" if lost is None else str(lost)
+        number = "an unknown number of descriptors" if lost is None else counted(lost, "descriptor")
         rest = "; the message was refused: make room and receive again" if again else f"; {len(fds)} arrived"
         end = "; the end of the data was lost, too" if truncated else ""
-        super().__init__(f"{number} descriptor(s) lost: {reason}{rest}{end}")
+        super().__init__(f"{number} lost: {reason}{rest}{end}")
         self.errno = errno.EMFILE if reason == "table full" else None
         self.reason: LossReason = reason
         self.data = data

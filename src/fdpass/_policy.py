@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from fdpass._fd import kind_of
+from fdpass._words import counted
 
 _ACCESS = {os.O_RDONLY: "r", os.O_WRONLY: "w", os.O_RDWR: "rw"}
 
@@ -40,7 +41,7 @@ class Policy:
     def objection(self, fds: Sequence[int]) -> str | None:
         """The reason why the policy does not admit these descriptors (lent); None if it admits them."""
         if self.count is not None and len(fds) != self.count:
-            return f"{len(fds)} descriptor(s) came, but the policy admits exactly {self.count}"
+            return f"{counted(len(fds), 'descriptor')} came, but the policy admits exactly {self.count}"
         try:
             return next((text for fd in fds if (text := self._objection(fd))), None)
         except OSError as error:

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fdpass._errors import NoSuchProcess, translated
+from fdpass import _ptrace, _sock_diag
+from fdpass._errors import NoSuchProcess, NotPermitted, translated
 from fdpass._fd import kind_from
+from fdpass._sock_diag import UnixSocket
 
 _TCP_STATES = {
     "01": "established",
@@ -35,21 +38,30 @@ _TCP_STATES = {
 }
 _UDP_STATES = {"01": "connected", "07": "unconnected"}
 _UNIX_STATES = {"01": "unconnected", "02": "connecting", "03": "connected", "04": "disconnecting"}
-_UNIX_TYPES = {"0001": "stream", "0002": "dgram", "0005": "seqpacket"}
+_UNIX_TYPES = {1: "stream", 2: "dgram", 5: "seqpacket"}
+_UNIX_DIAG_STATES = {1: "connected", 2: "connecting", 7: "unconnected", 10: "listening"}
+_UNIX_ROW = re.compile(
+    r"[0-9a-f]+: [0-9A-F]{8} [0-9A-F]{8} (?P<flags>[0-9A-F]{8}) (?P<type>[0-9A-F]{4}) (?P<state>[0-9A-F]{2}) "
+    r" *(?P<inode>[0-9]+)(?: (?P<path>.*))?"
+)
 _UNIX_LISTENS = 0x10000  # __SO_ACCEPTCON in the Flags column
 _ACCESS = {os.O_RDONLY: "r", os.O_WRONLY: "w", os.O_RDWR: "rw"}
 
 
+AMBIGUOUS = "ambiguous: several rows of /proc/net/unix claim this socket"
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One socket, as a table in /proc/PID/net shows it.
+    """One socket, as a table in /proc/PID/net or sock_diag(7) shows it.
 
     Attributes:
         protocol: tcp, tcp6, udp, udp6 or unix.
         type: stream, dgram or seqpacket.
         state: listening, established, connected, ...
         local: Its own address: ``127.0.0.1:80``, ``[::1]:80``, a path, ``@abstract``; None if it has none.
-        remote: Its peer's address; None if it has no peer, and for Unix sockets, whose table lacks it.
+        remote: Its peer's address; None if it has no peer, or the peer has no address. If sock_diag is refused, or
+            the process is in another network namespace, a Unix socket has none: /proc/PID/net/unix lacks peers.
     """
 
     protocol: str
@@ -120,22 +132,48 @@ def inet_sockets(text: str, protocol: str) -> dict[int, Endpoint]:
 
 
 def unix_sockets(text: str) -> dict[int, Endpoint]:
-    """The sockets of a unix table, by inode number."""
-    found = {}
-    for line in text.split("\n")[1:]:
-        columns = line.split(None, 7)
-        if len(columns) < 7 or not columns[6].isdecimal():
+    """The sockets of a unix table, by inode number.
+
+    A name can contain a newline, and after it the row of another socket. So an inode number with several rows
+    that differ gets no address, and the state `AMBIGUOUS`.
+    """
+    found: dict[int, Endpoint] = {}
+    for row in map(_UNIX_ROW.fullmatch, text.split("\n")[1:]):
+        if row is None:
             continue  # the second line of a path that contains a newline
-        _, _, _, flags, sort, state, inode, *path = columns
-        listening = int(flags, 16) & _UNIX_LISTENS
-        found[int(inode)] = Endpoint(
-            "unix",
-            _UNIX_TYPES.get(sort, sort),
-            "listening" if listening else _UNIX_STATES.get(state, state),
-            path[0] if path else None,
-            None,
-        )
+        listening = int(row["flags"], 16) & _UNIX_LISTENS
+        state = "listening" if listening else _UNIX_STATES.get(row["state"], row["state"])
+        kind = _UNIX_TYPES.get(int(row["type"], 16), row["type"])
+        endpoint = Endpoint("unix", kind, state, row["path"], None)
+        inode = int(row["inode"])
+        if found.setdefault(inode, endpoint) != endpoint:
+            found[inode] = Endpoint("unix", "?", AMBIGUOUS, None, None)
     return found
+
+
+def unix_endpoints(sockets: Iterable[UnixSocket]) -> dict[int, Endpoint]:
+    """The sockets that `_sock_diag.unix_sockets` found, by inode number."""
+    by_inode = {one.inode: one for one in sockets}
+    return {
+        inode: Endpoint(
+            "unix",
+            _UNIX_TYPES.get(one.type, str(one.type)),
+            _UNIX_DIAG_STATES.get(one.state, str(one.state)),
+            _unix_address(one.name),
+            _unix_address(by_inode[one.peer].name) if one.peer in by_inode else None,
+        )
+        for inode, one in by_inode.items()
+    }
+
+
+def _unix_address(name: bytes | None) -> str | None:
+    """Write a name of a Unix socket: ``@`` stands for the zero byte of an abstract one, and never for another."""
+    if name is None:
+        return None
+    if name.startswith(b"\0"):
+        return "@" + os.fsdecode(name[1:])
+    path = os.fsdecode(name.removesuffix(b"\0"))
+    return f"./{path}" if path.startswith("@") else path
 
 
 def name(pid: int) -> str:
@@ -169,9 +207,12 @@ def _translating_errors(pid: int) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, ProcessLookupError) as error:
-        raise NoSuchProcess(errno.ESRCH, f"no process has the number {pid}") from error
+        raise NoSuchProcess(errno.ESRCH, f"no process has the number {pid}{_ptrace.hidden()}") from error
+    except PermissionError as error:
+        reason = _ptrace.refusal(pid, attach=False)
+        raise NotPermitted(error.errno, f"not permitted to look into process {pid}: {reason}") from error
     except OSError as error:
-        raise translated(error, f"cannot look into process {pid} (be its user, or root)") from error
+        raise translated(error, f"cannot look into process {pid}") from error
 
 
 def _text(path: str) -> str:
@@ -202,12 +243,26 @@ def _descriptor(pid: int, number: int) -> Descriptor | None:
 
 def _endpoints(pid: int) -> Iterator[tuple[int, Endpoint]]:
     """Every socket in the network namespace of the process, by inode number."""
-    for protocol in ("tcp", "tcp6", "udp", "udp6", "unix"):
+    for protocol in ("tcp", "tcp6", "udp", "udp6"):
         try:
             text = _text(f"/proc/{pid}/net/{protocol}")
         except OSError:
             continue  # no IPv6 in this kernel, or the process has ended
-        yield from (unix_sockets(text) if protocol == "unix" else inet_sockets(text, protocol)).items()
+        yield from inet_sockets(text, protocol).items()
+    yield from _unix(pid).items()
+
+
+def _unix(pid: int) -> dict[int, Endpoint]:
+    try:
+        # Netlink tells of the network namespace of the process that asks.
+        if os.readlink(f"/proc/{pid}/ns/net") == os.readlink("/proc/self/ns/net"):
+            return unix_endpoints(_sock_diag.unix_sockets())
+    except OSError:
+        pass  # sock_diag is not built in, or is refused
+    try:
+        return unix_sockets(_text(f"/proc/{pid}/net/unix"))
+    except OSError:
+        return {}
 
 
 def _with_endpoint(descriptor: Descriptor, endpoints: dict[int, Endpoint]) -> Descriptor:

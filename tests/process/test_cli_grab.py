@@ -91,6 +91,63 @@ def test_a_non_blocking_socket_is_printed_and_stays_non_blocking():
         assert not os.get_blocking(theirs.fileno())
 
 
+def test_a_deleted_file_that_is_open_for_writing_only_is_printed(tmp_path):
+    """A log is; it is opened anew through /proc."""
+    with open(tmp_path / "log", "w") as file:
+        file.write("some lines\n")
+        file.flush()
+        (tmp_path / "log").unlink()
+        with holding(file.fileno()) as pid:
+            done = grab(pid, file.fileno())
+            assert (done.returncode, done.stdout, done.stderr) == (0, "some lines\n", "")
+        assert file.tell() == 11
+
+
+def test_the_writing_end_of_a_pipe_cannot_be_printed():
+    """Opening it anew would take bytes from the pipe's reader."""
+    reading, writing = os.pipe()
+    with holding(writing) as pid:
+        done = grab(pid, writing)
+    os.close(reading)
+    os.close(writing)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "cannot read this descriptor (pipe): it is not open for reading" in done.stderr
+
+
+def test_a_file_is_not_appended_to_itself(tmp_path):
+    """The copy would grow without end."""
+    with open(tmp_path / "kept", "w+") as file, holding(file.fileno()) as pid:
+        file.write("text\n")
+        file.flush()
+        with open(tmp_path / "kept", "a") as output:
+            done = subprocess.run(
+                [*COMMAND, str(pid), str(file.fileno())], stdout=output, stderr=subprocess.PIPE, timeout=60
+            )
+    assert done.returncode == 1
+    assert b"standard output" in done.stderr
+    assert (tmp_path / "kept").read_text() == "text\n"
+
+
+def test_a_file_that_grows_while_it_is_printed_is_printed_up_to_its_size_at_the_start(tmp_path):
+    """`fdpass grab PID FD | tee -a file` ends."""
+    from fdpass import Fd
+    from fdpass._cli import common
+
+    (tmp_path / "growing").write_text("text\n")
+    written = []
+
+    def write(data):
+        written.append(bytes(data))
+        with open(tmp_path / "growing", "ab") as file:
+            file.write(data)
+        return len(data)
+
+    with pytest.MonkeyPatch.context() as patch, Fd.open(tmp_path / "growing") as fd:
+        patch.setattr(common, "write", write)
+        common.copy_out(fd, from_start=True)
+    assert written == [b"text\n"]
+
+
 def test_a_number_that_is_not_open_is_an_error_of_one_sentence(holder):
     pid, _ = holder
     done = grab(pid, 999)

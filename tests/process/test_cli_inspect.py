@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from fdpass import _sock_diag
+
 
 def inspect(*arguments):
     return subprocess.run(
@@ -118,4 +120,47 @@ def test_a_process_that_has_ended_is_an_error_of_one_sentence():
     child.wait()
     done = inspect(child.pid)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"fdpass inspect: no process has the number {child.pid}\n"
+    assert done.stderr.startswith(f"fdpass inspect: no process has the number {child.pid}")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def sock_diag():
+    """Skip where the kernel or a sandbox refuses sock_diag."""
+    try:
+        _sock_diag.unix_sockets()
+    except OSError as error:
+        pytest.skip(f"no sock_diag here: {error}")
+
+
+@pytest.mark.usefixtures("sock_diag")
+def test_names_of_sockets_cannot_imitate_rows_of_other_sockets():
+    """Abstract names can have newlines: this one contains the row of another socket in /proc/net/unix."""
+    prefix = f"\0fdpass-test-{os.getpid()}\n".encode()
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as imitator:
+        listener.bind(prefix + b"\x1b[31m")
+        listener.listen()
+        inode = os.fstat(listener.fileno()).st_ino
+        row = f"0000000000000000: 00000002 00000000 00010000 0001 01 {inode} /run/secret.sock"
+        imitator.bind((prefix + row.encode())[:107])
+        done = inspect(os.getpid())
+    assert (done.returncode, done.stderr) == (0, "")
+    start = f"unix stream @fdpass-test-{os.getpid()}\\n"
+    shown = {kind: what for kind, _, _, what in rows(done.stdout)[1].values() if what.startswith(start)}
+    assert shown == {
+        "listener": f"{start}\\x1b[31m listening",
+        "socket": f"{start}{row} unconnected"[: len(start) + len(row) + 12],
+    }
+
+
+@pytest.mark.usefixtures("sock_diag")
+def test_a_unix_connection_is_shown_with_the_address_of_its_listener(tmp_path):
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+        listener.bind(path)
+        listener.listen()
+        client.connect(path)
+        with listener.accept()[0] as server:
+            _, found = rows(inspect(os.getpid()).stdout)
+            assert found[client.fileno()][3] == f"unix stream (unnamed) -> {path} connected"
+            assert found[server.fileno()][3] == f"unix stream {path} connected"

@@ -193,6 +193,63 @@ def test_send_without_wait_fails_if_the_backlog_is_full(path, file):
         assert "no room for another connection" in done.stderr
 
 
+@pytest.mark.parametrize("wait", [[], ["--wait", 0.2]])
+@pytest.mark.parametrize(("mode", "other"), [("r", "writing"), ("w", "reading")])
+def test_send_of_a_fifo_waits_for_its_other_end_no_longer_than_wait(path, mode, other, wait):
+    fifo = path.parent / "fifo"
+    os.mkfifo(fifo)
+    with listening(path):
+        done = run("send", path, fifo, "--mode", mode, *wait)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"fdpass send: {fifo}: no process has the FIFO open for {other}")
+
+
+def test_send_with_wait_sends_a_fifo_once_it_has_a_writer(path):
+    """The receiver gets what the writer writes, and not an early end."""
+    fifo = path.parent / "fifo"
+    os.mkfifo(fifo)
+    with receiving(path) as recv, subprocess.Popen([*COMMAND, "send", path, fifo, "--wait", "60"]) as send:
+        fifo.write_text("through the fifo\n")  # open(2) waits for send
+        assert send.wait(60) == 0
+        assert finished(recv) == (0, "through the fifo\n", "")
+
+
+def test_send_does_not_wait_for_a_full_queue_of_datagrams(path, file):
+    with listening(path, "dgram") as sock, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            while True:
+                other.sendto(b"x", str(path))
+        done = run("send", path, file)
+        assert (done.returncode, sock.recv(1)) == (1, b"x")
+        assert done.stderr.startswith(f"fdpass send: {path}: the receiver's queue is full")
+
+
+def test_send_of_a_closed_standard_input_says_so(path):
+    """It would send /dev/null."""
+    shell = ["sh", "-c", 'exec "$@" <&-', "sh", *COMMAND, "send", str(path), "-"]
+    with listening(path):
+        done = subprocess.run(shell, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "fdpass send: standard input is closed, so there is nothing to send for -\n"
+
+
+@pytest.mark.parametrize("verb", ["send", "recv"])
+@pytest.mark.parametrize("kind", ["a regular file", "a folder", "a FIFO"])
+def test_a_path_that_is_no_socket_is_named_with_its_kind(tmp_path, file, verb, kind):
+    """And send does not wait for a listener there."""
+    os.mkfifo(tmp_path / "fifo")
+    path = {"a regular file": file, "a folder": tmp_path, "a FIFO": tmp_path / "fifo"}[kind]
+    done = run(verb, path, *([file, "--wait", 600] if verb == "send" else []))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"fdpass {verb}: {path} is {kind}, not a socket")
+
+
+def test_recv_in_a_folder_that_does_not_exist_names_the_folder(tmp_path):
+    done = run("recv", tmp_path / "none" / "s")
+    assert done.stderr == f"fdpass recv: cannot listen at {tmp_path}/none/s: there is no folder {tmp_path}/none\n"
+
+
 def test_send_of_a_missing_file_does_not_connect(path):
     with listening(path) as sock:
         done = run("send", path, path.parent / "none")
@@ -241,24 +298,22 @@ def test_recv_with_timeout_fails_if_no_peer_connects(path):
 
 
 def test_recv_with_timeout_fails_if_the_peer_sends_nothing(path):
-    from fdpass._cli import recv
-    from fdpass.errors import Timeout
-
-    with socket.socket(socket.AF_UNIX) as sock:
-
-        class ConnectsFirst:
-            calls = 0
-
-            def left(self):
-                self.calls += 1
-                if self.calls == 1:
-                    sock.connect(str(path))
-                    return None
-                return 0.01
-
-        with pytest.raises(Timeout, match="no message has arrived"):
-            recv._first_message(str(path), ConnectsFirst())
+    with receiving(path, "--timeout", 1) as recv, socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(path))
+        assert finished(recv) == (1, "", f"fdpass recv: {path}: no message has arrived in time\n")
     assert not path.exists()
+
+
+def test_recv_serves_the_first_peer_that_sends_whatever_others_do(path, file):
+    """More are connected than recv keeps open at a time; one has closed its end."""
+    with receiving(path) as recv, contextlib.ExitStack() as held:
+        idle = [held.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(70)]
+        for sock in idle:
+            sock.connect(str(path))
+        idle[40].close()
+        assert idle[0].recv(1) == b""  # the oldest connection made room for a newer one
+        assert run("send", path, file, "--wait", 60).returncode == 0
+        assert finished(recv) == (0, "some text\n", "")
 
 
 def test_a_second_recv_at_the_same_path_is_refused(path, file):
@@ -317,11 +372,12 @@ def test_recv_leaves_a_file_that_replaced_its_socket_file(path, file):
     assert path.read_text() == "mine"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_recv_stopped_by_a_signal_is_silent_and_removes_its_socket_file(path, number, code):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_recv_stopped_by_a_signal_is_silent_and_removes_its_socket_file(path, number):
+    """It ends by that signal: a shell shows 130, 143 or 129."""
     with receiving(path) as recv:
         recv.send_signal(number)
-        assert finished(recv) == (code, "", "")
+        assert finished(recv) == (-number, "", "")
     assert not path.exists()
 
 
@@ -331,6 +387,31 @@ def test_recv_of_a_directory_is_an_error_of_one_sentence(path, tmp_path):
         code, out, err = finished(recv)
         assert (code, out) == (1, "")
         assert "(dir): Is a directory" in err
+
+
+def test_recv_does_not_append_a_file_to_itself(path, file):
+    with open(file, "a") as output, receiving(path, stdout=output) as recv:
+        assert run("send", path, file).returncode == 0
+        _, err = recv.communicate(timeout=60)
+        assert recv.returncode == 1
+        assert (
+            err == "fdpass recv: this descriptor (file) is the standard output, too: the copy would have no end\n"
+        )
+    assert file.read_text() == "some text\n"
+
+
+def test_recv_of_a_file_from_its_offset_prints_the_rest(path, file):
+    with receiving(path) as recv, socket.socket(socket.AF_UNIX) as sock, open(file, "rb", buffering=0) as opened:
+        opened.seek(5)
+        sock.connect(str(path))
+        socket.send_fds(sock, [b"x"], [opened.fileno()])
+        assert finished(recv)[:2] == (0, "text\n")
+
+
+def test_recv_with_a_full_standard_error_still_prints_the_content(path, file):
+    with open("/dev/full", "w") as full, receiving(path, stderr=full) as recv:
+        assert run("send", path, file, "--message", "hello").returncode == 0
+        assert finished(recv)[:2] == (0, "some text\n")
 
 
 def test_recv_with_closed_standard_output_fails_and_writes_nothing_to_the_file(path, file):

@@ -86,7 +86,7 @@ def test_a_number_that_is_not_open_is_an_error_that_touches_no_descriptor():
 
 def test_more_names_than_descriptors_are_an_error():
     found = started_by_a_manager([b"one"], LISTEN_FDS="1", LISTEN_FDNAMES="a:b")
-    assert "2 name(s)" in found["error"]
+    assert "2 names" in found["error"]
     assert found["inheritable"] is True
 
 

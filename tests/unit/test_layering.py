@@ -32,12 +32,12 @@ def name_of(path: Path) -> str:
 
 _VERBS = "grab inspect recv send demo serve status reload scale stop workers"
 LAYERS = [  # from the lowest to the highest; each string is a group of modules
-    ("errors that need nothing", ["_errors"]),
+    ("needs nothing", ["_interrupt", "_words", "_errors"]),
     ("framing, without a socket; Fd, and the errors that carry some", ["_framing", "_fd _losses errors"]),
     ("one sendmsg, one recvmsg", ["_message _lending _ancillary"]),
     (
         "single things of the kernel",
-        ["_memory", "_peer", "_policy", "_pair _sockets", "_activation", "_grab", "_proc"],
+        ["_memory", "_peer", "_policy", "_pair _sockets", "_activation", "_ptrace _grab _sock_diag _proc"],
     ),
     ("the core of both kinds of channel", ["_outbox _conversation _channel_base _admission"]),
     ("waiting: blocking, and on anyio", ["_channel _listening", "aio._channel aio._listening aio"]),
@@ -52,8 +52,10 @@ LAYERS = [  # from the lowest to the highest; each string is a group of modules
     (
         "the command line, which no other module imports",
         [
-            "_cli.common _cli.run _cli.habits _cli.server _cli.demo_app _cli.demo_show _cli.demo_picture "
-            "_cli.demo_serve " + " ".join(f"_cli.{verb}" for verb in _VERBS.split()) + " _cli __main__"
+            "_cli.signals _cli.streams _cli.common _cli.run _cli.habits _cli.server _cli.demo_app _cli.demo_show "
+            "_cli.demo_picture _cli.demo_serve "
+            + " ".join(f"_cli.{verb}" for verb in _VERBS.split())
+            + " _cli __main__"
         ],
     ),
 ]

@@ -12,6 +12,7 @@ import pytest
 
 from fdpass import _proc as proc
 from fdpass._fd import kind_of
+from fdpass._sock_diag import UnixSocket
 from fdpass.errors import NoSuchProcess, NotPermitted
 
 TCP = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
@@ -74,6 +75,46 @@ def test_a_unix_table_is_parsed():
         7003: proc.Endpoint("unix", "dgram", "unconnected", "@abstract", None),
         7004: proc.Endpoint("unix", "stream", "listening", "/run/two", None),
     }
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_row_that_a_name_imitates_is_not_believed(first):
+    """Its inode number has two rows, and the table does not say which one is genuine. Nonsense is skipped."""
+    genuine = "00000000aaaaaaaa: 00000002 00000000 00010000 0001 01  7001 /run/genuine\n"
+    imitated = "00000000bbbbbbbb: 00000002 00000000 00000000 0001 01  7002 @x\n" + genuine.replace(
+        "genuine", "secret"
+    )
+    rows = [genuine, imitated, "0 0 0 zz 0 0 1 q\n"]
+    found = proc.unix_sockets("heading\n" + "".join(rows if first else reversed(rows)))
+    assert found[7001] == proc.Endpoint("unix", "?", proc.AMBIGUOUS, None, None)
+    assert found[7002] == proc.Endpoint("unix", "stream", "unconnected", "@x", None)
+    assert set(found) == {7001, 7002}
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [(b"\0a\nb", "@a\nb"), (b"/run/s\0", "/run/s"), (b"@a\0", "./@a"), (b"\0", "@"), (None, None)],
+)
+def test_the_name_of_a_unix_socket_is_an_address(name, address):
+    """A path that starts with @ is not shown as an abstract address."""
+    found = proc.unix_endpoints([UnixSocket(7, 1, 10, name, None), UnixSocket(8, 1, 1, None, 7)])
+    assert found == {
+        7: proc.Endpoint("unix", "stream", "listening", address, None),
+        8: proc.Endpoint("unix", "stream", "connected", None, address),
+    }
+
+
+@pytest.mark.parametrize("refusal", [PermissionError(1, "refused"), FileNotFoundError(2, "not built in")])
+def test_without_sock_diag_the_table_is_read(monkeypatch, tmp_path, refusal):
+    def refuse():
+        raise refusal
+
+    monkeypatch.setattr(proc._sock_diag, "unix_sockets", refuse)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "s"))
+        assert own_descriptor(sock).endpoint == proc.Endpoint(
+            "unix", "stream", "unconnected", str(tmp_path / "s"), None
+        )
 
 
 def test_an_empty_table_has_no_sockets():
@@ -216,7 +257,7 @@ def test_another_users_process_is_not_permitted():
         try:
             proc.descriptors(1)
         except NotPermitted as error:
-            os._exit(0 if "process 1 " in error.strerror else 3)
+            os._exit(0 if "process 1: it belongs to user root" in error.strerror else 3)
         os._exit(4)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 

@@ -1,18 +1,27 @@
 """The command ``fdpass``: one file per verb, loaded when the verb is used, and one way to report a failure.
 
-Exit codes: 0, 1 (failed), 2 (usage), 130 (interrupted). A failure is one sentence on standard error; a traceback
-is a bug of fdpass.
+Exit codes: 0, 1 (failed), 2 (usage). A signal that stops the command kills it in the end (`signals`). A failure is
+one sentence on standard error; a traceback is a bug of fdpass.
 """
 
 from __future__ import annotations
 
+from fdpass._cli.signals import Stopped, end_by  # first: Ctrl-C can come while the rest is imported
+
+# isort: split
+
 import importlib
 import os
+import signal
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 import fdpass
+from fdpass import _interrupt
+from fdpass._cli import streams
 from fdpass._cli.common import Failure, sentence
 from fdpass.errors import FdpassError
 
@@ -55,32 +64,56 @@ class _Verbs(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(_VERBS.items()))
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        found = super().resolve_command(ctx, args)
+        _interrupt.raise_exceptions()  # from here on there is something to clean up
+        return found
+
     def invoke(self, ctx: click.Context) -> Any:
-        _fill_standard_streams()
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            raise click.exceptions.Exit(130) from None
-        except BrokenPipeError:
-            _discard_output()
-            raise click.exceptions.Exit(1) from None
+            raise Stopped(signal.SIGINT) from None
         except (Failure, FdpassError, OSError) as error:
             raise _Failed(f"fdpass {ctx.invoked_subcommand}: {sentence(error)}") from error
+        except streams.OutputFailed as error:
+            if error.broken:
+                raise
+            raise _Failed(f"fdpass {ctx.invoked_subcommand}: {error}") from error
+
+    def main(self, *args: Any, standalone_mode: bool = True, **options: Any) -> Any:
+        run: Any = super().main
+        if not standalone_mode:
+            return run(*args, standalone_mode=False, **options)
+        streams.prepare()
+        code = _exit_code(lambda: run(*args, standalone_mode=False, **options))
+        _interrupt.end_at_once()
+        sys.exit(code)
 
 
-def _fill_standard_streams() -> None:
-    """Open /dev/null at closed standard streams: else a received descriptor could get the number of one."""
-    for number, unusable in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_RDONLY)):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, unusable)  # takes the lowest free number, this one; its use still fails
-
-
-def _discard_output() -> None:
-    """Make /dev/null the standard output, whose reader has gone: else the interpreter's last flush would fail."""
-    with open(os.devnull, "wb") as null:
-        os.dup2(null.fileno(), 1)
+def _exit_code(run: Callable[[], Any]) -> int:
+    """Run the command, report its failure, and return the exit code."""
+    try:
+        code = run()
+        sys.stdout.flush()
+    except Stopped as stopped:
+        end_by(stopped.number)
+    except click.Abort:  # click's word for Ctrl-C while it parses the arguments
+        end_by(signal.SIGINT)
+    except streams.OutputFailed as error:
+        streams.discard(1)
+        if not error.broken:
+            streams.echo_error(_Failed(f"fdpass: {error}"))
+        return 1
+    except click.ClickException as error:
+        if isinstance(error.__cause__, streams.OutputFailed):
+            streams.discard(1)
+        streams.echo_error(error)
+        return error.exit_code
+    except OSError as error:
+        streams.echo_error(_Failed(f"fdpass: {sentence(error)}"))
+        return 1
+    return code if isinstance(code, int) else 0
 
 
 @click.group(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import math
 import os
 import select
+import stat
 import time
 
 import click
 
+from fdpass._cli.streams import wait, write
 from fdpass._fd import Fd
 from fdpass.errors import RequestFailed, StartFailed
 
@@ -47,6 +51,27 @@ def seconds(value: str) -> float:
     return found
 
 
+_NO_SOCKET = {
+    stat.S_IFREG: "a regular file",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def check_socket_path(path: str) -> None:
+    """Raise `Failure` if another kind of file has the path of a socket."""
+    if path.startswith("@"):
+        return
+    try:
+        kind = _NO_SOCKET.get(stat.S_IFMT(os.stat(path).st_mode))
+    except (OSError, ValueError):  # reported when the path is used
+        return
+    if kind:
+        raise Failure(f"{path} is {kind}, not a socket: give the path of a socket, such as /tmp/s")
+
+
 class Deadline:
     """One time limit for several waits."""
 
@@ -64,51 +89,80 @@ class Deadline:
 
 
 def copy_out(fd: Fd, *, from_start: bool = False) -> None:
-    """Copy the content of a descriptor to standard output, until its end.
+    """Copy the content of a descriptor to standard output: of a file up to its present size, else to its end.
 
     Args:
         fd: Lent.
-        from_start: Read a file from its start, without moving the offset that other processes share.
+        from_start: Read a file from its start, without moving the offset that other processes share. If it is open
+            for writing only, open it anew for reading.
 
     Raises:
-        Failure: The descriptor cannot be read, or standard output cannot be written.
-        BrokenPipeError: The reader of standard output has closed it.
+        Failure: The descriptor cannot be read, or is what standard output writes to.
+        OutputFailed: Standard output cannot be written.
     """
-    offset = 0 if from_start and fd.kind in {"file", "memfd", "block"} else None
-    while chunk := _read(fd, offset):
+    kind = fd.kind
+    if kind in {"file", "memfd", "block", "pipe"} and _is_standard_output(fd):
+        raise Failure(f"this descriptor ({kind}) is the standard output, too: the copy would have no end")
+    if from_start and kind in {"file", "memfd", "block"}:
+        with _readable(fd) as file:
+            _copy(file, kind, 0)
+    else:
+        _copy(fd, kind, None)
+
+
+def _is_standard_output(fd: Fd) -> bool:
+    try:
+        ours, output = os.fstat(fd.fileno()), os.fstat(1)
+    except OSError:
+        return False
+    return (ours.st_dev, ours.st_ino) == (output.st_dev, output.st_ino)
+
+
+def _readable(fd: Fd) -> Fd:
+    """Return a descriptor of the same file that can be read; the caller owns it."""
+    if fcntl.fcntl(fd.fileno(), fcntl.F_GETFL) & (os.O_ACCMODE | os.O_PATH) in {os.O_RDONLY, os.O_RDWR}:
+        return fd.dup()
+    try:
+        # A link in /proc leads to the file itself, which may have no name any more: proc_pid_fd(5).
+        return Fd(os.open(f"/proc/self/fd/{fd.fileno()}", os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        raise Failure(
+            f"this descriptor ({fd.kind}) is open for writing only, and its file cannot be opened for reading: "
+            f"{error.strerror}"
+        ) from error
+
+
+def _copy(fd: Fd, kind: str, offset: int | None) -> None:
+    left = _bytes_left(fd, kind, offset)
+    while chunk := _read(fd, kind, offset, _CHUNK if left is None else min(_CHUNK, left)):
         if offset is not None:
             offset += len(chunk)
-        _write(chunk)
+        if left is not None:
+            left -= len(chunk)
+        rest = memoryview(chunk)
+        while rest:
+            rest = rest[write(rest) :]
 
 
-def _read(fd: Fd, offset: int | None) -> bytes:
+def _bytes_left(fd: Fd, kind: str, offset: int | None) -> int | None:
+    """How many bytes a file has from its offset on; None if that is not known."""
+    size = os.fstat(fd.fileno()).st_size
+    if kind not in {"file", "memfd"} or size == 0:  # a file in /proc has the size 0
+        return None
+    position = os.lseek(fd.fileno(), 0, os.SEEK_CUR) if offset is None else offset
+    return max(0, size - position)
+
+
+def _read(fd: Fd, kind: str, offset: int | None, size: int) -> bytes:
     number = fd.fileno()
     while True:
         try:
-            return os.read(number, _CHUNK) if offset is None else os.pread(number, _CHUNK, offset)
+            return os.read(number, size) if offset is None else os.pread(number, size, offset)
         except BlockingIOError:  # all holders share O_NONBLOCK, so it must not be changed
-            _wait(number, select.POLLIN)
+            wait(number, select.POLLIN)
         except OSError as error:
+            reason = "it is not open for reading" if error.errno == errno.EBADF else error.strerror
             raise Failure(
-                f"cannot read this descriptor ({fd.kind}): {error.strerror}; "
+                f"cannot read this descriptor ({kind}): {reason}; "
                 "to use it in another way, give a command after --"
             ) from error
-
-
-def _write(data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        try:
-            rest = rest[os.write(1, rest) :]
-        except BlockingIOError:
-            _wait(1, select.POLLOUT)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise Failure(f"cannot write to standard output: {error.strerror}") from error
-
-
-def _wait(number: int, event: int) -> None:
-    poller = select.poll()
-    poller.register(number, event)
-    poller.poll()

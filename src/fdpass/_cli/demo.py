@@ -16,6 +16,7 @@ import click
 
 from fdpass import Message, recv_fds, send_fds
 from fdpass._cli.common import Failure, copy_out, printable, sentence
+from fdpass._cli.streams import echo
 from fdpass._fd import Fd
 from fdpass.errors import FdpassError
 
@@ -127,7 +128,7 @@ def _be_child(sock: socket.socket, path: str, shared_offset: bool, mask: set[sig
     except (FdpassError, OSError) as error:
         send_fds(sock, json.dumps({"error": sentence(error)}).encode(), [])
     except KeyboardInterrupt:
-        pass  # the parent gets SIGINT too, and exits with 130
+        pass  # the parent gets SIGINT, too, and ends by it
     finally:
         os._exit(status)  # without the parent's finally blocks and buffers, which fork(2) has copied
 
@@ -171,15 +172,15 @@ def _show(there: dict[str, Any], fd: Fd, pid: int, kind: str, path: str) -> None
     here = _facts(fd)
     parent = click.style(f"parent {os.getpid()}", fg="cyan")
     child = click.style(f"child {pid}", fg="yellow")
-    click.echo(f"A parent and a child process, connected by a pair of Unix sockets ({kind}).\n")
-    click.echo(f"{child} opens {printable(path)} as descriptor {there['number']}")
+    echo(f"A parent and a child process, connected by a pair of Unix sockets ({kind}).\n")
+    echo(f"{child} opens {printable(path)} as descriptor {there['number']}")
     if there["read"]:
-        click.echo(f"{child} reads its first {len(there['read'])} bytes: {there['read']!r}")
-    click.echo(f"{child} gives descriptor {there['number']} to the parent, and closes its own")
-    click.echo(f"{parent} receives it as descriptor {here['number']}, and reads from it:\n")
+        echo(f"{child} reads its first {len(there['read'])} bytes: {there['read']!r}")
+    echo(f"{child} gives descriptor {there['number']} to the parent, and closes its own")
+    echo(f"{parent} receives it as descriptor {here['number']}, and reads from it:\n")
     copy_out(fd)
-    click.echo()
-    click.echo(click.style(f"{'':8}{'child':>12}{'parent':>12}", bold=True))
+    echo()
+    echo(click.style(f"{'':8}{'child':>12}{'parent':>12}", bold=True))
     position = "one open file: the offset is shared" if there["read"] else "one offset: try --shared-offset"
     for fact, meaning in (
         ("number", "each process has a number of its own"),
@@ -187,4 +188,4 @@ def _show(there: dict[str, Any], fd: Fd, pid: int, kind: str, path: str) -> None
         ("offset", position),
     ):
         if there[fact] is not None:
-            click.echo(f"{fact:8}{there[fact]:>12}{here[fact]:>12}   {meaning}")
+            echo(f"{fact:8}{there[fact]:>12}{here[fact]:>12}   {meaning}")

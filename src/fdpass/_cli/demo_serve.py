@@ -19,6 +19,8 @@ import click
 
 from fdpass._cli.common import Failure
 from fdpass._cli.demo_show import Show
+from fdpass._cli.streams import echo
+from fdpass._words import counted
 from fdpass.errors import FdpassError, StartFailed
 from fdpass.serve.operator.client import ask
 from fdpass.serve.worker import engines
@@ -154,7 +156,9 @@ async def _killer(show: Show, control: str) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(victim["pid"], signal.SIGKILL)
             show.kills += 1
-            show.add_event(f"kill -9 worker {victim['pid']}, which had {victim['connections']} connections")
+            show.add_event(
+                f"kill -9 worker {victim['pid']}, which had {counted(victim['connections'], 'connection')}"
+            )
 
 
 async def _reloader(show: Show, control: str) -> None:
@@ -190,14 +194,14 @@ def _print_summary(show: Show) -> None:
     connections = show.status["connections"]
     lines = [
         f"{show.requests:,} requests: {_KEEPING} clients keep their connection, {_FRESH} open one for each",
-        f"{show.kills} workers killed with kill -9, {show.reloads} reloads",
+        f"{counted(show.kills, 'worker')} killed with kill -9, {counted(show.reloads, 'reload')}",
         f"{connections.get('moved', 0)} times an idle connection moved to another worker",
         f"{connections.get('replayed', 0)} times a request was repeated in another worker",
         f"reconnects: {show.reconnects}",
         f"errors: {sum(show.errors.values())}{_kinds(show.errors)}",
         f"longest wait for an answer: {show.worst * 1000:.0f} ms",
     ]
-    click.echo("\n".join(lines))
+    echo("\n".join(lines))
 
 
 def _kinds(errors: Counter[str]) -> str:

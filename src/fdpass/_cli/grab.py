@@ -25,8 +25,9 @@ from fdpass._cli.run import run
 def grab(pid: int, fd: int, command: tuple[str, ...], stdin: bool) -> None:
     """Copy descriptor FD out of process PID, which keeps its own.
 
-    Without COMMAND, prints the content. A file is printed whole, and the offset that PID shares does not move. A
-    pipe or a socket is read from its present position, and PID does not get those bytes any more.
+    Without COMMAND, prints the content. A file is printed whole, even if PID has it open for writing only, and the
+    offset that PID shares does not move. A pipe or a socket is read from its present position, and PID does not
+    get those bytes any more.
 
     With COMMAND, runs it with the descriptor as number 3, as in socket activation (LISTEN_FDS, LISTEN_PID,
     LISTEN_FDNAMES); {} in its arguments becomes /dev/fd/3.

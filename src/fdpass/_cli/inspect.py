@@ -10,6 +10,8 @@ import click
 
 from fdpass import _proc as proc
 from fdpass._cli.common import printable
+from fdpass._cli.streams import echo
+from fdpass._words import counted
 
 _HEADINGS = ("KIND", "FD", "MODE", "IN FLIGHT", "WHAT")
 _ORDER = ("listener", "socket", "file", "dir", "memfd", "pipe", "char", "block")  # other kinds follow, by name
@@ -40,11 +42,11 @@ def inspect(pid: int, as_json: bool) -> None:
             "in_flight": _in_flight(found),
             "descriptors": [dataclasses.asdict(descriptor) for descriptor in found],
         }
-        click.echo(json.dumps(content, indent=2))
+        echo(json.dumps(content, indent=2))
         return
-    click.echo(_title(pid, name, found))
+    echo(_title(pid, name, found))
     for line in _aligned(_rows(found)):
-        click.echo(line)
+        echo(line)
 
 
 def _in_flight(found: list[proc.Descriptor]) -> int:
@@ -52,7 +54,7 @@ def _in_flight(found: list[proc.Descriptor]) -> int:
 
 
 def _title(pid: int, name: str, found: list[proc.Descriptor]) -> str:
-    count = f"{len(found)} descriptor{'' if len(found) == 1 else 's'}"
+    count = counted(len(found), "descriptor")
     return f"process {pid} ({printable(name)}): {count}, {_in_flight(found)} in flight"
 
 
@@ -78,7 +80,8 @@ def _what(one: proc.Descriptor) -> str:
     words = [end.protocol]
     if end.protocol == "unix":
         words.append(end.type)
-    words.append(end.local or "(unnamed)")
+    if end.state != proc.AMBIGUOUS:
+        words.append(end.local or "(unnamed)")
     if end.remote:
         words += ["->", end.remote]
     return printable(" ".join([*words, end.state]))

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import select
 import signal
 import socket
 from collections.abc import Iterator
-from types import FrameType
 
 import click
 
 from fdpass import Message, recv_fds
 from fdpass._admission import admitted
-from fdpass._cli.common import Deadline, Failure, copy_out, printable, seconds
+from fdpass._cli.common import Deadline, Failure, check_socket_path, copy_out, printable, seconds
 from fdpass._cli.run import run
+from fdpass._cli.signals import stop_on
+from fdpass._cli.streams import echo
 from fdpass._peer import same_user
-from fdpass._sockets import bound_socket, identity_of, unlink_own
-from fdpass.errors import FdsLost, Timeout
+from fdpass._sockets import accepted, bound_socket, identity_of, unlink_own
+from fdpass._words import counted
+from fdpass.errors import FdsLost, PeerClosed, Timeout
+
+_MOST_PEERS = 64  # connections that are open at a time without having sent anything
 
 
 @click.command(
@@ -47,48 +53,103 @@ def recv(socket_path: str, command: tuple[str, ...], timeout: float | None, stdi
     """
     if stdin and not command:
         raise click.UsageError("--stdin needs a COMMAND: give one after --.")
-    _exit_on_signals()
+    stop_on(signal.SIGTERM, signal.SIGHUP)  # by an exception, so that the socket file is removed
     with _first_message(socket_path, Deadline(timeout)) as message:
         text = os.fsdecode(message.data.strip(b"\0"))
         if command:
             run(command, message.fds, stdin=stdin, environment={"FDPASS_MESSAGE": text.replace("\0", "")})
         if text:
-            click.echo(f"message: {printable(text)}", err=True)
+            echo(f"message: {printable(text)}", err=True)
         if len(message) > 1:
-            click.echo(
-                f"received {len(message)} descriptors; this is the first (for all, give a command)", err=True
-            )
+            echo(f"received {len(message)} descriptors; this is the first (for all, give a command)", err=True)
         copy_out(message.fds[0])
 
 
 def _first_message(path: str, deadline: Deadline) -> Message:
-    """Receive the first message of any peer; a peer that sends nothing is ignored."""
-    with _listening(path) as listener:
+    """Receive the first message of any peer; peers that send nothing are ignored."""
+    check_socket_path(path)
+    folder = os.path.dirname(path)
+    if folder and not path.startswith("@") and not os.path.lexists(folder):
+        raise Failure(f"cannot listen at {path}: there is no folder {folder}")
+    with _listening(path) as listener, contextlib.closing(_Peers(listener)) as peers:
         while True:
             try:
-                message = _receive(listener, deadline)
+                message = peers.receive(deadline)
             except FdsLost as lost:
                 for fd in lost.fds:
                     fd.close()
                 remedy = "; raise the limit (ulimit -n)" if lost.reason == "table full" else ""
                 raise Failure(f"{lost}{remedy}") from lost
-            except TimeoutError as error:
-                raise Timeout(f"{path}: no message has arrived in time") from error
+            if message is None:
+                raise Timeout(f"{path}: no message has arrived in time")
             if len(message):
                 return message
             if message.data:
                 start = printable(os.fsdecode(message.data[:40]))
-                raise Failure(f"the peer sent {len(message.data)} bytes ({start}), but no descriptor")
+                raise Failure(f"the peer sent {counted(len(message.data), 'byte')} ({start}), but no descriptor")
 
 
-def _receive(listener: socket.socket, deadline: Deadline) -> Message:
-    """Receive the first message of the next peer; an empty one if the peer closes, or is refused."""
-    listener.settimeout(deadline.left())
-    peer, _ = listener.accept()
-    with peer:
-        peer.settimeout(deadline.left())
+class _Peers:
+    """The connections of a listener, of which none has sent anything yet.
+
+    Args:
+        listener: Lent.
+    """
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self._open: dict[int, socket.socket] = {}  # by number, the oldest first
+        self._poller = select.poll()
+        listener.setblocking(False)
+        self._poller.register(listener, select.POLLIN)
+
+    def receive(self, deadline: Deadline) -> Message | None:
+        """Receive the first message of the first peer that sends; None if time runs out.
+
+        The message is empty if a peer closed its end instead.
+        """
+        while True:
+            left = deadline.left()
+            ready = dict(self._poller.poll(None if left is None else math.ceil(left * 1000)))
+            for number in ready.keys() & self._open.keys():
+                return self._receive(number)
+            if ready:
+                self._accept()
+            elif deadline.passed():
+                return None
+
+    def _receive(self, number: int) -> Message:
+        with self._open[number] as peer:
+            self._remove(number)
+            try:
+                return recv_fds(peer)
+            except PeerClosed:
+                return Message(b"")
+
+    def _accept(self) -> None:
+        try:
+            peer = accepted(self._listener)
+        except BlockingIOError:
+            return
         # An abstract address has no file mode: this check takes its place. It logs each refusal.
-        return recv_fds(peer) if admitted(peer, same_user) else Message(b"")
+        if peer is None or not admitted(peer, same_user):
+            return
+        if len(self._open) == _MOST_PEERS:
+            oldest = next(iter(self._open))
+            with self._open[oldest]:
+                self._remove(oldest)
+        peer.setblocking(False)
+        self._open[peer.fileno()] = peer
+        self._poller.register(peer, select.POLLIN)
+
+    def _remove(self, number: int) -> None:
+        self._poller.unregister(number)
+        del self._open[number]
+
+    def close(self) -> None:
+        """Close the connections that are left."""
+        for peer in self._open.values():
+            peer.close()
 
 
 @contextlib.contextmanager
@@ -99,14 +160,3 @@ def _listening(path: str) -> Iterator[socket.socket]:
             yield listener
         finally:
             unlink_own(listener, file)
-
-
-def _exit_on_signals() -> None:
-    """Exit by an exception, so that the socket file is removed; signals that nohup ignores stay ignored."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _exit)
-
-
-def _exit(number: int, _: FrameType | None) -> None:
-    raise SystemExit(128 + number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from fdpass._cli.server import control_option
+from fdpass._cli.streams import echo
 from fdpass.serve.operator.client import ask
 
 
@@ -17,4 +18,4 @@ def reload(control: str) -> None:
     new ones do not start, the old ones keep serving; this command prints the reason, and exits with 1.
     """
     reply = ask(control, "reload")
-    click.echo(f"generation {reply['generation']} serves")
+    echo(f"generation {reply['generation']} serves")

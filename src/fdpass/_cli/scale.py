@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 
 from fdpass._cli.server import control_option
+from fdpass._cli.streams import echo
+from fdpass._words import counted
 from fdpass.serve.operator.client import ask
 
 
@@ -17,4 +19,4 @@ def scale(workers: int, control: str) -> None:
     If there are too many workers, the ones with the least to finish retire.
     """
     reply = ask(control, "scale", workers=workers)
-    click.echo(f"{reply['workers']} worker{'' if reply['workers'] == 1 else 's'}")
+    echo(counted(reply["workers"], "worker"))

@@ -5,19 +5,25 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import socket
+import stat
 import time
+from types import FrameType
 
 import click
 
 from fdpass import MAX_FDS, send_fds
-from fdpass._cli.common import Deadline, Failure, seconds
+from fdpass._cli.common import Deadline, Failure, check_socket_path, seconds
+from fdpass._cli.streams import CLOSED
 from fdpass._errors import translated
 from fdpass._fd import Fd
 from fdpass._sockets import address_of
+from fdpass.errors import Timeout
 
 _NO_LISTENER = {errno.ENOENT, errno.ECONNREFUSED, errno.EAGAIN}
 _TYPES = (socket.SOCK_STREAM, socket.SOCK_SEQPACKET, socket.SOCK_DGRAM)
+_SHORTEST = 0.1  # seconds for open(2), which waits for nothing if the other end of a FIFO is open
 _MAX_TEXT = 32768  # the kernel splits a send on a stream into parts of about this size
 
 
@@ -40,7 +46,12 @@ _MAX_TEXT = 32768  # the kernel splits a send on a stream into parts of about th
     help="How to open each FILE.",
 )
 @click.option("--message", metavar="TEXT", default="", help="Text to send with the descriptors.")
-@click.option("--wait", type=seconds, default=0, help="Wait at most this long for a listener at SOCKET.")
+@click.option(
+    "--wait",
+    type=seconds,
+    default=0,
+    help="Wait at most this long for a listener at SOCKET, and for the other end of a FIFO.",
+)
 def send(socket_path: str, files: tuple[str, ...], mode: str, message: str, wait: float) -> None:
     """Send open FILEs to the process that listens at SOCKET.
 
@@ -55,17 +66,60 @@ def send(socket_path: str, files: tuple[str, ...], mode: str, message: str, wait
         raise click.UsageError(f"One message carries at most {MAX_FDS} files, not {len(files)}.")
     if len(text) > _MAX_TEXT:
         raise click.UsageError(f"--message has {len(text)} bytes, and at most {_MAX_TEXT} fit: send it as a FILE.")
+    if "-" in files and 0 in CLOSED:
+        raise Failure("standard input is closed, so there is nothing to send for -")
+    check_socket_path(socket_path)
+    deadline = Deadline(wait)
     with contextlib.ExitStack() as held:
         # Modes w and a change files, which are opened once there is a listener; the others are opened before, to
         # fail early.
-        fds = _opened(files, mode, held) if mode in {"r", "rw"} else []
-        sock = held.enter_context(_connected(socket_path, Deadline(wait)))
-        fds = fds or _opened(files, mode, held)
-        send_fds(sock, text or b"\0", fds)
+        fds = _opened(files, mode, deadline, held) if mode in {"r", "rw"} else []
+        sock = held.enter_context(_connected(socket_path, deadline))
+        fds = fds or _opened(files, mode, deadline, held)
+        sock.settimeout(deadline.left())
+        try:
+            send_fds(sock, text or b"\0", fds)
+        except Timeout as error:
+            raise Failure(
+                f"{socket_path}: the receiver's queue is full; try again, or use --wait SECONDS"
+            ) from error
 
 
-def _opened(files: tuple[str, ...], mode: str, held: contextlib.ExitStack) -> list[Fd | int]:
-    return [0 if path == "-" else held.enter_context(Fd.open(path, mode)) for path in files]
+def _opened(files: tuple[str, ...], mode: str, deadline: Deadline, held: contextlib.ExitStack) -> list[Fd | int]:
+    return [0 if path == "-" else held.enter_context(_open(path, mode, deadline)) for path in files]
+
+
+def _open(path: str, mode: str, deadline: Deadline) -> Fd:
+    """Open a file; open(2) of a FIFO waits for the other end, and only a signal interrupts it."""
+    if not _is_fifo(path):
+        return Fd.open(path, mode)
+    previous = signal.signal(signal.SIGALRM, _time_is_up)
+    signal.setitimer(signal.ITIMER_REAL, max(deadline.left() or 0, _SHORTEST))
+    try:
+        return Fd.open(path, mode)
+    except _TimeIsUp as error:
+        other = "reading" if mode in {"w", "a"} else "writing"
+        raise Failure(
+            f"{path}: no process has the FIFO open for {other}; start that process first, or use --wait SECONDS"
+        ) from error
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def _is_fifo(path: str) -> bool:
+    try:
+        return stat.S_ISFIFO(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
+class _TimeIsUp(Exception):
+    """The alarm has rung."""
+
+
+def _time_is_up(_: int, __: FrameType | None) -> None:
+    raise _TimeIsUp
 
 
 def _connected(path: str, deadline: Deadline) -> socket.socket:

@@ -11,6 +11,8 @@ import click
 
 from fdpass._cli.common import Failure, sentence
 from fdpass._cli.habits import hint_for
+from fdpass._cli.streams import echo
+from fdpass._words import counted
 from fdpass.errors import ConfigError, StartFailed
 from fdpass.serve.shared.config import SETTINGS, Config, check_name, flag, typed
 from fdpass.serve.shared.setting import size
@@ -191,8 +193,8 @@ def _try_application(config: Config) -> None:
             failure["sentence"] + ("\n" + failure["details"].rstrip() if failure["details"] else "")
         ) from error
     where = ", ".join(config.bind)
-    workers = f"{config.workers} worker{'s' * (config.workers != 1)}"
-    click.echo(f"{config.app} ({interface}): {workers} at {where}: settings and application are valid")
+    workers = counted(config.workers, "worker")
+    echo(f"{config.app} ({interface}): {workers} at {where}: settings and application are valid")
 
 
 def _import_failure(error: ImportError) -> str:

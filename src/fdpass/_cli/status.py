@@ -10,6 +10,7 @@ import click
 
 from fdpass._cli.common import Failure
 from fdpass._cli.server import control_option
+from fdpass._cli.streams import echo
 from fdpass.serve.operator.client import ask
 
 
@@ -32,7 +33,7 @@ def status(control: str, as_json: bool) -> None:
     """
     status = ask(control, "status")
     if as_json:
-        click.echo(json.dumps(status))
+        echo(json.dumps(status))
     else:
         _show(status)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from fdpass._cli.server import control_option
+from fdpass._cli.streams import echo
 from fdpass.serve.operator.client import ask
 
 
@@ -19,4 +20,4 @@ def workers() -> None:
 def retire(pid: int, control: str) -> None:
     """Replace the worker PID: start another one, then make this one finish and exit; wait until it has exited."""
     ask(control, "retire", pid=pid)
-    click.echo(f"worker {pid} has retired")
+    echo(f"worker {pid} has retired")

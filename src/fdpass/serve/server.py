@@ -11,6 +11,7 @@ from typing import Any
 
 import fdpass
 from fdpass._activation import Inherited, inherited
+from fdpass._words import counted
 from fdpass.errors import ConfigError
 from fdpass.serve.dispatcher import limits
 from fdpass.serve.dispatcher.access_log import AccessLog
@@ -116,11 +117,10 @@ def serve(config: Config, reread: Callable[[], Config]) -> None:
         if identity is not None:
             privileges.become(*identity, [*_files(config, listeners), control.path])
         log.info(
-            "fdpass %s listens at %s, and starts %d worker%s for %s",
+            "fdpass %s listens at %s, and starts %s for %s",
             fdpass.__version__,
             ", ".join(each.name for each in listeners),
-            config.workers + config.spare,
-            "s" * (config.workers + config.spare != 1),
+            counted(config.workers + config.spare, "worker"),
             config.app,
         )
         dispatcher.run()

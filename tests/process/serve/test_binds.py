@@ -158,7 +158,7 @@ def test_an_inherited_listener_is_served_and_stays_the_givers(serve):
     ("bind", "said"),
     [
         ("fd://987", "--bind fd://987: this descriptor is not open"),
-        ("fd://1", "it is a file, not a socket that listens"),
+        ("fd://1", "it is of kind file, not a socket that listens"),
     ],
 )
 def test_a_descriptor_that_is_no_listener_is_refused(serve, bind, said):

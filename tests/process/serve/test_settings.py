@@ -110,6 +110,8 @@ def test_a_file_with_a_wrong_setting_is_refused(check, text, said):
         (("--app-dir", "nix"), {}, "--app-dir 'nix' is not a folder"),
         (("--config", "nix.toml"), {}, "cannot read nix.toml: No such file or directory"),
         (("app.py",), {}, "give MODULE:NAME, such as shop.main:app"),
+        (("./app.py:app",), {}, "did you mean app:app?"),
+        (("app:make()",), {}, "did you mean app:make --factory?"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
@@ -125,6 +127,7 @@ def test_a_wrong_setting_is_refused_with_a_sentence_and_exit_code_2(check, flags
         ("app:app", "raise LookupError('no database')", "LookupError: no database"),
         ("app:app", "def app(a, b, c, d): pass", "say which with --interface"),
         ("app:nothing", "", "module 'app' has no 'nothing'"),
+        ("app.py:app", "def app(a, b): pass", "did you mean app:app?"),
     ],
 )
 def test_check_reports_why_the_application_cannot_be_served(check, name, text, said):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from fdpass._fd import Fd
 from fdpass._memory import common, mapped
+from fdpass._words import counted
 from fdpass.errors import StartFailed
 from fdpass.serve.dispatcher import limits
 from fdpass.serve.dispatcher.accept.balance import BALANCES
@@ -129,7 +130,7 @@ class Dispatcher:
         self._stopping = True
         requests, most = self._requests_in_progress(), self.pool.current.config.graceful_timeout
         if requests:
-            log.info("stopping: finishing %d request%s (at most %g s)", requests, "s" * (requests != 1), most)
+            log.info("stopping: finishing %s (at most %g s)", counted(requests, "request"), most)
         else:
             log.info("stopping: no request is in progress")
         self.pool.stop()

@@ -6,6 +6,7 @@ import contextlib
 import os
 import resource
 
+from fdpass._words import counted
 from fdpass.errors import ConfigError
 from fdpass.serve.shared.config import Config
 from fdpass.serve.shared.ledger import RING
@@ -50,8 +51,9 @@ def most_connections(config: Config, capacity: int) -> int:
             )
         raise ConfigError(
             f"--max-connections {config.max_connections:,} cannot fit: a process may have {limit:,} open files "
-            f"(ulimit -Hn) and needs {limit - capacity:,} for itself, so {config.workers} worker(s) can have "
-            f"{fits:,} connections; raise the limit, or have more workers"
+            f"(ulimit -Hn) and needs {limit - capacity:,} for itself, so "
+            f"{counted(config.workers, 'worker')} can have {fits:,} connections; "
+            "raise the limit, or have more workers"
         )
     most = config.max_connections or fits
     if config.keeps and (needed := most_memory(config, most)) > (available := _memory()):

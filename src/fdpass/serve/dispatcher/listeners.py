@@ -185,7 +185,7 @@ def _adopt(fd: Fd, source: str) -> Listening:
         raise ConfigError(f"{source}: this descriptor is not open") from error
     if kind != "listener":
         fd.close()
-        raise ConfigError(f"{source}: it is a {kind}, not a socket that listens")
+        raise ConfigError(f"{source}: it is of kind {kind}, not a socket that listens")
     sock = fd.socket()
     if sock.type != socket.SOCK_STREAM:
         sock.close()

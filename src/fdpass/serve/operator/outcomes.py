@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fdpass._words import counted
 from fdpass.serve.dispatcher.pool.pool import Pool
 from fdpass.serve.dispatcher.pool.worker_handle import WorkerHandle
 from fdpass.serve.operator.control import Reply
@@ -85,4 +86,4 @@ def _failed(why: str) -> dict[str, Any]:
 
 
 def _summary(pool: Pool) -> str:
-    return f"generation {pool.current.number}, {pool.target} worker{'' if pool.target == 1 else 's'}"
+    return f"generation {pool.current.number}, {counted(pool.target, 'worker')}"

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from fdpass.errors import ConfigError
+from fdpass.serve.shared import app_name
 from fdpass.serve.shared.ledger import MOST_WORKERS
 from fdpass.serve.shared.processors import processors
 from fdpass.serve.shared.setting import Setting, field, size
@@ -220,7 +221,7 @@ class Config:
     def __post_init__(self) -> None:
         for each in dataclasses.fields(self):
             object.__setattr__(self, each.name, typed(each.name, getattr(self, each.name)))
-        _check_app(self.app)
+        app_name.check(self.app)
         for name, setting in SETTINGS.items():
             _check_range(name, setting, getattr(self, name))
         if (self.tls_key or self.tls_ca) and not self.tls_cert:
@@ -313,12 +314,3 @@ def _check_range(name: str, setting: Setting, value: Any) -> None:
         least, most = setting.bounds
         if not least <= value <= most:
             raise ConfigError(f"{flag(name)} {value!r}: must be from {least:,} to {most:,}")
-
-
-def _check_app(app: str) -> None:
-    module, colon, name = app.partition(":")
-    if not (module and colon and name and all(part.isidentifier() for part in module.split("."))):
-        raise ConfigError(
-            f"{app!r} does not name an application: give MODULE:NAME, such as shop.main:app "
-            "(MODULE is a dotted name, not a path)"
-        )

@@ -67,7 +67,7 @@ def load(name: str, app_dir: str, *, factory: bool) -> Any:
             raise  # a module that the application itself imports
         raise StartFailed(
             f"cannot import {name!r}: there is no module {error.name!r} in {app_dir!r} (--app-dir), "
-            "nor on Python's path"
+            "nor on Python's path" + _hint(name)
         ) from None
     for attribute in attributes.split("."):
         try:
@@ -81,6 +81,11 @@ def load(name: str, app_dir: str, *, factory: bool) -> Any:
     if required_arguments(found) == 0:
         raise StartFailed(f"{name!r} takes no parameters: if it makes the application, add --factory")
     return found
+
+
+def _hint(name: str) -> str:
+    module, _, attributes = name.partition(":")
+    return f"; did you mean {module.removesuffix('.py')}:{attributes}?" if module.endswith(".py") else ""
 
 
 def interface_of(app: Callable[..., Any]) -> Interface:

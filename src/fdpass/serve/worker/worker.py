@@ -14,6 +14,7 @@ from typing import Any
 
 from fdpass._conversation import Conversation
 from fdpass._message import Message, release
+from fdpass._words import counted
 from fdpass.errors import FdpassError, FdsLost
 from fdpass.serve.shared import messages
 from fdpass.serve.shared.access_log import AccessLog
@@ -161,7 +162,7 @@ class Worker:
             return
         slots = messages.slots_of(loss.data)
         arrived = len(loss.fds)
-        log.debug("no room for %d passed connection(s): too many open files", len(slots) - arrived)
+        log.debug("too many open files: no room for %s", counted(len(slots) - arrived, "connection"))
         self._take(slots[:arrived], [fd.take() for fd in loss.fds])
         self._ledger.taken[self._row] += len(slots) - arrived
         self._send(messages.with_slots(messages.DROPPED, slots[arrived:]))

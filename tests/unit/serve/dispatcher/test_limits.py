@@ -59,7 +59,7 @@ def test_a_max_connections_that_cannot_fit_is_refused_with_the_numbers():
         limits.most_connections(Config(workers=3, max_connections=3001, custody="off"), 1000)
     assert str(caught.value) == (
         f"--max-connections 3,001 cannot fit: a process may have {limit:,} open files (ulimit -Hn) and needs "
-        f"{limit - 1000:,} for itself, so 3 worker(s) can have 3,000 connections; raise the limit, or have more "
+        f"{limit - 1000:,} for itself, so 3 workers can have 3,000 connections; raise the limit, or have more "
         "workers"
     )
 

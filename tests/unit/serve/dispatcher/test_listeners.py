@@ -305,8 +305,8 @@ def seqpacket_listener():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (socket_that_does_not_listen, "it is a socket, not a socket that listens"),
-        (pipe, "it is a pipe, not a socket that listens"),
+        (socket_that_does_not_listen, "it is of kind socket, not a socket that listens"),
+        (pipe, "it is of kind pipe, not a socket that listens"),
         (seqpacket_listener, "it listens, but not for streams"),
     ],
 )

@@ -40,6 +40,12 @@ def test_a_missing_module_is_named_with_app_dir(folder, name, missing):
     )
 
 
+def test_a_file_name_gets_a_hint_with_the_name_of_its_module(folder):
+    write(folder, "t_file", "app = print")
+    with pytest.raises(StartFailed, match=r"did you mean t_file:app\?$"):
+        loaded(folder, "t_file.py:app")
+
+
 def test_a_missing_module_that_the_application_imports_keeps_its_own_error(folder):
     """Its author needs the traceback."""
     write(folder, "t_wants", "import t_not_installed")

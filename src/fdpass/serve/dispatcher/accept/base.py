@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+from fdpass._words import counted
 from fdpass.errors import ProtocolError
 from fdpass.serve.dispatcher.accept.active_workers import ActiveWorkers
 from fdpass.serve.dispatcher.accept.balance import Balance
@@ -159,7 +160,9 @@ class Acceptor:
         if time.monotonic() > worker.full_logged_at + _FULL_SECONDS:
             worker.full_logged_at = time.monotonic()
             log.error(
-                "worker %d had no free descriptor for %d connection(s) that were passed to it", worker.pid, count
+                "worker %d had no free descriptor for %s passed to it",
+                worker.pid,
+                counted(count, "connection"),
             )
         self._workers.refuse(worker)
 
@@ -220,4 +223,4 @@ class Acceptor:
 
 def describe_lost(count: int) -> str:
     """What `Acceptor.recover` returns of ``count`` connections that no other worker can continue."""
-    return f"; {count} connection(s) lost" if count else ""
+    return f"; {counted(count, 'connection')} lost" if count else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
+from fdpass._words import counted
 from fdpass.serve.dispatcher.loop import Loop
 from fdpass.serve.dispatcher.pool.pool import GRACE_SECONDS, Pool
 from fdpass.serve.dispatcher.pool.process import resident_bytes
@@ -104,7 +105,8 @@ class Upkeep:
             return
         handled = self._ledger.handled[worker.row]
         if config.max_requests and handled >= config.max_requests:
-            log.info("worker %d has handled %d requests (--max-requests): it is replaced", worker.pid, handled)
+            requests = counted(handled, "request")
+            log.info("worker %d has handled %s (--max-requests): it is replaced", worker.pid, requests)
             self._pool.replace(worker)
         elif config.max_rss and (rss := resident_bytes(worker.pid)) > config.max_rss:
             log.info("worker %d has %d MiB resident (--max-rss): it is replaced", worker.pid, rss >> 20)

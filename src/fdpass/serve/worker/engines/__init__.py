@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from fdpass._words import counted
 from fdpass.errors import StartFailed
 from fdpass.serve.shared.access_log import AccessLog
 from fdpass.serve.shared.setup import Setup
@@ -88,7 +89,7 @@ async def end_tasks(tasks: Collection[asyncio.Task[None]], seconds: float) -> No
     for task in late:
         task.cancel()
     if late:
-        log_cut(seconds, f"{len(late)} connection(s)")
+        log_cut(seconds, counted(len(late), "connection"))
         await asyncio.wait(late, timeout=_CLEAN_UP_SECONDS)
 
 

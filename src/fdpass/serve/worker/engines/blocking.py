@@ -9,6 +9,7 @@ import os
 import socket
 import threading
 
+from fdpass._words import counted
 from fdpass.serve.shared import tls
 from fdpass.serve.shared.reset import has_ended
 from fdpass.serve.worker.cuts import log_cut
@@ -96,6 +97,6 @@ class BlockingEngine:
                 await asyncio.wait_for(self._idle.wait(), patience)
                 return
             if self._open and patience == seconds:
-                log_cut(seconds, f"{len(self._open)} connection(s)")
+                log_cut(seconds, counted(len(self._open), "connection"))
             for passed in list(self._open):
                 passed.reset()

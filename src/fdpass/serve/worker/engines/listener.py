@@ -17,6 +17,7 @@ import socket
 import threading
 from typing import Any
 
+from fdpass._words import counted
 from fdpass.errors import StartFailed
 from fdpass.serve.worker.application import is_async
 from fdpass.serve.worker.cuts import log_cut
@@ -120,5 +121,5 @@ class ListenerEngine:
         await asyncio.wait({self._main_over, clean_up}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         clean_up.cancel()
         if self._open:
-            log_cut(seconds, f"{self._open} connection(s)")
+            log_cut(seconds, counted(self._open, "connection"))
         await asyncio.wait({self._main_over}, timeout=_CLEAN_UP_SECONDS)

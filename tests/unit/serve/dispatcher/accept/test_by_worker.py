@@ -244,7 +244,7 @@ def test_such_a_connection_has_ended_too_if_the_worker_dies_first(fakes, accepti
     fakes.ledger.accepted[0] += len(used)
     fakes.ledger.note(0, used[1])
     accepting.acceptor.read_ended()
-    assert accepting.acceptor.recover(worker) == "; 2 connection(s) lost"
+    assert accepting.acceptor.recover(worker) == "; 2 connections lost"
     assert accepting.connections.finished == 1
 
 

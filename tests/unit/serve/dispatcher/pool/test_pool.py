@@ -45,12 +45,12 @@ def test_a_second_ready_of_a_worker_changes_nothing(new_pool):
 def test_a_worker_that_ends_is_replaced_at_once_in_its_row(new_pool, caplog):
     case = new_pool().start()
     first, _ = case.pool.workers
-    case.owner.outcome = "; 7 connection(s) lost"
+    case.owner.outcome = "; 7 connections lost"
     case.end(first, -signal.SIGSEGV)
     assert case.states() == [(1, 1, "ready"), (2, 1, "starting")]
     assert [worker.row for worker in case.pool.workers] == [1, 0]
     assert case.owner.calls[-3:] == [("deactivate", 1000), ("recover", 1000), ("set up", 1002, 1)]
-    assert "worker 1000 ended (killed by SIGSEGV); another is started; 7 connection(s) lost" in caplog.text
+    assert "worker 1000 ended (killed by SIGSEGV); another is started; 7 connections lost" in caplog.text
 
 
 def test_a_state_can_only_change_as_the_table_of_transitions_allows(new_pool):
