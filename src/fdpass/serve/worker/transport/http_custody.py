@@ -128,7 +128,7 @@ class HttpCustody(HttpTransport):
 
     def _hold(self, data: bytes) -> None:
         self._held += data
-        self.read_no_more()
+        Transport.read_no_more(self)
 
     def _feed(self, data: bytes) -> None:
         if self._begun and self._request_end.complete:
@@ -154,6 +154,11 @@ class HttpCustody(HttpTransport):
         """See `asyncio.ReadTransport`."""
         self._paused = True
         Transport.pause_reading(self)
+
+    def read_no_more(self) -> None:
+        """See `Wire`."""
+        self._paused = True
+        Transport.read_no_more(self)
 
     def resume_reading(self) -> None:
         """See `asyncio.ReadTransport`."""
@@ -304,6 +309,7 @@ class HttpCustody(HttpTransport):
     def set_protocol(self, protocol: Any) -> None:
         """See `asyncio.BaseTransport`: another protocol, WebSocket, has the connection from now on."""
         self.words[FLAGS] |= _OPAQUE
+        self._reader.release()  # the slot must not name a buffer that the next connection gets
         super().set_protocol(protocol)
         self.__class__ = _Upgraded
         self._let_go()
@@ -311,6 +317,7 @@ class HttpCustody(HttpTransport):
     def _over(self, error: Exception | None) -> None:
         if not (self.passed.returned or self._lingers):
             self.passed.shut_down()
+        self._reader.release()  # while it lingers, the slot must not name a buffer that the next connection gets
         self._let_go()
         HttpTransport._over(self, error)  # noqa: SLF001 - of the base class
 
