@@ -144,6 +144,7 @@ class HttpCustody(HttpTransport):
         if self._request_end.blank:  # only empty lines: no other worker needs to see them
             self._begun = False
             self.words[BASE] = self._fed
+            self.words[ATTEMPT] = self._attempt = 0
             self._read_nothing()
         self._protocol.data_received(data[:used])
         if self._answered:  # early; the rest of the request may have come now
