@@ -15,7 +15,7 @@ class Http:
     """Clients that send requests."""
 
     kinds = ("requests", "requests", "pipelined", "large", "expect", "halfclosed", "reset", "slow")
-    kinds += ("urgent", "early", "fork", "bare", "behind", "last", "header", "stream")
+    kinds += ("urgent", "early", "fork", "bare", "behind", "last", "header", "stream", "blank", "lingering")
 
     def __init__(self, rng, token):
         self.rng = rng
@@ -138,6 +138,24 @@ class Http:
         exchange.plain, exchange.opaque = False, True
         client.closes = True
         self._say(client, exchange)
+
+    def _lingering(self, client):
+        """As `_early`; and the connection ends with the response, while the client still sends."""
+        fields = ("connection: close",)
+        exchange = self.request(client, "POST", "unread", self.rng.choice(BODIES[2:]), fields=fields)
+        exchange.plain, exchange.opaque = False, True
+        client.closes = True
+        self._say(client, exchange)
+
+    def _blank(self, client):
+        """Empty lines before requests, and behind them."""
+        for _ in range(self.rng.randint(1, 4)):
+            exchange = self.request(client, size=self.rng.choice((0, 10, 3000)))
+            exchange.data = b"\r\n" * self.rng.choice((0, 1, 2, 5)) + exchange.data
+            exchange.data += b"\r\n" * self.rng.choice((0, 0, 1, 3))
+            self._say(client, exchange)
+            if self.rng.random() < 0.7:
+                self.answered(client)
 
     def _fork(self, client):
         self._say(client, self.request(client, self.rng.choice(("GET", "POST")), "fork", 10))

@@ -220,13 +220,13 @@ class Custody:
     def _discard_unread(self, fd: int) -> None:
         with _borrowed(fd) as sock:
             try:
-                while sock.recv(65536, _DONTWAIT):
-                    pass
+                more = sock.recv(65536, _DONTWAIT)  # once: a client that sends fast must not keep the loop
             except BlockingIOError:
                 return
             except OSError:
-                pass
-        self._end_lingering(fd)
+                more = b""
+        if not more:
+            self._end_lingering(fd)
 
     def _end_lingering(self, fd: int) -> None:
         self._lingering.pop(fd).cancel()

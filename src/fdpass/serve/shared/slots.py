@@ -27,7 +27,10 @@ From step 4 on, as soon as the kernel has all the bytes that FINAL_END promises,
 BASE and WRITTEN, whichever stores of step 5 were made; before that BASE and WRITTEN count. So a request is over at
 one system call, and not at a store.
 
-Only empty lines have come before a request: the worker stores BASE; BUFFER as 0; FLAGS as 0.
+Only empty lines have come before a request: the worker stores BASE; ATTEMPT as 0; BUFFER as 0; FLAGS as 0.
+
+A connection becomes a WebSocket: the worker stores OPAQUE; BUFFER as 0. A connection lingers after its last
+response: the worker stores BUFFER as 0.
 
 On a Unix socket the worker also stores marks around each K: READING before it reads, READ and then READING off
 after it; WRITING before it writes, WROTE and then WRITING off once the transport holds no byte back.

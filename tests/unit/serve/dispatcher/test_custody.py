@@ -24,6 +24,7 @@ from fdpass.serve.shared.slots import (
     WRITTEN,
     Flag,
 )
+from fdpass.serve.worker.passed_socket import unread
 
 from .._custody_case import FAMILIES, HANG, Case, assert_closed
 
@@ -82,6 +83,18 @@ def test_a_502_arrives_whole_and_then_the_end_of_the_connection(case, more):
     case.client.close()
     case.go_until(lambda: not case.custody._lingering)
     assert_closed(case.number)
+
+
+def test_a_client_that_sends_fast_behind_its_502_does_not_keep_the_loop(case):
+    """Each turn of the loop reads a part of what has come."""
+    case.client.sendall(b"POST")
+    case.read(4)
+    case.slot[FLAGS] = Flag.CALLED
+    assert case.die() == (Action.ANSWER, b"")
+    case.client.setblocking(False)
+    sent = case.client.send(b"z" * 200_000)
+    case.custody._discard_unread(case.number)
+    assert 0 < unread(case.number) < sent
 
 
 def test_a_client_that_stays_after_its_502_is_closed_after_a_while(case, monkeypatch):

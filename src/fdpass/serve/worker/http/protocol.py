@@ -150,8 +150,8 @@ class HttpProtocol(Ending):
         elif not self.is_busy:
             if self._has_part_of_a_head:
                 self.await_head()
-            elif self._current is not None and not parser.partial:
-                engine.idle.add(self)  # only an empty line came
+            elif self._current is not None:
+                engine.idle.add(self)  # an empty line came, or a part of a body behind its response
 
     def _start(self, exchange: Exchange, start: Callable[[Exchange], None]) -> None:
         self.wire.called(exchange.scope)

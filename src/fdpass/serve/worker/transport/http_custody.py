@@ -128,7 +128,7 @@ class HttpCustody(HttpTransport):
 
     def _hold(self, data: bytes) -> None:
         self._held += data
-        self.read_no_more()
+        Transport.read_no_more(self)
 
     def _feed(self, data: bytes) -> None:
         if self._begun and self._request_end.complete:
@@ -144,6 +144,7 @@ class HttpCustody(HttpTransport):
         if self._request_end.blank:  # only empty lines: no other worker needs to see them
             self._begun = False
             self.words[BASE] = self._fed
+            self.words[ATTEMPT] = self._attempt = 0
             self._read_nothing()
         self._protocol.data_received(data[:used])
         if self._answered:  # early; the rest of the request may have come now
@@ -154,6 +155,11 @@ class HttpCustody(HttpTransport):
         """See `asyncio.ReadTransport`."""
         self._paused = True
         Transport.pause_reading(self)
+
+    def read_no_more(self) -> None:
+        """See `Wire`."""
+        self._paused = True
+        Transport.read_no_more(self)
 
     def resume_reading(self) -> None:
         """See `asyncio.ReadTransport`."""
@@ -304,6 +310,7 @@ class HttpCustody(HttpTransport):
     def set_protocol(self, protocol: Any) -> None:
         """See `asyncio.BaseTransport`: another protocol, WebSocket, has the connection from now on."""
         self.words[FLAGS] |= _OPAQUE
+        self._reader.release()  # the slot must not name a buffer that the next connection gets
         super().set_protocol(protocol)
         self.__class__ = _Upgraded
         self._let_go()
@@ -311,6 +318,7 @@ class HttpCustody(HttpTransport):
     def _over(self, error: Exception | None) -> None:
         if not (self.passed.returned or self._lingers):
             self.passed.shut_down()
+        self._reader.release()  # while it lingers, the slot must not name a buffer that the next connection gets
         self._let_go()
         HttpTransport._over(self, error)  # noqa: SLF001 - of the base class
 

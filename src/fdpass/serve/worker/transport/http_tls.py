@@ -25,7 +25,7 @@ class TlsTransport:
 
     def __init__(self, inner: Any, passed: PassedSocket) -> None:
         self._inner = inner
-        self._lingers = False
+        self._lingers = self._closing = False
         self.passed = passed
 
     def __getattr__(self, name: str) -> Any:
@@ -36,12 +36,21 @@ class TlsTransport:
         """See `Wire`. Bytes wait in the loop's transport only while the kernel has some, too: tcp(7)."""
         return not (unsent(self.passed.fileno()) or self._inner.get_write_buffer_size())
 
+    def is_closing(self) -> bool:
+        """See `asyncio.BaseTransport`: a connection that lingers closes, too."""
+        return self._closing or bool(self._inner.is_closing())
+
+    def write(self, data: bytes) -> None:
+        """See `asyncio.WriteTransport`. Nothing follows what was sent before the close."""
+        if not self._closing:
+            self._inner.write(data)
+
     def close(self) -> None:
         """See `asyncio.BaseTransport`. A second close of asyncio's transport would break it."""
-        if self._inner.is_closing():
+        if self.is_closing():
             return
+        self._closing = True
         if self._lingers:
-            self._lingers = False
             _Lingering(self._inner)
         else:
             self._inner.close()
@@ -64,7 +73,7 @@ class TlsTransport:
 
     def respond(self, data: bytes, *, last: bool) -> None:
         """See `Wire`."""
-        self._inner.write(data)
+        self.write(data)
         if last:
             self.close()
 
@@ -77,7 +86,7 @@ class TlsTransport:
         data = os.pread(number, min(count, _PART), offset)
         if not data:
             raise EOFError("the file became shorter while it was sent")
-        self._inner.write(data)
+        self.write(data)
         return len(data)
 
     def cut(self, *, reset: bool) -> None:

@@ -273,3 +273,17 @@ async def test_keep_alive_does_not_cut_a_slow_download(fresh):
     await asyncio.sleep(35 if fresh.kind == "tls" else 4)
     cut = await client.is_cut()
     assert not cut
+
+
+async def test_a_connection_whose_rest_of_a_body_comes_no_further_ends_after_keep_alive(fresh):
+    """The response was sent before the body; then a part of the body came, and the client fell silent."""
+    await fresh.start(keep_alive=2.0)
+    app = Steps()
+    client = await fresh(app)
+    await client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n")
+    await (await app.next()).answer()
+    await client.answer()
+    if fresh.reference:
+        pytest.skip("uvicorn keeps the connection")
+    await client.send(b"a")
+    assert await client.ended()

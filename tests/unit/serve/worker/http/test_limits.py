@@ -125,3 +125,18 @@ async def test_a_body_that_grows_too_large_after_its_response_ends_the_connectio
     assert (await client.answer()).body == b"ok"
     await client.send(b"3e9\r\n" + bytes(1001))
     assert (await client.out())[0] == b""
+
+
+async def test_the_response_of_the_application_does_not_follow_a_refusal(fresh):
+    skip_reference(fresh)
+    await fresh.start(max_body_size=1000)
+    app = Steps()
+    client = await fresh(app)
+    await client.send(CHUNKED + b"1\r\na\r\n")
+    call = await app.next()
+    await client.send(b"7d0\r\n" + bytes(2000))
+    while not fresh.lines:
+        await turns(1)
+    await call.answer()
+    out, end = await client.out()
+    assert (status_of(out), end) == (413, "closed")

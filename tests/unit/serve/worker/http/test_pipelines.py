@@ -300,3 +300,31 @@ async def test_an_empty_line_does_not_hold_a_retiring_worker(fresh, when):
         await client.request()
         await (await app.next()).answer()
         assert (await client.answer()).body == b"ok"
+
+
+async def test_requests_that_waited_and_are_not_in_custody_do_not_make_the_server_read_on(serve):
+    """The end of ``/odd`` is not certain for custody, so the protocol gets it together with ``/large``."""
+    if serve.reference:
+        pytest.skip("it looks into fdpass")
+    app = Steps()
+    client = await serve(app, room=1 << 14)
+    await client.send(get(b"/first"))
+    call = await app.next()
+    odd = b"POST /odd HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"
+    await client.send(odd + POST % (b"/large", 1_000_000, b""))
+    await turns()
+    await call.answer()
+    call = await app.next()
+    await client.answer()
+    sending = asyncio.create_task(client.send(bytes(1_000_000)))
+    for _ in range(30):
+        await turns()
+    (connection,) = serve.server.engine.connections
+    assert len(connection._incoming.body) == 0
+    await call.answer()
+    call = await app.next()
+    assert call.scope["path"] == "/large"
+    while (await call.receive())["more_body"]:
+        pass
+    await call.answer()
+    await sending

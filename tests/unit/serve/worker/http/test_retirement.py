@@ -8,6 +8,8 @@ import contextlib
 
 import pytest
 
+from fdpass.serve.shared.slots import ATTEMPT, WORDS
+
 from ._apps import Echo, Steps, length, part, start
 from ._client import turns
 from .test_upgrades import HANDSHAKE, Socket, frame, opened, reply
@@ -363,3 +365,22 @@ async def test_the_end_of_a_server_ends_its_connections(fresh):
     assert await other.ended()
     await ending
     assert fresh.server.returned in ([], ())
+
+
+async def test_a_request_behind_empty_lines_that_were_handed_on_is_at_its_first_attempt(fresh):
+    """A worker died with the empty lines alone."""
+    if fresh.kind != "custody":
+        pytest.skip("only custody hands on")
+    app = Echo()
+    await fresh.start()
+    client = await fresh(app)
+    assert (await client.get()).body == b"ok"
+    await fresh.server.retire()
+    (passed,) = fresh.server.returned
+    fresh.server.returned.clear()
+    await fresh.server.restart()
+    passed.read = b"\r\n\r\n"
+    fresh.server._slots[passed.slot * WORDS + ATTEMPT] = 1
+    fresh.server.take_again(passed)
+    await client.get()
+    assert app.scope["extensions"]["fdpass"]["attempt"] == 0

@@ -5,6 +5,8 @@ import hashlib
 
 import pytest
 
+from fdpass.serve.shared.slots import BUFFER, WORDS
+
 from ._apps import Echo, Steps
 from ._client import turns
 
@@ -287,3 +289,21 @@ async def test_a_connection_with_an_upgrade_that_is_ignored_stays_in_custody(fre
     fresh.server.returned.clear()
     fresh.server.take_again(passed)
     assert (await client.get()).body == b"ok"
+
+
+@pytest.mark.parametrize("refused", [False, True])
+async def test_a_connection_that_custody_has_left_names_no_buffer(fresh, refused):
+    """The buffer may be that of another connection by then, whose request must not be logged in its place.
+
+    A WebSocket has left custody, and so has a connection that lingers behind the refusal of its body.
+    """
+    if fresh.kind != "custody":
+        pytest.skip("it is about custody")
+    await fresh.start(max_body_size=1000)
+    client = await fresh(Socket())
+    sent = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2000\r\n\r\n" if refused else HANDSHAKE
+    await client.send(sent)
+    await client.until(b"\r\n\r\n")
+    await turns()
+    (passed,) = fresh.server.open
+    assert fresh.server._slots[passed.slot * WORDS + BUFFER] == 0
