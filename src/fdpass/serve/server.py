@@ -11,6 +11,7 @@ from typing import Any
 
 import fdpass
 from fdpass._activation import Inherited, inherited
+from fdpass._sockets import address_of
 from fdpass.errors import ConfigError
 from fdpass.serve.dispatcher import limits
 from fdpass.serve.dispatcher.access_log import AccessLog
@@ -64,6 +65,9 @@ def check(config: Config) -> None:
     limits.most_connections(config, limits.raise_descriptor_limit())
     if config.access_log not in {"", "-"}:
         files.check_writable(config.access_log, "the access log")
+    address_of(config.control or client.default_path())
+    if os.path.exists(config.pidfile):
+        files.check_writable(config.pidfile, "the pidfile")
     runtime = [("the pidfile", config.pidfile), ("the control socket", config.control or client.default_path())]
     runtime += [("the socket", bind[5:]) for bind in config.bind if bind.startswith("unix:")]
     for purpose, path in runtime:
