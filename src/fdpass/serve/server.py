@@ -18,7 +18,7 @@ from fdpass.serve.dispatcher.access_log import AccessLog
 from fdpass.serve.dispatcher.dispatcher import Dispatcher
 from fdpass.serve.dispatcher.listeners import Listening, check_address, listen_at
 from fdpass.serve.dispatcher.loop import Loop
-from fdpass.serve.operator import client, files, privileges
+from fdpass.serve.operator import client, files, privileges, signals
 from fdpass.serve.operator.control import ControlServer
 from fdpass.serve.operator.operations import Operations
 from fdpass.serve.operator.outcomes import Outcomes
@@ -95,6 +95,8 @@ def serve(config: Config, reread: Callable[[], Config]) -> None:
         held.callback(notifier.close)
         loop = Loop()
         held.callback(loop.close)
+        release_signals = signals.hold()
+        held.callback(release_signals)
         activated = inherited()
         listeners = listen_at(_binds(config, activated), config.backlog, activated)
         for listening in listeners:
@@ -114,6 +116,7 @@ def serve(config: Config, reread: Callable[[], Config]) -> None:
         )
         held.callback(dispatcher.close)
         operations = Operations(loop, dispatcher, reread=reread, outcomes=outcomes, notifier=notifier)
+        release_signals()
         path = config.control or client.default_path()
         control = ControlServer(loop, path, operations.commands(listeners))
         held.callback(control.close)
