@@ -11,6 +11,7 @@ from typing import Any
 
 import fdpass
 from fdpass._activation import Inherited, inherited
+from fdpass._sockets import address_of
 from fdpass._words import counted
 from fdpass.errors import ConfigError
 from fdpass.serve.dispatcher import limits
@@ -18,7 +19,7 @@ from fdpass.serve.dispatcher.access_log import AccessLog
 from fdpass.serve.dispatcher.dispatcher import Dispatcher
 from fdpass.serve.dispatcher.listeners import Listening, check_address, listen_at
 from fdpass.serve.dispatcher.loop import Loop
-from fdpass.serve.operator import client, files, privileges
+from fdpass.serve.operator import client, files, privileges, signals
 from fdpass.serve.operator.control import ControlServer
 from fdpass.serve.operator.operations import Operations
 from fdpass.serve.operator.outcomes import Outcomes
@@ -65,6 +66,9 @@ def check(config: Config) -> None:
     limits.most_connections(config, limits.raise_descriptor_limit())
     if config.access_log not in {"", "-"}:
         files.check_writable(config.access_log, "the access log")
+    address_of(config.control or client.default_path())
+    if os.path.exists(config.pidfile):
+        files.check_writable(config.pidfile, "the pidfile")
     runtime = [("the pidfile", config.pidfile), ("the control socket", config.control or client.default_path())]
     runtime += [("the socket", bind[5:]) for bind in config.bind if bind.startswith("unix:")]
     for purpose, path in runtime:
@@ -92,6 +96,8 @@ def serve(config: Config, reread: Callable[[], Config]) -> None:
         held.callback(notifier.close)
         loop = Loop()
         held.callback(loop.close)
+        release_signals = signals.hold()
+        held.callback(release_signals)
         activated = inherited()
         listeners = listen_at(_binds(config, activated), config.backlog, activated)
         for listening in listeners:
@@ -111,6 +117,7 @@ def serve(config: Config, reread: Callable[[], Config]) -> None:
         )
         held.callback(dispatcher.close)
         operations = Operations(loop, dispatcher, reread=reread, outcomes=outcomes, notifier=notifier)
+        release_signals()
         path = config.control or client.default_path()
         control = ControlServer(loop, path, operations.commands(listeners))
         held.callback(control.close)

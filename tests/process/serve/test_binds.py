@@ -202,6 +202,23 @@ def test_a_wrong_activation_is_refused(serve):
     assert "Traceback" not in server.log()
 
 
+def test_an_abstract_unix_socket_is_served(serve, tmp_path):
+    name = f"fdpass-{os.getpid()}"
+    app = """
+        async def app(scope, receive, send):
+            assert scope["server"][0].startswith("@fdpass-")
+            await send({"type": "http.response.start", "status": 204})
+            await send({"type": "http.response.body"})
+    """
+    server = serve("abstract:app", "--lifespan", "off", bind=[f"unix:@{name}"], files={"abstract.py": app})
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(30)
+        sock.connect("\0" + name)
+        sock.sendall(GET)
+        assert sock.makefile("rb").readline().split()[1] == b"204"
+    assert server.stop() == 0
+
+
 def test_check_binds_nothing(tmp_path):
     command = [sys.executable, "-m", "fdpass", "serve", "--check", "--bind", f"unix:{tmp_path}/s"]
     subprocess.run(command, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)

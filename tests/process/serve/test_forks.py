@@ -54,6 +54,12 @@ APP = """
         start("200 OK", [])
         child = os.fork()
         if not child:
+            if environ["PATH_INFO"] == "/file":
+                return environ["wsgi.file_wrapper"](open(__file__, "rb"))
+            if environ["PATH_INFO"] == "/stream":
+                return (b"of the child" * 10000 for _ in range(2))
+            if environ["PATH_INFO"] == "/upload":
+                environ["wsgi.input"].read()
             return [b"of the child"]
         returned = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         return [json.dumps({"returned": returned, **leave()}).encode()]
@@ -138,6 +144,16 @@ def test_a_child_that_leaves_the_handler_sends_nothing_and_ends(serve, client, n
         found = json.loads(client(server).rest())
     assert found["status"] == 5
     assert found.get("returned", 0) == 0
+    assert "the application failed" not in server.log()
+
+
+def test_a_child_of_wsgi_that_would_wait_for_the_event_loop_ends(serve, client):
+    server = serve("forks:wsgi", "--workers", "1", files=FILES)
+    one = client(server)
+    for path in "/file", "/stream":
+        assert json.loads(one.send(path).answer()[1])["returned"] == 0
+    one.send("/upload", "POST", content_length="2")
+    assert json.loads(one.answer()[1])["returned"] == 0
     assert "the application failed" not in server.log()
 
 

@@ -150,6 +150,10 @@ def test_check_reports_why_the_application_cannot_be_served(check, name, text, s
         (("--pidfile", "app.py/pid"), "cannot make the pidfile app.py/pid: folder app.py: Not a directory"),
         (("--bind", "unix:app.py/s"), "cannot make the socket app.py/s: folder app.py: Not a directory"),
         (("--control", "app.py/c"), "cannot make the control socket app.py/c: folder app.py: Not a directory"),
+        (("--pidfile", "."), "cannot write the pidfile .: Is a directory"),
+        (("--bind", "unix:" + "x" * 108), "has 108 bytes, but the address of a Unix socket has at most 107"),
+        (("--control", "x" * 108), "has 108 bytes, but the address of a Unix socket has at most 107"),
+        (("--bind", "unix:"), "'' is no address of a Unix socket: it is empty"),
     ],
 )
 def test_check_reports_what_a_start_could_not_open(check, tmp_path, flags, said):

@@ -114,6 +114,21 @@ def test_sigquit_finishes_a_request_and_a_second_one_stops_at_once(serve, client
     stream.cut()
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_signal_as_soon_as_there_is_a_socket_file_leaves_no_file(serve, tmp_path, number):
+    path, pidfile = tmp_path / "s", tmp_path / "pid"
+    server = serve("app:app", "--workers", "1", "--pidfile", str(pidfile), bind=[f"unix:{path}"], ready=False)
+    while not path.exists():
+        assert server.process.poll() is None
+    server.kill(number)
+    if number == signal.SIGHUP:
+        server.wait_heard("READY=1")
+        server.kill(signal.SIGTERM)
+    assert server.wait_end() == 0
+    assert not path.exists()
+    assert not pidfile.exists()
+
+
 def test_a_sigterm_while_the_first_workers_start_stops_the_server(serve):
     text = """
         import asyncio

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fdpass._activation import Inherited
 from fdpass._errors import translated
 from fdpass._fd import Fd
-from fdpass._sockets import SocketFile, bound_socket, identity_of, readable, unlink_own
+from fdpass._sockets import SocketFile, address_of, bound_socket, identity_of, readable, unlink_own
 from fdpass.errors import AddressInUse, ConfigError
 
 _UNIX_MODE = 0o666  # every user may connect, as to a port; the rights of the folder can forbid it
@@ -96,9 +96,7 @@ def _ipv4_ports(binds: Iterable[str], listeners: Iterable[Listening]) -> set[int
 
 def _listen(bind: str, backlog: int, ipv4_ports: Container[int]) -> list[Listening]:
     if bind.startswith("fd://"):
-        if not re.fullmatch(r"\d{1,9}", bind[5:], re.ASCII):
-            raise ConfigError(f"--bind {bind!r}: write fd://N, with the number of an open descriptor")
-        return [_adopt(Fd(int(bind[5:])), f"--bind {bind}")]
+        return [_adopt(Fd(_number(bind)), f"--bind {bind}")]
     if bind.startswith("unix:"):
         sock = bound_socket(bind[5:], "stream", _UNIX_MODE, backlog)
         sock.setblocking(False)
@@ -119,13 +117,25 @@ def _listen(bind: str, backlog: int, ipv4_ports: Container[int]) -> list[Listeni
     return listeners
 
 
+def _number(bind: str) -> int:
+    """The descriptor of ``fd://N``. Raises ConfigError."""
+    if not re.fullmatch(r"\d{1,9}", bind[5:], re.ASCII):
+        raise ConfigError(f"--bind {bind!r}: write fd://N, with the number of an open descriptor")
+    return int(bind[5:])
+
+
 def check_address(bind: str) -> None:
     """Check the syntax of an address.
 
     Raises:
         ConfigError: The address is malformed.
+        InvalidMessage: The path is too long for the address of a Unix socket, or is empty.
     """
-    if not bind.startswith(("fd://", "unix:")):
+    if bind.startswith("fd://"):
+        _number(bind)
+    elif bind.startswith("unix:"):
+        address_of(bind[5:])
+    else:
         parse(bind)
 
 

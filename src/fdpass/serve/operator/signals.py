@@ -1,4 +1,4 @@
-"""Signals that the dispatcher ignores, with a line in the log, instead of ending as they would have it."""
+"""Signals that the dispatcher ignores, with a line in the log, or lets wait, instead of ending at once."""
 
 from __future__ import annotations
 
@@ -22,6 +22,22 @@ _SILENT = {
     signal.SIGPIPE,
     signal.SIGXFSZ,
 }  # the write that causes one fails, and a line about it could cause another
+
+
+def hold() -> Callable[[], None]:
+    """Let signals wait that would end this process before it can remove its socket files and its pidfile.
+
+    SIGINT does not wait: it raises KeyboardInterrupt.
+
+    Returns:
+        A function that lets these signals act again. A second call does nothing.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _UNTOUCHED - {signal.SIGINT})
+
+    def release() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    return release
 
 
 def ignored(handled: Container[int]) -> dict[int, Callable[[], None]]:

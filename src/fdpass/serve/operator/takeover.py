@@ -27,21 +27,26 @@ def free(path: str) -> bool:
     file = identity_of(path)
     if file is None or not _is_stopping(path):
         return False
-    folder = os.open(os.path.dirname(file.path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)  # as for binding: another server may have taken the path by now
-        if identity_of(path) == file:
-            os.unlink(path)
-    finally:
-        os.close(folder)
+        folder = os.open(os.path.dirname(file.path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)  # as for binding: another server may have taken the path by now
+            if identity_of(path) == file:
+                os.unlink(path)
+        finally:
+            os.close(folder)
+    except OSError:  # the file is another user's
+        return False
     return True
 
 
 def _is_stopping(path: str) -> bool:
     try:
         with connected(path) as channel:
+            if channel.peer.uid not in {0, os.geteuid()}:
+                return False  # another user could let this process remove the file, or wait for ever
             channel.settimeout(_PATIENCE)
             channel.send(json.dumps({"do": "status"}).encode())
             return json.loads(channel.recv().data)["server"]["stopping"] is True
-    except (FdpassError, ValueError, KeyError, TypeError):
+    except (FdpassError, ValueError, KeyError, TypeError, RecursionError):
         return False

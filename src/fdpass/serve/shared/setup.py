@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import mmap
+import os
 import socket
 from collections.abc import Sequence
 from typing import Any
@@ -43,7 +44,7 @@ def packed(
         "row": row,
         "family": family,
         "proto": proto,
-        "address": listeners[0].getsockname(),
+        "address": os.fsdecode(name) if isinstance(name := listeners[0].getsockname(), bytes) else name,
         "access_log": access_log is not None,
         "custody": bool(kept),
     }
@@ -79,7 +80,11 @@ class Setup:
         self.family: int = content["family"]
         self.proto: int = content["proto"]
         address = content["address"]
-        self.address: Any = tuple(address) if isinstance(address, list) else address
+        if isinstance(address, list):
+            address = tuple(address)
+        elif address.startswith("\0"):  # an abstract name, which `socket.getsockname` returns as bytes
+            address = os.fsencode(address)
+        self.address: Any = address
         fds = iter(message.fds)
         self.memories = [_memory(next(fds))]
         self.ledger = Ledger(self.memories[0])

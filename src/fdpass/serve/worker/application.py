@@ -31,6 +31,8 @@ _CALLS: dict[Interface, list[tuple[str, ...]]] = {
 }
 """For each interface, the arguments with which it calls the application."""
 
+_MOST_SENTENCE, _MOST_DETAILS = 1_000, 15_000  # characters: with 4 bytes each, they fit into one frame (FRAME_MAX)
+
 
 class StartupFailed(Exception):
     """The application's lifespan reported that it cannot start.
@@ -173,14 +175,19 @@ def explain(error: BaseException) -> dict[str, Any]:
     """
     # A SyntaxError has indented lines with the faulty code before this line; an error's notes come behind it.
     line = next(part for part in traceback.format_exception_only(error) if not part.startswith(" ")).strip()
-    found = {"sentence": f"the application failed to start: {line}", "details": ""}
+    found = {"sentence": f"the application failed to start: {_shortened(line, _MOST_SENTENCE)}", "details": ""}
     if isinstance(error, StartFailed | ConfigError):
         return found | {"sentence": str(error)}
     if isinstance(error, StartupFailed):
-        return found | {"sentence": str(error), "details": error.details}
-    return found | {
-        "details": "".join(traceback.format_exception(type(error), error, _application_traceback(error)))
-    }
+        return found | {"sentence": str(error), "details": _shortened(error.details, _MOST_DETAILS)}
+    details = "".join(traceback.format_exception(type(error), error, _application_traceback(error)))
+    return found | {"details": _shortened(details, _MOST_DETAILS)}
+
+
+def _shortened(text: str, most: int) -> str:
+    """The start and the end of a text; the report to the dispatcher is one frame of the channel."""
+    half = most // 2
+    return text if len(text) <= most else f"{text[:half]} ... {text[-half:]}"
 
 
 def _application_traceback(error: BaseException) -> Any:

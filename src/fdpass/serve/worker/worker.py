@@ -97,7 +97,8 @@ class Worker:
 
     def report_failure(self, error: BaseException) -> None:
         """Tell the dispatcher why the application did not start."""
-        self._send(messages.FAILED + json.dumps(explain(error)).encode())
+        report = json.dumps(explain(error), ensure_ascii=False).encode("utf-8", "backslashreplace")
+        self._send(messages.FAILED + report)
 
     def _leave(self) -> None:
         """Make the dispatcher replace this worker."""

@@ -1,9 +1,11 @@
 """Why an application does not start, in a sentence and with its own traceback."""
 
+import json
 import os
 
 import pytest
 
+from fdpass._framing import FRAME_MAX
 from fdpass.errors import ConfigError, StartFailed
 from fdpass.serve.worker.application import StartupFailed, explain
 
@@ -64,6 +66,13 @@ def test_the_sentence_leaves_out_the_errors_notes():
     told = explain(error)
     assert told["sentence"] == "the application failed to start: ValueError: bad port"
     assert "set PORT" in told["details"]
+
+
+def test_a_long_message_is_shortened_so_that_the_report_fits_into_one_frame():
+    told = explain(ValueError("\N{GRINNING FACE}" * 100_000 + " of the end"))
+    assert told["sentence"].startswith("the application failed to start: ValueError: \N{GRINNING FACE}")
+    assert told["details"].endswith(" of the end\n")
+    assert len(json.dumps(told, ensure_ascii=False).encode()) < FRAME_MAX
 
 
 def test_a_system_exit_is_explained():

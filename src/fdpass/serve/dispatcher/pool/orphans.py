@@ -33,19 +33,27 @@ class Orphans:
         self._before = _children() if self._adopts else set()
 
     def reap(self) -> None:
-        """Reap ended orphans, until an ended child is found that is no orphan; the next call continues."""
+        """Reap ended orphans, until an ended worker is found; the next call continues."""
         if not self._adopts:
             return
         workers, count = self._workers(), 0
         with contextlib.suppress(ChildProcessError):  # there are no children
             # WNOWAIT: the status stays, because a worker's is for `Child.reap`.
             while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-                if found.si_pid in workers or found.si_pid in self._before:
+                if found.si_pid in workers:
+                    break
+                if found.si_pid in self._before:  # the program may never wait for it, and it hides the others
+                    count += self._reap_listed(workers)
                     break
                 os.waitpid(found.si_pid, 0)
                 count += 1
         if count:
             log.debug("reaped %d processes whose parents have ended", count)
+
+    def _reap_listed(self, workers: Container[int]) -> int:
+        """Reap the ended orphans that the kernel lists. Returns their number."""
+        others = [pid for pid in _children() - self._before if pid not in workers]
+        return sum(os.waitpid(pid, os.WNOHANG)[0] != 0 for pid in others)
 
 
 def _is_subreaper() -> bool:

@@ -18,6 +18,7 @@ from typing import Any
 import uvicorn
 from uvicorn.server import ServerState
 
+from fdpass._sockets import readable
 from fdpass.serve.shared import tls
 from fdpass.serve.shared.slots import BUFFER_SIZE, WORDS, WRITTEN, slot_of
 from fdpass.serve.worker.access_log import wrap
@@ -164,7 +165,7 @@ class AsgiEngine:
             name = passed.getsockname()
         except OSError:
             return None
-        return (str(name[0]), int(name[1])) if isinstance(name, tuple) else (name, None)
+        return (str(name[0]), int(name[1])) if isinstance(name, tuple) else (readable(name), None)
 
     # Requests
 

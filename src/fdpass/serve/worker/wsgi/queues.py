@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from fdpass.serve.worker.forks import FORKS
 from fdpass.serve.worker.http.exchange import Exchange
 from fdpass.serve.worker.http.files import FilePart
 from fdpass.serve.worker.wsgi.body import ClientGone
@@ -120,11 +121,12 @@ class Queues:
             self._notify(self)
 
     def _wait(self, done: Callable[[], bool]) -> None:
-        """Wait for the loop's side.
+        """Wait for the loop's side. In a forked child, which has no loop, end the process.
 
         Raises:
             ClientGone: The client has gone.
         """
+        FORKS.end_child()
         self._tell()
         event = self._event
         assert event is not None

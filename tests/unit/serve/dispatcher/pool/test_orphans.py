@@ -92,6 +92,23 @@ def test_the_status_of_the_programs_own_child_is_left_to_the_program(run):
     """)
 
 
+def test_an_ended_child_of_the_program_hides_no_orphan(run):
+    run("""
+        subreaper()
+        own = child("import os; os._exit(7)")
+        workers = set()
+        orphans = Orphans(lambda: workers)
+        wait_ended(own.pid)
+        worker = child("import os; os._exit(8)")
+        workers.add(worker.pid)
+        wait_ended(worker.pid)
+        gone = {orphan() for _ in range(3)}
+        orphans.reap()
+        assert not gone & _children()
+        assert (own.wait(), worker.wait()) == (7, 8)
+    """)
+
+
 def test_a_process_that_gets_no_orphans_reaps_nothing(run):
     run("""
         orphans = Orphans(set)
