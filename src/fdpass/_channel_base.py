@@ -72,6 +72,9 @@ class ChannelBase:
         """True once `close` was called."""
         return self.fileno() < 0
 
+    def __reduce__(self) -> Any:  # used by pickle and by both functions of copy
+        raise TypeError(f"{type(self).__name__} owns a socket, and cannot be copied or pickled")
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {'closed' if self.closed else self.fileno()}>"
 

@@ -196,5 +196,8 @@ class Listener:
     ) -> None:
         self.close()
 
+    def __reduce__(self) -> Any:  # used by pickle and by both functions of copy
+        raise TypeError(f"{type(self).__name__} owns a socket, and cannot be copied or pickled")
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.address or 'closed'}>"

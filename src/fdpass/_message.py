@@ -95,11 +95,16 @@ class Message:
     def __repr__(self) -> str:
         return f"<Message of {len(self.data)} bytes and {len(self)} descriptors>"
 
+    def __reduce__(self) -> Any:  # used by pickle and by both functions of copy
+        raise TypeError("a Message cannot be copied or pickled, for it owns descriptors: pass on data and fds")
+
     def __del__(self) -> None:
         if self._raw:
             text = f"{self!r} was forgotten, and is closed now: call close(), or use it in a with statement"
-            warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
-            self.close()
+            try:
+                warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
+            finally:  # with -W error the warning is raised
+                self.close()
 
 
 def release(message: Message) -> list[int]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fdpass._errors import NoSuchProcess, translated
-from fdpass._fd import kind_from
+from fdpass._kinds import kind_from
 
 _TCP_STATES = {
     "01": "established",
@@ -182,7 +182,7 @@ def _descriptor(pid: int, number: int) -> Descriptor | None:
     """Read one descriptor; None if it was closed meanwhile."""
     link = Path(f"/proc/{pid}/fd/{number}")
     try:
-        target, mode = str(link.readlink()), link.stat().st_mode
+        target, found = str(link.readlink()), link.stat()
         fields = fdinfo(_text(f"/proc/{pid}/fdinfo/{number}"))
     except (FileNotFoundError, ProcessLookupError):
         return None
@@ -190,7 +190,7 @@ def _descriptor(pid: int, number: int) -> Descriptor | None:
     waiting = fields.get("scm_fds")
     return Descriptor(
         number=number,
-        kind=kind_from(mode, target),
+        kind=kind_from(found, target),
         access="path" if flags & os.O_PATH else _ACCESS.get(flags & os.O_ACCMODE, "?"),
         target=target,
         position=int(fields.get("pos", "0")),

@@ -33,7 +33,7 @@ def name_of(path: Path) -> str:
 _VERBS = "grab inspect recv send demo serve status reload scale stop workers"
 LAYERS = [  # from the lowest to the highest; each string is a group of modules
     ("errors that need nothing", ["_errors"]),
-    ("framing, without a socket; Fd, and the errors that carry some", ["_framing", "_fd _losses errors"]),
+    ("framing, without a socket; Fd, and the errors that carry some", ["_framing", "_kinds _fd _losses errors"]),
     ("one sendmsg, one recvmsg", ["_message _lending _ancillary"]),
     (
         "single things of the kernel",

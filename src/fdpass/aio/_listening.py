@@ -185,5 +185,8 @@ class AsyncListener:
     ) -> None:
         self.close()
 
+    def __reduce__(self) -> Any:  # used by pickle and by both functions of copy
+        raise TypeError(f"{type(self).__name__} owns a socket, and cannot be copied or pickled")
+
     def __repr__(self) -> str:
         return f"<AsyncListener {self.address or 'closed'}>"
