@@ -16,8 +16,8 @@ import struct
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-from fdpass._errors import Closed, InvalidMessage, translated
-from fdpass._lending import as_sequence, check_givable, close_given, numbers
+from fdpass._errors import BadDescriptor, Closed, InvalidMessage, translated
+from fdpass._lending import as_sequence, close_given, not_open, numbers, owners
 from fdpass._losses import FdsLost, LossReason, Truncated
 from fdpass._message import Credentials, Message, close_all
 
@@ -62,8 +62,9 @@ def send_fds(
         descriptors, which have gone with the first byte.
 
     Raises:
-        NotADescriptor: An item of ``fds`` is no descriptor. Nothing was sent.
-        InvalidMessage: More than 253 descriptors, or no data on a stream. Nothing was sent.
+        NotADescriptor: An item of ``fds`` is no descriptor, or cannot be given. Nothing was sent.
+        InvalidMessage: More than 253 descriptors, or no data on a stream; or two objects that you give own one
+            descriptor. Nothing was sent.
         Closed: A descriptor, or the socket, is closed. Nothing was sent.
         Busy: No room now: EAGAIN, ENOBUFS, or too many descriptors in flight (ETOOMANYREFS).
         PeerClosed: The peer closed its end, or died.
@@ -73,8 +74,7 @@ def send_fds(
         CallFailed: sendmsg(2) failed for another reason.
     """
     items = as_sequence(fds)
-    if give:
-        check_givable(items)
+    given = owners(items) if give else ()
     rights = numbers(items)
     if len(rights) > MAX_FDS:
         raise InvalidMessage(
@@ -91,9 +91,11 @@ def send_fds(
         else:
             sent = sock.sendmsg((data,), ancillary, flags, address)
     except OSError as error:
+        if error.errno == errno.EBADF and sock.fileno() >= 0:
+            raise BadDescriptor(error.errno, f"cannot send: {not_open(rights)}") from error
         _raise_translated(sock, error, "cannot send")
-    if give:
-        close_given(items)
+    if given:
+        close_given(given)
     return sent
 
 

@@ -17,7 +17,7 @@ from fdpass._ancillary import MAX_FDS
 from fdpass._channel_base import ChannelBase
 from fdpass._conversation import MAX_MESSAGE
 from fdpass._errors import InvalidMessage, PeerClosed, Timeout, translated
-from fdpass._lending import as_sequence, check_givable, close_given
+from fdpass._lending import as_sequence, close_given, owners
 from fdpass._message import Message
 from fdpass._outbox import Outgoing
 from fdpass._policy import Policy
@@ -70,7 +70,8 @@ class Channel(ChannelBase):
                 failure they stay yours.
 
         Raises:
-            NotADescriptor: An item of ``fds`` is no descriptor. Nothing was sent.
+            NotADescriptor: An item of ``fds`` is no descriptor, or cannot be given. Nothing was sent.
+            InvalidMessage: Two objects that you give own one descriptor. Nothing was sent.
             Closed: The channel, or a descriptor, is closed.
             PeerClosed: The peer closed its end, or died.
             PeerRefused: In acknowledged mode: the receiver's bounds or policy do not admit this message. Else: the
@@ -80,8 +81,7 @@ class Channel(ChannelBase):
             CallFailed: sendmsg(2) failed for another reason (`BadDescriptor`, ...).
         """
         items = as_sequence(fds)
-        if give:
-            check_givable(items)
+        given = owners(items) if give else ()
         deadline = None
         if self._timeout is None:
             self._sending.acquire()
@@ -95,8 +95,8 @@ class Channel(ChannelBase):
                 self._deliver(self._conversation.out.prepare(data, items), deadline)
         finally:
             self._sending.release()
-        if give:
-            close_given(items)
+        if given:
+            close_given(given)
 
     def recv(self) -> Message:
         """Receive one message; you own its descriptors.

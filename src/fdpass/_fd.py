@@ -270,8 +270,8 @@ def _from_multiprocessing(carried: Any) -> Fd:
 def _for_multiprocessing(fd: Fd) -> tuple[Any, tuple[Any]]:
     if fd.closed:
         raise Closed(
-            "this Fd was closed before multiprocessing sent it: a Queue sends it after put() has returned: keep it "
-            "open until the receiver has it, or use a SimpleQueue"
+            "this Fd was closed before multiprocessing sent it: a Queue sends it after put() has returned: keep "
+            "it open until the receiver has it, or use a SimpleQueue"
         )
     return _from_multiprocessing, (reduction.DupFd(fd.fileno()),)  # lent: multiprocessing sends a duplicate
 

@@ -15,7 +15,7 @@ from fdpass import _framing
 from fdpass._ancillary import send_parts
 from fdpass._fd import Fd
 from fdpass._framing import FRAME_MAX, Flag, Piece
-from fdpass._lending import numbers
+from fdpass._lending import not_open, numbers
 from fdpass._memory import share
 
 _FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
@@ -161,6 +161,8 @@ class Outbox:
                         return "room"
                     if error.errno in _TRY_LATER:
                         return "later"
+                    if error.errno == errno.EBADF:
+                        raise OSError(errno.EBADF, not_open(part.rights)) from error
                     raise
                 if self._stream and sent < sum(map(len, part.buffers)):
                     self._waiting[0] = _rest(part, sent)

@@ -19,7 +19,7 @@ from fdpass._ancillary import MAX_FDS
 from fdpass._channel_base import ChannelBase
 from fdpass._conversation import MAX_MESSAGE
 from fdpass._errors import PeerClosed
-from fdpass._lending import as_sequence, check_givable, close_given
+from fdpass._lending import as_sequence, close_given, owners
 from fdpass._message import Message
 from fdpass._outbox import Outgoing
 from fdpass._policy import Policy
@@ -66,8 +66,7 @@ class AsyncChannel(ChannelBase):
     async def send(self, data: Any, fds: Iterable[Any] = (), *, give: bool = False) -> None:
         """Send one message. Parameters and errors: see `Channel.send`, without `Timeout`."""
         items = as_sequence(fds)
-        if give:
-            check_givable(items)
+        given = owners(items) if give else ()
         self._calls += 1
         if self._calls >= _CALLS_MAX:
             await self._checkpoint()
@@ -78,8 +77,8 @@ class AsyncChannel(ChannelBase):
         elif out:
             async with self._sending:
                 await self._push()
-        if give:
-            close_given(items)
+        if given:
+            close_given(given)
 
     async def recv(self) -> Message:
         """Receive one message; you own its descriptors. Errors: see `Channel.recv`, without `Timeout`."""
