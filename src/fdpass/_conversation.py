@@ -22,7 +22,6 @@ from fdpass._errors import (
     CallFailed,
     Closed,
     FdpassError,
-    InvalidMessage,
     MessageTooLarge,
     PeerClosed,
     PeerRefused,
@@ -35,16 +34,16 @@ from fdpass._framing import FRAME_MAX, HEADER, Arrived, Flag, Frame, Kind
 from fdpass._losses import FdsLost, LossReason
 from fdpass._memory import contents
 from fdpass._message import Message, close_all, release
+from fdpass._options import check_options
 from fdpass._outbox import Outbox, Outgoing
+from fdpass._pair import prepare_socket
 from fdpass._peer import Peer
 from fdpass._policy import Policy
 
-MAX_MESSAGE = 16 * 2**20
 BUFSIZE = FRAME_MAX + HEADER.size
 INBOX_MAX = 16  # acknowledged: with so many messages in the inbox, the next ACK is sent when recv takes one out
 _TRUNCATED = int(socket.MSG_CTRUNC | socket.MSG_TRUNC)
 _UNANSWERED = -1
-_SO_PASSRIGHTS = 83  # Linux 6.16: with 0, a sender of descriptors to this socket gets EPERM
 
 
 class Conversation:
@@ -68,12 +67,8 @@ class Conversation:
         max_fds: int,
         policy: Policy | None,
     ) -> None:
-        if sock.family != socket.AF_UNIX or sock.type not in {socket.SOCK_STREAM, socket.SOCK_SEQPACKET}:
-            raise InvalidMessage(f"a channel needs a Unix socket of type stream or seqpacket, not {sock!r}")
-        if max_message < 0 or max_fds < 0:
-            raise InvalidMessage(f"max_message ({max_message}) and max_fds ({max_fds}) must be 0 or more")
-        if sock.gettimeout():  # a Python timeout would wait within sendmsg; O_NONBLOCK is set already
-            sock.setblocking(False)
+        check_options(max_message=max_message, max_fds=max_fds)
+        prepare_socket(sock, descriptors=max_fds > 0)
         self.sock = sock
         self.acknowledged = acknowledged
         self.inbox: deque[tuple[int | None, Message | FdpassError]] = deque()
@@ -92,9 +87,6 @@ class Conversation:
         self._asked_for: int | None = None  # number of the message for which RETRY was sent
         self._peer: Peer | None = None
         self._loss_reason: LossReason = "unknown"  # of the newest loss, whose message may not be complete yet
-        if max_fds == 0:
-            with contextlib.suppress(OSError):  # ENOPROTOOPT: an older kernel
-                sock.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
 
     # Sending
 
@@ -137,6 +129,8 @@ class Conversation:
         if answer == Kind.REFUSE:
             raise PeerRefused("the receiver's max_message, max_fds or policy does not admit this message")
         if answer == _UNANSWERED:
+            if isinstance(self.ended, Closed):
+                raise self.ended.with_traceback(None)
             raise PeerClosed("the peer closed the channel without acknowledging the message") from self.ended
         return answer == Kind.ACK
 
@@ -161,10 +155,10 @@ class Conversation:
         except OSError as error:
             if error.errno == errno.ECONNRESET and self._packets:
                 return True  # the kernel reports ECONNRESET once, before the messages that are still queued
-            translated_error = self._translated(error, "cannot receive")
-            if not isinstance(translated_error, PeerClosed):
-                raise translated_error from error
-            self.drop(translated_error)
+            why = self._translated(error, "cannot receive")
+            if not isinstance(why, PeerClosed):
+                raise why from error
+            self.drop(why)
             return True
         if (
             self._between_messages
@@ -214,8 +208,10 @@ class Conversation:
     def drop(self, why: FdpassError) -> None:
         """End the receiving: close the descriptors of messages in part. Whole messages stay in the inbox."""
         self.ended = why
-        close_all(self._parser.held())
-        close_all(self._assembler.held())
+        self._close_parts()
+
+    def _close_parts(self) -> None:
+        close_all([*self._parser.held(), *self._assembler.held()])
 
     @property
     def peer(self) -> Peer:
@@ -223,6 +219,10 @@ class Conversation:
         if self._peer is None:
             self._peer = Peer.of(self.sock)
         return self._peer
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError):  # __init__ has failed
+            self._close_parts()
 
     def close(self) -> None:
         """Close the socket, the peer, and the descriptors of all messages in the inbox."""

@@ -12,7 +12,7 @@ import socket as _socket
 import warnings
 from multiprocessing import reduction
 from types import TracebackType
-from typing import IO, Any, BinaryIO, Literal, Protocol, Self, TextIO, TypedDict, Unpack, overload
+from typing import IO, Any, BinaryIO, Literal, NoReturn, Protocol, Self, TextIO, TypedDict, Unpack, overload
 
 from fdpass._errors import CallFailed, Closed, NotADescriptor, translated
 from fdpass._kinds import Kind, kind_of
@@ -238,7 +238,7 @@ class Fd:
     def __repr__(self) -> str:
         return "<Fd closed>" if self._fd < 0 else f"<Fd {self._fd}>"
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> NoReturn:
         raise TypeError(
             "an Fd cannot be copied, and can be pickled by multiprocessing only: use dup(), or fdpass.send_fds"
         )

@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, NoReturn, Self
 
 from fdpass._fd import Fd
 
@@ -95,7 +95,7 @@ class Message:
     def __repr__(self) -> str:
         return f"<Message of {len(self.data)} bytes and {len(self)} descriptors>"
 
-    def __reduce__(self) -> Any:  # used by pickle and by both functions of copy
+    def __reduce__(self) -> NoReturn:  # used by pickle and by both functions of copy
         raise TypeError("a Message cannot be copied or pickled, for it owns descriptors: pass on data and fds")
 
     def __del__(self) -> None:

@@ -33,6 +33,9 @@ class Part(NamedTuple):
     begun: bool = False  # its first byte was sent, and its descriptors with it
 
 
+_TORN = Part((), _NO_RIGHTS, -1, begun=True)  # in place of the rest of a frame that the parent sends
+
+
 class Outgoing:
     """A message to be sent: its frames, and the memfd with its bytes, if it needs one."""
 
@@ -152,6 +155,8 @@ class Outbox:
         with self._lock:
             while self._waiting:
                 part = self._waiting[0]
+                if part is _TORN:
+                    raise OSError(errno.EBUSY, "this process was forked while its parent was sending a frame")
                 try:
                     sent = send_parts(self._sock, part.buffers, part.rights, _FLAGS)
                 except InterruptedError:
@@ -169,6 +174,15 @@ class Outbox:
                 else:
                     self._waiting.popleft()
             return "sent"
+
+    def after_fork(self) -> None:
+        """In a forked child: forget the frames that wait, which the parent sends.
+
+        If a frame was sent in part, the child can send nothing: it would stand before the end of that frame.
+        """
+        self._lock = threading.Lock()  # a thread of the parent may have held it
+        torn = any(part.begun for part in self._waiting)
+        self._waiting = deque([_TORN] if torn else [])
 
     def abandon(self, message: Outgoing) -> None:
         """Remove the frames of a message whose sender gives up; tell the peer if other frames of it were sent.

@@ -37,9 +37,10 @@ LAYERS = [  # from the lowest to the highest; each string is a group of modules
     ("one sendmsg, one recvmsg", ["_message _lending _ancillary"]),
     (
         "single things of the kernel",
-        ["_memory", "_peer", "_policy", "_pair _sockets", "_activation", "_grab", "_proc"],
+        ["_memory", "_peer", "_policy", "_waiting", "_pair", "_activation", "_grab", "_proc"],
     ),
-    ("the core of both kinds of channel", ["_outbox _conversation _channel_base _admission"]),
+    ("sockets at an address", ["_sockets"]),
+    ("the core of both kinds of channel", ["_options _outbox _conversation _channel_base _admission"]),
     ("waiting: blocking, and on anyio", ["_channel _listening", "aio._channel aio._listening aio"]),
     ("the public face", [FACADE]),
     (

@@ -17,10 +17,10 @@ from anyio.lowlevel import checkpoint
 
 from fdpass._ancillary import MAX_FDS
 from fdpass._channel_base import ChannelBase
-from fdpass._conversation import MAX_MESSAGE
 from fdpass._errors import PeerClosed
 from fdpass._lending import as_sequence, close_given, owners
 from fdpass._message import Message
+from fdpass._options import MAX_MESSAGE
 from fdpass._outbox import Outgoing
 from fdpass._policy import Policy
 
