@@ -14,7 +14,7 @@ import time
 import weakref
 from typing import Protocol
 
-from fdpass._errors import InvalidMessage
+from fdpass._errors import InvalidMessage, translated
 from fdpass._fd import Fd
 
 _POLL_MAX = 1_000_000_000  # milliseconds: poll(2) takes an int
@@ -75,6 +75,9 @@ class Waits:
 
         Returns:
             False if the deadline has passed. True does not promise the event: call again if it did not happen.
+
+        Raises:
+            CallFailed: poll(2) failed.
         """
         poll = select.poll()
         poll.register(sock, event)
@@ -86,7 +89,10 @@ class Waits:
         else:
             milliseconds = min(milliseconds, _LOOK_EVERY)
         # `end` sets `ended` before it looks for the eventfd, and the eventfd exists by now: no wait is missed.
-        return self.ended or bool(poll.poll(milliseconds)) or left(deadline) != 0
+        try:
+            return self.ended or bool(poll.poll(milliseconds)) or left(deadline) != 0
+        except OSError as error:
+            raise translated(error, "cannot wait for the socket") from error
 
     def end(self) -> None:
         """End every wait, now and later."""
