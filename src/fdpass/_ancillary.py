@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from fdpass._errors import BadDescriptor, Closed, InvalidMessage, translated
-from fdpass._lending import as_sequence, close_given, not_open, numbers, owners
+from fdpass._lending import BytesLike, FdLike, as_sequence, close_given, not_open, numbers, owners
 from fdpass._losses import FdsLost, LossReason, Truncated
 from fdpass._message import Credentials, Message, close_all
 
@@ -40,12 +40,12 @@ _CLOEXEC = int(socket.MSG_CMSG_CLOEXEC)
 
 def send_fds(
     sock: socket.socket,
-    data: Any,
-    fds: Iterable[Any],
+    data: BytesLike,
+    fds: Iterable[FdLike],
     *,
     give: bool = False,
     flags: int = 0,
-    address: Any = None,
+    address: str | bytes | None = None,
 ) -> int:
     """Send one message with descriptors over a Unix socket, to any peer that speaks SCM_RIGHTS.
 
@@ -73,6 +73,7 @@ def send_fds(
         BadDescriptor: One of the numbers is not open. Nothing was sent.
         CallFailed: sendmsg(2) failed for another reason.
     """
+    content: Any = data
     items = as_sequence(fds)
     given = owners(items) if give else ()
     rights = numbers(items)
@@ -80,16 +81,16 @@ def send_fds(
         raise InvalidMessage(
             f"{len(rights)} descriptors, but one message carries at most {MAX_FDS}: use a Channel, which splits it"
         )
-    if rights and not memoryview(data).nbytes and sock.type == socket.SOCK_STREAM:
+    if rights and not memoryview(content).nbytes and sock.type == socket.SOCK_STREAM:
         raise InvalidMessage(
             "descriptors need at least one byte of data on a stream: the kernel drops descriptors without data"
         )
     ancillary = [(_SOL_SOCKET, _SCM_RIGHTS, rights)] if rights else []
     try:
         if address is None:
-            sent = sock.sendmsg((data,), ancillary, flags)
+            sent = sock.sendmsg((content,), ancillary, flags)
         else:
-            sent = sock.sendmsg((data,), ancillary, flags, address)
+            sent = sock.sendmsg((content,), ancillary, flags, address)
     except OSError as error:
         if error.errno == errno.EBADF and sock.fileno() >= 0:
             raise BadDescriptor(error.errno, f"cannot send: {not_open(rights)}") from error

@@ -12,12 +12,12 @@ import time
 from _thread import _count as other_threads
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from fdpass._ancillary import MAX_FDS
 from fdpass._channel_base import ChannelBase
 from fdpass._errors import Closed, PeerClosed, Timeout
-from fdpass._lending import as_sequence, close_given, owners
+from fdpass._lending import BytesLike, FdLike, as_sequence, close_given, owners
 from fdpass._message import Message
 from fdpass._options import MAX_MESSAGE
 from fdpass._outbox import Outgoing
@@ -62,7 +62,7 @@ class Channel(ChannelBase):
         self._turn = threading.Condition(threading.Lock())
         self._waits = Waits()
 
-    def send(self, data: Any, fds: Iterable[Any] = (), *, give: bool = False) -> None:
+    def send(self, data: BytesLike, fds: Iterable[FdLike] = (), *, give: bool = False) -> None:
         """Send one message.
 
         Args:

@@ -7,10 +7,35 @@ import contextlib
 import errno
 import fcntl
 import os
+import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fdpass._errors import Closed, InvalidMessage, NotADescriptor
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # type checkers know this module without the package
+
+    class _Array(Protocol):  # numpy's types for Python 3.11 do not say that its arrays are buffers
+        @property
+        def __array_interface__(self) -> dict[str, Any]: ...
+
+    BytesLike = Buffer | _Array
+elif sys.version_info >= (3, 12):
+    from collections.abc import Buffer as BytesLike
+else:
+    BytesLike = Any
+
+
+class HasFileno(Protocol):
+    """An object that has a descriptor: an `Fd`, a socket, a file object."""
+
+    def fileno(self) -> int:
+        """The number, lent."""
+        ...
+
+
+FdLike = int | HasFileno
 
 
 def numbers(fds: Sequence[Any]) -> array.array[int]:

@@ -18,7 +18,7 @@ from anyio.lowlevel import checkpoint
 from fdpass._ancillary import MAX_FDS
 from fdpass._channel_base import ChannelBase
 from fdpass._errors import PeerClosed
-from fdpass._lending import as_sequence, close_given, owners
+from fdpass._lending import BytesLike, FdLike, as_sequence, close_given, owners
 from fdpass._message import Message
 from fdpass._options import MAX_MESSAGE
 from fdpass._outbox import Outgoing
@@ -63,7 +63,7 @@ class AsyncChannel(ChannelBase):
         self._has_read: anyio.Event | None = None  # set, and replaced, each time the reading task has read
         self._calls = 0  # calls since the last checkpoint
 
-    async def send(self, data: Any, fds: Iterable[Any] = (), *, give: bool = False) -> None:
+    async def send(self, data: BytesLike, fds: Iterable[FdLike] = (), *, give: bool = False) -> None:
         """Send one message. Parameters and errors: see `Channel.send`, without `Timeout`."""
         items = as_sequence(fds)
         given = owners(items) if give else ()
