@@ -81,7 +81,8 @@ def send_fds(
         raise InvalidMessage(
             f"{len(rights)} descriptors, but one message carries at most {MAX_FDS}: use a Channel, which splits it"
         )
-    if rights and not memoryview(content).nbytes and sock.type == socket.SOCK_STREAM:
+    size = len(content) if type(content) is bytes else memoryview(content).nbytes
+    if rights and not size and sock.type == socket.SOCK_STREAM:
         raise InvalidMessage(
             "descriptors need at least one byte of data on a stream: the kernel drops descriptors without data"
         )

@@ -83,7 +83,7 @@ class Channel(ChannelBase):
                 acknowledgement, was missing, the peer may still get it. The descriptors stay yours.
             CallFailed: sendmsg(2) failed for another reason (`BadDescriptor`, ...).
         """
-        items = as_sequence(fds)
+        items = fds if type(fds) is list else as_sequence(fds)
         given = owners(items) if give else ()
         deadline = None
         if self._timeout is None:
@@ -93,11 +93,11 @@ class Channel(ChannelBase):
         try:
             if self._waits.ended:
                 self._check_open()
-            if self._conversation.out.send_now(data, items):
-                if self._conversation.out:
-                    self._push(deadline)
-            else:
-                self._deliver(self._conversation.out.prepare(data, items), deadline)
+            out = self._conversation.out
+            if not out.send_now(data, items):
+                self._deliver(out.prepare(data, items), deadline)
+            elif out.waiting:
+                self._push(deadline)
         finally:
             self._sending.release()
             if self._waits.ended:
@@ -128,6 +128,14 @@ class Channel(ChannelBase):
         try:
             if conversation.acknowledged:
                 return self._recv_acknowledged(deadline)
+            # recvmsg may wait where no other thread can close the channel: that saves two system calls.
+            flags = _DONTWAIT if deadline is not None or other_threads() else 0
+            if not (conversation.inbox or conversation.ended):
+                found = conversation.pull_whole(flags)
+                if isinstance(found, Message):
+                    if conversation.out.waiting:
+                        conversation.flush()
+                    return found
             while not conversation.inbox and not conversation.ended:
                 self._read(deadline)
             return conversation.take()
@@ -280,7 +288,6 @@ class Channel(ChannelBase):
 
     def _read(self, deadline: float | None) -> None:
         conversation = self._conversation
-        # recvmsg may wait where no other thread can close the channel: that saves two system calls.
         if not conversation.pull(_DONTWAIT if deadline is not None or other_threads() else 0):
             self._poll(select.POLLIN, deadline)
         conversation.flush()

@@ -18,21 +18,18 @@ from collections import deque
 
 from fdpass import _framing
 from fdpass._ancillary import loss_reason, receive
+from fdpass._arrivals import checked
 from fdpass._errors import (
     CallFailed,
     Closed,
     FdpassError,
-    MessageTooLarge,
     PeerClosed,
     PeerRefused,
-    PolicyError,
     ProtocolError,
     translated,
 )
-from fdpass._fd import Fd
-from fdpass._framing import FRAME_MAX, HEADER, Arrived, Flag, Frame, Kind
+from fdpass._framing import FRAME_MAX, HEADER, Flag, Frame, Kind
 from fdpass._losses import FdsLost, LossReason
-from fdpass._memory import contents
 from fdpass._message import Message, close_all, release
 from fdpass._options import check_options
 from fdpass._outbox import Outbox, Outgoing
@@ -137,13 +134,21 @@ class Conversation:
     # Receiving
 
     def pull(self, flags: int = 0) -> bool:
-        """Make one recvmsg, and put what it completes into the inbox.
+        """As `pull_whole`, but every message goes into the inbox; False if there was nothing to receive."""
+        found = self.pull_whole(flags)
+        if isinstance(found, Message):
+            self.inbox.append((None, found))
+        return found is not False
+
+    def pull_whole(self, flags: int) -> Message | bool:
+        """Make one recvmsg, and put what it completes into the inbox, except for a message that is one frame.
 
         Args:
             flags: For recvmsg(2): MSG_DONTWAIT, or 0 to wait if the socket blocks.
 
         Returns:
-            False if there was nothing to receive.
+            The message that is one frame, which the caller owns; it comes after those in the inbox. True if
+            something else came, and False if there was nothing to receive.
 
         Raises:
             FdpassError: recvmsg failed (the next call can succeed), or the channel has ended.
@@ -168,8 +173,7 @@ class Conversation:
             and _framing.is_whole_message(message.data, count)
         ):
             message.data = message.data[HEADER.size :]
-            self.inbox.append((None, message))
-            return True
+            return message
         try:
             self._process(message)
         except BaseException as error:
@@ -266,7 +270,13 @@ class Conversation:
         close_all(unwanted)
         if arrived is None:
             return
-        item = self._checked(arrived, message)
+        item: Message | FdpassError
+        if arrived.lost and self.acknowledged and not arrived.refused:
+            close_all(arrived.fds)
+            self._to_ask_for = arrived.number
+            item = FdsLost(self._loss_reason, b"", lost=arrived.lost, again=True)
+        else:
+            item = checked(arrived, message, self._policy, self._loss_reason)
         acknowledge_later = None
         if self.acknowledged and not isinstance(item, FdsLost):
             if isinstance(item, FdpassError):
@@ -276,31 +286,6 @@ class Conversation:
             else:
                 acknowledge_later = arrived.number
         self.inbox.append((acknowledge_later, item))
-
-    def _checked(self, arrived: Arrived, message: Message) -> Message | FdpassError:
-        """Make the message or the error for the inbox; it owns the descriptors, and all others are closed."""
-        if arrived.refused:
-            return MessageTooLarge(errno.EMSGSIZE, arrived.refused)
-        if arrived.lost and self.acknowledged:
-            close_all(arrived.fds)
-            self._to_ask_for = arrived.number
-            return FdsLost(self._loss_reason, b"", lost=arrived.lost, again=True)
-        # From here on the message owns the descriptors: it closes them if an exception ends this.
-        checked = Message(arrived.data, arrived.fds, message.credentials, message.flags)
-        try:
-            if arrived.memfd is not None:
-                with Fd(arrived.fds.pop(0)) as memfd:
-                    checked.data = contents(memfd, arrived.memfd)
-            objection = self._policy.objection(arrived.fds) if self._policy and not arrived.lost else None
-        except BaseException:
-            checked.close()
-            raise
-        if arrived.lost:
-            return FdsLost(self._loss_reason, checked.data, checked.fds, lost=arrived.lost)
-        if objection:
-            checked.close()
-            return PolicyError(objection, checked.data)
-        return checked
 
     def _on_answer(self, frame: Frame) -> None:
         if not self.acknowledged:

@@ -120,6 +120,9 @@ def close_all(raw: Sequence[int]) -> None:
     An error of close(2) is the affair of the process that wrote to the file: with a file on FUSE a hostile peer
     could raise any.
     """
+    if len(raw) == 1:
+        os.closerange(raw[0], raw[0] + 1)
+        return
     start = end = -1
     for fd in raw:
         if fd == end:

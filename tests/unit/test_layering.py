@@ -40,7 +40,7 @@ LAYERS = [  # from the lowest to the highest; each string is a group of modules
         ["_memory", "_peer", "_policy", "_waiting", "_pair", "_activation", "_grab", "_proc"],
     ),
     ("sockets at an address", ["_sockets"]),
-    ("the core of both kinds of channel", ["_options _outbox _conversation _channel_base _admission"]),
+    ("the core of both kinds of channel", ["_options _outbox _arrivals _conversation _channel_base _admission"]),
     ("waiting: blocking, and on anyio", ["_channel _listening", "aio._channel aio._listening aio"]),
     ("the public face", [FACADE]),
     (

@@ -71,10 +71,10 @@ class AsyncChannel(ChannelBase):
         if self._calls >= _CALLS_MAX:
             await self._checkpoint()
         out = self._conversation.out
-        if self._sending.locked() or out or not out.send_now(data, items):
+        if self._sending.locked() or out.waiting or not out.send_now(data, items):
             async with self._sending:
                 await self._deliver(out.prepare(data, items))
-        elif out:
+        elif out.waiting:
             async with self._sending:
                 await self._push()
         if given:
@@ -87,7 +87,11 @@ class AsyncChannel(ChannelBase):
             await self._checkpoint()
         conversation = self._conversation
         if not (conversation.inbox or conversation.ended or conversation.acknowledged or self._reading):
-            conversation.pull(_DONTWAIT)  # the usual case: a whole message has arrived
+            found = conversation.pull_whole(_DONTWAIT)
+            if isinstance(found, Message):  # the usual case: a whole message has arrived
+                if conversation.out.waiting:
+                    conversation.flush()
+                return found
         if not conversation.inbox:
             conversation.ask_again()
             conversation.flush()
@@ -95,7 +99,7 @@ class AsyncChannel(ChannelBase):
         try:
             return conversation.take()
         finally:
-            if conversation.out:
+            if conversation.out.waiting:
                 conversation.flush()
 
     def __aiter__(self) -> Self:
