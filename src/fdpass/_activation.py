@@ -1,7 +1,8 @@
 """`inherited`: the descriptors that a service manager gave to this process by socket activation.
 
 The convention is sd_listen_fds(3): LISTEN_FDS is how many descriptors the process LISTEN_PID has, from number 3
-on; LISTEN_FDNAMES has their names, separated by colons.
+on; LISTEN_FDNAMES has their names, separated by colons. LISTEN_PIDFDID (systemd 257) names the process once more,
+by the inode of its pidfd, which no later process can have.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import os
 from collections.abc import MutableMapping
 from typing import NamedTuple
 
-from fdpass._errors import NotActivated
+from fdpass._errors import NotActivated, translated
 from fdpass._fd import Fd
 from fdpass._words import counted
 
 _FIRST_FD = 3
-_VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+_VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 
 
 class Inherited(NamedTuple):
@@ -41,11 +42,12 @@ def inherited(environ: MutableMapping[str, str] = os.environ) -> list[Inherited]
 
     Raises:
         NotActivated: The variables are not what sd_listen_fds(3) says. No descriptor was touched.
+        CallFailed: LISTEN_PIDFDID is set, and no descriptor slot is free to compare it (EMFILE).
     """
-    pid, count, names = (environ.pop(name, None) for name in _VARIABLES)
+    pid, count, names, pidfd = (environ.pop(name, None) for name in _VARIABLES)
     if pid is None or count is None:
         return []
-    if _number("LISTEN_PID", pid) != os.getpid():
+    if _number("LISTEN_PID", pid) != os.getpid() or not _is_own(pidfd):
         return []  # set for a parent of this process
     total = _number("LISTEN_FDS", count)
     _check_open(total)
@@ -59,6 +61,20 @@ def inherited(environ: MutableMapping[str, str] = os.environ) -> list[Inherited]
     return [Inherited(name, Fd(number)) for number, name in enumerate(found, _FIRST_FD)]
 
 
+def _is_own(pidfd: str | None) -> bool:
+    """Whether LISTEN_PIDFDID, if it is set, is this process: the inode of its pidfd, which is never used again."""
+    if pidfd is None:
+        return True
+    number = _number("LISTEN_PIDFDID", pidfd)
+    try:
+        with Fd(os.pidfd_open(os.getpid())) as own, Fd(os.eventfd(0)) as other:
+            process, event = os.fstat(own.fileno()), os.fstat(other.fileno())
+    except OSError as error:
+        raise translated(error, "cannot tell whether LISTEN_PIDFDID is this process") from error
+    # Before Linux 6.9 pidfds have no file system of their own: all have the inode of eventfds and the like.
+    return process.st_dev == event.st_dev or process.st_ino == number
+
+
 def _check_open(total: int) -> None:
     for number in range(_FIRST_FD, _FIRST_FD + total):
         try:
@@ -68,6 +84,6 @@ def _check_open(total: int) -> None:
 
 
 def _number(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 10):
+    if not (text.isascii() and text.isdigit() and len(text) <= 20):
         raise NotActivated(f"{name} is {text!r}, which is not a number")
     return int(text)

@@ -4,21 +4,10 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Mapping
-from typing import Any
 
-from fdpass._channel_base import ChannelBase
-from fdpass._pair import socket_pair
 from fdpass._peer import Peer, Rule
 
 log = logging.getLogger("fdpass")
-
-
-def check_options(channel_options: Mapping[str, Any]) -> None:
-    """Raise for a wrong channel option when the listener is made, not at the first connection."""
-    left, right = socket_pair("seqpacket")
-    with left, right:
-        ChannelBase(left, **channel_options)
 
 
 def admitted(sock: socket.socket, allow: Rule) -> bool:

@@ -16,8 +16,8 @@ import struct
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-from fdpass._errors import Closed, InvalidMessage, translated
-from fdpass._lending import as_sequence, check_givable, close_given, numbers
+from fdpass._errors import BadDescriptor, Closed, InvalidMessage, translated
+from fdpass._lending import BytesLike, FdLike, as_sequence, close_given, not_open, numbers, owners
 from fdpass._losses import FdsLost, LossReason, Truncated
 from fdpass._message import Credentials, Message, close_all
 
@@ -40,12 +40,12 @@ _CLOEXEC = int(socket.MSG_CMSG_CLOEXEC)
 
 def send_fds(
     sock: socket.socket,
-    data: Any,
-    fds: Iterable[Any],
+    data: BytesLike,
+    fds: Iterable[FdLike],
     *,
     give: bool = False,
     flags: int = 0,
-    address: Any = None,
+    address: str | bytes | None = None,
 ) -> int:
     """Send one message with descriptors over a Unix socket, to any peer that speaks SCM_RIGHTS.
 
@@ -62,8 +62,9 @@ def send_fds(
         descriptors, which have gone with the first byte.
 
     Raises:
-        NotADescriptor: An item of ``fds`` is no descriptor. Nothing was sent.
-        InvalidMessage: More than 253 descriptors, or no data on a stream. Nothing was sent.
+        NotADescriptor: An item of ``fds`` is no descriptor, or cannot be given. Nothing was sent.
+        InvalidMessage: More than 253 descriptors, or no data on a stream; or two objects that you give own one
+            descriptor. Nothing was sent.
         Closed: A descriptor, or the socket, is closed. Nothing was sent.
         Busy: No room now: EAGAIN, ENOBUFS, or too many descriptors in flight (ETOOMANYREFS).
         PeerClosed: The peer closed its end, or died.
@@ -72,28 +73,31 @@ def send_fds(
         BadDescriptor: One of the numbers is not open. Nothing was sent.
         CallFailed: sendmsg(2) failed for another reason.
     """
+    content: Any = data
     items = as_sequence(fds)
-    if give:
-        check_givable(items)
+    given = owners(items) if give else ()
     rights = numbers(items)
     if len(rights) > MAX_FDS:
         raise InvalidMessage(
             f"{len(rights)} descriptors, but one message carries at most {MAX_FDS}: use a Channel, which splits it"
         )
-    if rights and not memoryview(data).nbytes and sock.type == socket.SOCK_STREAM:
+    size = len(content) if type(content) is bytes else memoryview(content).nbytes
+    if rights and not size and sock.type == socket.SOCK_STREAM:
         raise InvalidMessage(
             "descriptors need at least one byte of data on a stream: the kernel drops descriptors without data"
         )
     ancillary = [(_SOL_SOCKET, _SCM_RIGHTS, rights)] if rights else []
     try:
         if address is None:
-            sent = sock.sendmsg((data,), ancillary, flags)
+            sent = sock.sendmsg((content,), ancillary, flags)
         else:
-            sent = sock.sendmsg((data,), ancillary, flags, address)
+            sent = sock.sendmsg((content,), ancillary, flags, address)
     except OSError as error:
+        if error.errno == errno.EBADF and sock.fileno() >= 0:
+            raise BadDescriptor(error.errno, f"cannot send: {not_open(rights)}") from error
         _raise_translated(sock, error, "cannot send")
-    if give:
-        close_given(items)
+    if given:
+        close_given(given)
     return sent
 
 

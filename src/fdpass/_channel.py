@@ -9,18 +9,20 @@ import select
 import socket
 import threading
 import time
+from _thread import _count as other_threads
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from fdpass._ancillary import MAX_FDS
 from fdpass._channel_base import ChannelBase
-from fdpass._conversation import MAX_MESSAGE
-from fdpass._errors import InvalidMessage, PeerClosed, Timeout, translated
-from fdpass._lending import as_sequence, check_givable, close_given
+from fdpass._errors import Closed, PeerClosed, Timeout
+from fdpass._lending import BytesLike, FdLike, as_sequence, close_given, owners
 from fdpass._message import Message
+from fdpass._options import MAX_MESSAGE
 from fdpass._outbox import Outgoing
 from fdpass._policy import Policy
+from fdpass._waiting import Waits, check_timeout, deadline_of, left
 
 _DONTWAIT = int(socket.MSG_DONTWAIT)
 _PAUSE_MIN, _PAUSE_MAX = 0.0005, 0.05  # seconds: no event tells when receivers have taken descriptors in flight
@@ -58,8 +60,9 @@ class Channel(ChannelBase):
         self._sending = threading.Lock()
         self._receiving = threading.Lock()
         self._turn = threading.Condition(threading.Lock())
+        self._waits = Waits()
 
-    def send(self, data: Any, fds: Iterable[Any] = (), *, give: bool = False) -> None:
+    def send(self, data: BytesLike, fds: Iterable[FdLike] = (), *, give: bool = False) -> None:
         """Send one message.
 
         Args:
@@ -70,7 +73,8 @@ class Channel(ChannelBase):
                 failure they stay yours.
 
         Raises:
-            NotADescriptor: An item of ``fds`` is no descriptor. Nothing was sent.
+            NotADescriptor: An item of ``fds`` is no descriptor, or cannot be given. Nothing was sent.
+            InvalidMessage: Two objects that you give own one descriptor. Nothing was sent.
             Closed: The channel, or a descriptor, is closed.
             PeerClosed: The peer closed its end, or died.
             PeerRefused: In acknowledged mode: the receiver's bounds or policy do not admit this message. Else: the
@@ -79,24 +83,27 @@ class Channel(ChannelBase):
                 acknowledgement, was missing, the peer may still get it. The descriptors stay yours.
             CallFailed: sendmsg(2) failed for another reason (`BadDescriptor`, ...).
         """
-        items = as_sequence(fds)
-        if give:
-            check_givable(items)
+        items = fds if type(fds) is list else as_sequence(fds)
+        given = owners(items) if give else ()
         deadline = None
         if self._timeout is None:
             self._sending.acquire()
-        elif not self._sending.acquire(timeout=_left(deadline := self._deadline())):
+        elif not self._sending.acquire(timeout=left(deadline := deadline_of(self._timeout))):
             raise Timeout("timed out: another thread is sending on this channel")
         try:
-            if self._conversation.out.send_now(data, items):
-                if self._conversation.out:
-                    self._push(deadline)
-            else:
-                self._deliver(self._conversation.out.prepare(data, items), deadline)
+            if self._waits.ended:
+                self._check_open()
+            out = self._conversation.out
+            if not out.send_now(data, items):
+                self._deliver(out.prepare(data, items), deadline)
+            elif out.waiting:
+                self._push(deadline)
         finally:
             self._sending.release()
-        if give:
-            close_given(items)
+            if self._waits.ended:
+                self._finish()
+        if given:
+            close_given(given)
 
     def recv(self) -> Message:
         """Receive one message; you own its descriptors.
@@ -116,16 +123,26 @@ class Channel(ChannelBase):
         deadline = None
         if self._timeout is None:
             self._receiving.acquire()
-        elif not self._receiving.acquire(timeout=_left(deadline := self._deadline())):
+        elif not self._receiving.acquire(timeout=left(deadline := deadline_of(self._timeout))):
             raise Timeout("timed out: another thread is receiving on this channel")
         try:
             if conversation.acknowledged:
                 return self._recv_acknowledged(deadline)
+            # recvmsg may wait where no other thread can close the channel: that saves two system calls.
+            flags = _DONTWAIT if deadline is not None or other_threads() else 0
+            if not (conversation.inbox or conversation.ended):
+                found = conversation.pull_whole(flags)
+                if isinstance(found, Message):
+                    if conversation.out.waiting:
+                        conversation.flush()
+                    return found
             while not conversation.inbox and not conversation.ended:
                 self._read(deadline)
             return conversation.take()
         finally:
             self._receiving.release()
+            if self._waits.ended:
+                self._finish()
 
     def _recv_acknowledged(self, deadline: float | None) -> Message:
         conversation = self._conversation
@@ -151,13 +168,12 @@ class Channel(ChannelBase):
         """Limit how long each later `send` and `recv` may wait.
 
         Args:
-            seconds: 0 or more; 0 does not wait at all; None, the default, waits without limit.
+            seconds: 0 or more; 0 does not wait at all; None, the default, or infinity waits without limit.
 
         Raises:
             InvalidMessage: ``seconds`` is negative or not a number.
         """
-        if seconds is not None and not seconds >= 0:
-            raise InvalidMessage(f"a timeout is a number of seconds, 0 or more, or None: not {seconds!r}")
+        check_timeout(seconds)
         self._timeout = seconds
 
     def gettimeout(self) -> float | None:
@@ -167,12 +183,20 @@ class Channel(ChannelBase):
     def close(self) -> None:
         """Close the channel, and the descriptors of messages that were not received. A second call does nothing.
 
-        Call it when no other thread uses the channel: close(2) does not wake a thread that waits in `recv`. Do not
-        fork while a `send` is incomplete: `close` sends the frames that wait, and both processes would send them.
+        `recv` and `send` raise `Closed` in other threads that wait in them; the socket is closed when the last of
+        these threads has left. A signal handler may call it, too.
         """
-        if not self.closed:
-            self._conversation.flush()
-            self._conversation.close()
+        if self.closed:
+            return
+        self._conversation.ended = Closed("this channel is closed")
+        self._waits.end()
+        if not other_threads() and (self._receiving.locked() or self._sending.locked()):
+            self._conversation.close()  # a signal handler interrupts this thread's own call, which finds it closed
+        self._finish()
+
+    def fileno(self) -> int:
+        """The socket's number, lent, for poll(2). -1 once the channel is closed."""
+        return -1 if self._waits.ended else self._conversation.sock.fileno()
 
     def __enter__(self) -> Self:
         return self
@@ -181,6 +205,35 @@ class Channel(ChannelBase):
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         self.close()
+
+    def _finish(self) -> None:
+        """Close the socket once no thread is in `send` or `recv`. Each thread that leaves calls this."""
+        while not (self._sending.locked() or self._receiving.locked()):
+            if self._sending.acquire(blocking=False):
+                try:
+                    if self._receiving.acquire(blocking=False):
+                        try:
+                            self._close_all()
+                        finally:
+                            self._receiving.release()
+                        return
+                finally:
+                    self._sending.release()
+
+    def _close_all(self) -> None:
+        if self._conversation.sock.fileno() >= 0:
+            self._conversation.flush()
+            self._conversation.close()
+        self._waits.close()
+
+    def _after_fork(self) -> None:
+        """Forget the parent's threads: they may have held the locks. For `tell_after_fork`."""
+        super()._after_fork()
+        self._sending, self._receiving = threading.Lock(), threading.Lock()
+        self._turn = threading.Condition(threading.Lock())
+        self._waits.close()  # the parent's threads have the same eventfd
+        if self._waits.ended:
+            self._finish()
 
     # Waiting
 
@@ -209,10 +262,11 @@ class Channel(ChannelBase):
             if state == "room":
                 self._poll(select.POLLOUT, deadline)
                 continue
-            left = _left(deadline)
-            if left == 0:
+            self._check_open()
+            seconds = left(deadline)
+            if seconds == 0:
                 raise Timeout("timed out: too many descriptors are in flight, or the kernel has no memory")
-            time.sleep(pause if left < 0 else min(pause, left))
+            time.sleep(pause if seconds < 0 else min(pause, seconds))
             pause = min(pause * 2, _PAUSE_MAX)
 
     def _wait_until(self, ready: Callable[[], bool], deadline: float | None) -> None:
@@ -220,7 +274,7 @@ class Channel(ChannelBase):
         with self._turn:
             while not ready():
                 if self._reading:
-                    if not self._turn.wait(None if deadline is None else _left(deadline)):
+                    if not self._turn.wait(None if deadline is None else left(deadline)):
                         raise Timeout("timed out")
                     continue
                 self._reading = True
@@ -234,26 +288,11 @@ class Channel(ChannelBase):
 
     def _read(self, deadline: float | None) -> None:
         conversation = self._conversation
-        if not conversation.pull(0 if deadline is None else _DONTWAIT):
+        if not conversation.pull(_DONTWAIT if deadline is not None or other_threads() else 0):
             self._poll(select.POLLIN, deadline)
         conversation.flush()
 
     def _poll(self, event: int, deadline: float | None) -> None:
         self._check_open()
-        poll = select.poll()
-        poll.register(self._conversation.sock, event)
-        left = _left(deadline)
-        try:
-            events = poll.poll(None if left < 0 else left * 1000)
-        except OSError as error:
-            raise translated(error, "cannot wait for the channel") from error
-        if not events:
+        if not self._waits.wait(self._conversation.sock, event, deadline):
             raise Timeout("timed out")
-
-    def _deadline(self) -> float | None:
-        return None if self._timeout is None else time.monotonic() + self._timeout
-
-
-def _left(deadline: float | None) -> float:
-    """Seconds until the deadline: 0 if it has passed; -1 if there is none, as a lock's acquire() takes it."""
-    return -1 if deadline is None else max(0.0, deadline - time.monotonic())

@@ -18,33 +18,29 @@ from collections import deque
 
 from fdpass import _framing
 from fdpass._ancillary import loss_reason, receive
+from fdpass._arrivals import checked
 from fdpass._errors import (
     CallFailed,
     Closed,
     FdpassError,
-    InvalidMessage,
-    MessageTooLarge,
     PeerClosed,
     PeerRefused,
-    PolicyError,
     ProtocolError,
     translated,
 )
-from fdpass._fd import Fd
-from fdpass._framing import FRAME_MAX, HEADER, Arrived, Flag, Frame, Kind
+from fdpass._framing import FRAME_MAX, HEADER, Flag, Frame, Kind
 from fdpass._losses import FdsLost, LossReason
-from fdpass._memory import contents
 from fdpass._message import Message, close_all, release
+from fdpass._options import check_options
 from fdpass._outbox import Outbox, Outgoing
+from fdpass._pair import prepare_socket
 from fdpass._peer import Peer
 from fdpass._policy import Policy
 
-MAX_MESSAGE = 16 * 2**20
 BUFSIZE = FRAME_MAX + HEADER.size
 INBOX_MAX = 16  # acknowledged: with so many messages in the inbox, the next ACK is sent when recv takes one out
 _TRUNCATED = int(socket.MSG_CTRUNC | socket.MSG_TRUNC)
 _UNANSWERED = -1
-_SO_PASSRIGHTS = 83  # Linux 6.16: with 0, a sender of descriptors to this socket gets EPERM
 
 
 class Conversation:
@@ -68,12 +64,8 @@ class Conversation:
         max_fds: int,
         policy: Policy | None,
     ) -> None:
-        if sock.family != socket.AF_UNIX or sock.type not in {socket.SOCK_STREAM, socket.SOCK_SEQPACKET}:
-            raise InvalidMessage(f"a channel needs a Unix socket of type stream or seqpacket, not {sock!r}")
-        if max_message < 0 or max_fds < 0:
-            raise InvalidMessage(f"max_message ({max_message}) and max_fds ({max_fds}) must be 0 or more")
-        if sock.gettimeout():  # a Python timeout would wait within sendmsg; O_NONBLOCK is set already
-            sock.setblocking(False)
+        check_options(max_message=max_message, max_fds=max_fds)
+        prepare_socket(sock, descriptors=max_fds > 0)
         self.sock = sock
         self.acknowledged = acknowledged
         self.inbox: deque[tuple[int | None, Message | FdpassError]] = deque()
@@ -92,9 +84,6 @@ class Conversation:
         self._asked_for: int | None = None  # number of the message for which RETRY was sent
         self._peer: Peer | None = None
         self._loss_reason: LossReason = "unknown"  # of the newest loss, whose message may not be complete yet
-        if max_fds == 0:
-            with contextlib.suppress(OSError):  # ENOPROTOOPT: an older kernel
-                sock.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
 
     # Sending
 
@@ -137,19 +126,29 @@ class Conversation:
         if answer == Kind.REFUSE:
             raise PeerRefused("the receiver's max_message, max_fds or policy does not admit this message")
         if answer == _UNANSWERED:
+            if isinstance(self.ended, Closed):
+                raise self.ended.with_traceback(None)
             raise PeerClosed("the peer closed the channel without acknowledging the message") from self.ended
         return answer == Kind.ACK
 
     # Receiving
 
     def pull(self, flags: int = 0) -> bool:
-        """Make one recvmsg, and put what it completes into the inbox.
+        """As `pull_whole`, but every message goes into the inbox; False if there was nothing to receive."""
+        found = self.pull_whole(flags)
+        if isinstance(found, Message):
+            self.inbox.append((None, found))
+        return found is not False
+
+    def pull_whole(self, flags: int) -> Message | bool:
+        """Make one recvmsg, and put what it completes into the inbox, except for a message that is one frame.
 
         Args:
             flags: For recvmsg(2): MSG_DONTWAIT, or 0 to wait if the socket blocks.
 
         Returns:
-            False if there was nothing to receive.
+            The message that is one frame, which the caller owns; it comes after those in the inbox. True if
+            something else came, and False if there was nothing to receive.
 
         Raises:
             FdpassError: recvmsg failed (the next call can succeed), or the channel has ended.
@@ -161,10 +160,10 @@ class Conversation:
         except OSError as error:
             if error.errno == errno.ECONNRESET and self._packets:
                 return True  # the kernel reports ECONNRESET once, before the messages that are still queued
-            translated_error = self._translated(error, "cannot receive")
-            if not isinstance(translated_error, PeerClosed):
-                raise translated_error from error
-            self.drop(translated_error)
+            why = self._translated(error, "cannot receive")
+            if not isinstance(why, PeerClosed):
+                raise why from error
+            self.drop(why)
             return True
         if (
             self._between_messages
@@ -174,8 +173,7 @@ class Conversation:
             and _framing.is_whole_message(message.data, count)
         ):
             message.data = message.data[HEADER.size :]
-            self.inbox.append((None, message))
-            return True
+            return message
         try:
             self._process(message)
         except BaseException as error:
@@ -214,8 +212,10 @@ class Conversation:
     def drop(self, why: FdpassError) -> None:
         """End the receiving: close the descriptors of messages in part. Whole messages stay in the inbox."""
         self.ended = why
-        close_all(self._parser.held())
-        close_all(self._assembler.held())
+        self._close_parts()
+
+    def _close_parts(self) -> None:
+        close_all([*self._parser.held(), *self._assembler.held()])
 
     @property
     def peer(self) -> Peer:
@@ -223,6 +223,10 @@ class Conversation:
         if self._peer is None:
             self._peer = Peer.of(self.sock)
         return self._peer
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError):  # __init__ has failed
+            self._close_parts()
 
     def close(self) -> None:
         """Close the socket, the peer, and the descriptors of all messages in the inbox."""
@@ -266,7 +270,13 @@ class Conversation:
         close_all(unwanted)
         if arrived is None:
             return
-        item = self._checked(arrived, message)
+        item: Message | FdpassError
+        if arrived.lost and self.acknowledged and not arrived.refused:
+            close_all(arrived.fds)
+            self._to_ask_for = arrived.number
+            item = FdsLost(self._loss_reason, b"", lost=arrived.lost, again=True)
+        else:
+            item = checked(arrived, message, self._policy, self._loss_reason)
         acknowledge_later = None
         if self.acknowledged and not isinstance(item, FdsLost):
             if isinstance(item, FdpassError):
@@ -276,31 +286,6 @@ class Conversation:
             else:
                 acknowledge_later = arrived.number
         self.inbox.append((acknowledge_later, item))
-
-    def _checked(self, arrived: Arrived, message: Message) -> Message | FdpassError:
-        """Make the message or the error for the inbox; it owns the descriptors, and all others are closed."""
-        if arrived.refused:
-            return MessageTooLarge(errno.EMSGSIZE, arrived.refused)
-        if arrived.lost and self.acknowledged:
-            close_all(arrived.fds)
-            self._to_ask_for = arrived.number
-            return FdsLost(self._loss_reason, b"", lost=arrived.lost, again=True)
-        # From here on the message owns the descriptors: it closes them if an exception ends this.
-        checked = Message(arrived.data, arrived.fds, message.credentials, message.flags)
-        try:
-            if arrived.memfd is not None:
-                with Fd(arrived.fds.pop(0)) as memfd:
-                    checked.data = contents(memfd, arrived.memfd)
-            objection = self._policy.objection(arrived.fds) if self._policy and not arrived.lost else None
-        except BaseException:
-            checked.close()
-            raise
-        if arrived.lost:
-            return FdsLost(self._loss_reason, checked.data, checked.fds, lost=arrived.lost)
-        if objection:
-            checked.close()
-            return PolicyError(objection, checked.data)
-        return checked
 
     def _on_answer(self, frame: Frame) -> None:
         if not self.acknowledged:

@@ -23,7 +23,7 @@ class Closed(FdpassError, ValueError):
     """*You* closed this object, or took the descriptor out of it, before the call."""
 
 
-class PeerClosed(FdpassError, EOFError, ConnectionError):
+class PeerClosed(FdpassError, ConnectionError, EOFError):  # in this order: OSError's constructor keeps errno
     """The *peer* closed its end, or died. You still own the descriptors that you wanted to give."""
 
 
@@ -45,6 +45,9 @@ class PolicyError(FdpassError, PermissionError):
     def __init__(self, reason: str, data: bytes) -> None:
         super().__init__(reason)
         self.data = data
+
+    def __reduce__(self) -> Any:  # OSError would be made anew of its text alone
+        return type(self), (*self.args, self.data), self.__dict__
 
 
 class MessageTooLarge(FdpassError, OSError):

@@ -6,18 +6,16 @@ file object or a socket. An `Fd` that is forgotten closes its descriptor too, wi
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import socket as _socket
-import stat
 import warnings
-from collections.abc import Callable
 from multiprocessing import reduction
 from types import TracebackType
-from typing import IO, Any, Self, overload
+from typing import IO, Any, BinaryIO, Literal, NoReturn, Protocol, Self, TextIO, TypedDict, Unpack, overload
 
-from fdpass._errors import Closed, NotADescriptor, translated
+from fdpass._errors import CallFailed, Closed, NotADescriptor, translated
+from fdpass._kinds import Kind, kind_of
 
 _BASE_FLAGS = {
     "r": 0,
@@ -25,48 +23,6 @@ _BASE_FLAGS = {
     "x": os.O_CREAT | os.O_EXCL,
     "a": os.O_CREAT | os.O_APPEND,
 }
-_BY_MODE = {
-    stat.S_IFDIR: "dir",
-    stat.S_IFIFO: "pipe",
-    stat.S_IFCHR: "char",
-    stat.S_IFBLK: "block",
-    stat.S_IFLNK: "symlink",
-    stat.S_IFSOCK: "socket",
-}
-_BY_LINK = {
-    "anon_inode:[eventfd]": "eventfd",
-    "anon_inode:[eventpoll]": "epoll",
-    "anon_inode:[pidfd]": "pidfd",
-    "anon_inode:[timerfd]": "timerfd",
-    "anon_inode:[signalfd]": "signalfd",
-    "anon_inode:inotify": "inotify",
-}
-
-
-def kind_from(mode: int, link: str) -> str:
-    """The kind of a descriptor, from its file mode and its link in /proc/PID/fd; a listener counts as a socket."""
-    if link in _BY_LINK:
-        return _BY_LINK[link]
-    if link.startswith("pidfd:"):  # pidfds have a file system of their own since Linux 6.9
-        return "pidfd"
-    if stat.S_ISREG(mode):
-        return "other" if link.startswith("anon_inode:") else "memfd" if link.startswith("/memfd:") else "file"
-    return _BY_MODE.get(stat.S_IFMT(mode), "other")
-
-
-def kind_of(fd: int) -> str:
-    """What a descriptor of this process refers to, as `Fd.kind`. ``fd`` is lent. Raises OSError."""
-    kind = kind_from(os.fstat(fd).st_mode, os.readlink(f"/proc/self/fd/{fd}"))
-    if kind == "socket":
-        try:
-            sock = _socket.socket(fileno=fd)
-        except OSError:  # EBADF: opened with O_PATH, so it is the file of a socket
-            return kind
-        try:
-            return "listener" if sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN) else kind
-        finally:
-            sock.detach()  # the socket object must not close a lent descriptor
-    return kind
 
 
 def _open_path(path: str | os.PathLike[str], mode: str = "r", *, perm: int = 0o666) -> Fd:
@@ -95,7 +51,14 @@ def _open_path(path: str | os.PathLike[str], mode: str = "r", *, perm: int = 0o6
         raise translated(error, f"cannot open {os.fspath(path)}") from error
 
 
-def _open_file(fd: Fd, mode: str = "r", **options: Any) -> IO[Any]:
+class _FileOptions(TypedDict, total=False):
+    buffering: int
+    encoding: str | None
+    errors: str | None
+    newline: str | None
+
+
+def _open_file(fd: Fd, mode: str = "r", **options: Unpack[_FileOptions]) -> IO[Any]:
     """Move the descriptor into a file object, which owns it from then on; this `Fd` is empty.
 
     Args:
@@ -108,10 +71,14 @@ def _open_file(fd: Fd, mode: str = "r", **options: Any) -> IO[Any]:
 
     Raises:
         Closed: This `Fd` was closed or emptied before.
+        TypeError: There is no such option. ``closefd`` is none: the file object always owns the descriptor.
         ValueError: The mode or an option is wrong. This `Fd` keeps the descriptor.
         OSError: A file object cannot be made of the descriptor (of a directory, or of a pipe with ``r+``). This
             `Fd` keeps the descriptor.
     """
+    unknown = options.keys() - _FileOptions.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"open() of an Fd has no option {min(unknown)!r}: the file object owns the descriptor")
     # os.fdopen closes the number if it fails late, at a wrong encoding for instance. So the first attempt is made
     # with a file object that does not own the number.
     os.fdopen(fd.fileno(), mode, closefd=False, **options).close()
@@ -120,21 +87,40 @@ def _open_file(fd: Fd, mode: str = "r", **options: Any) -> IO[Any]:
     return file
 
 
+_Text = Literal["r", "w", "a", "x", "r+", "w+", "a+", "x+", "rt", "wt", "at", "xt", "rt+", "wt+", "at+", "xt+"]
+_Binary = Literal["rb", "wb", "ab", "xb", "rb+", "wb+", "ab+", "xb+", "r+b", "w+b", "a+b", "x+b"]
+_Path = str | os.PathLike[str]
+
+
+class _PathOpener(Protocol):
+    def __call__(self, path: _Path, mode: str = "r", *, perm: int = 0o666) -> Fd: ...
+
+
+class _FileOpener(Protocol):
+    @overload
+    def __call__(self, mode: _Text = "r", **options: Unpack[_FileOptions]) -> TextIO: ...
+    @overload
+    def __call__(self, mode: _Binary, **options: Unpack[_FileOptions]) -> BinaryIO: ...
+    @overload
+    def __call__(self, mode: str, **options: Unpack[_FileOptions]) -> IO[Any]: ...
+
+
 class _Open:
     """Two methods in one name: `Fd.open(path)` opens a file; ``fd.open(mode)`` makes a file object of an `Fd`."""
 
     @overload
-    def __get__(self, fd: None, owner: type[Fd]) -> Callable[..., Fd]: ...
+    def __get__(self, fd: None, owner: type[Fd]) -> _PathOpener: ...
     @overload
-    def __get__(self, fd: Fd, owner: type[Fd]) -> Callable[..., IO[Any]]: ...
-    def __get__(self, fd: Fd | None, owner: type[Fd]) -> Callable[..., Any]:
-        if fd is None:
-            return _open_path
-        return _open_file.__get__(fd, owner)  # type: ignore[no-any-return]
+    def __get__(self, fd: Fd, owner: type[Fd]) -> _FileOpener: ...
+    def __get__(self, fd: Fd | None, owner: type[Fd]) -> Any:
+        return _open_path if fd is None else _open_file.__get__(fd, owner)
 
 
 class Fd:
     """An open descriptor that this object owns.
+
+    multiprocessing sends a duplicate when it pickles an `Fd`: a ``Connection`` and a ``SimpleQueue`` at once,
+    a ``Queue`` in a thread, after ``put`` has returned. Keep the `Fd` open until the receiver has it.
 
     Args:
         fd: The number of an open descriptor. This object owns it from then on: no other code may close it.
@@ -210,8 +196,7 @@ class Fd:
         try:
             sock = _socket.socket(fileno=fd)
         except OSError as error:
-            kind = kind_of(fd) if error.errno == errno.ENOTSOCK else "not open"
-            raise translated(error, f"cannot make a socket of descriptor {fd} ({kind})") from error
+            raise translated(error, f"cannot make a socket of descriptor {fd} ({_seen(fd)})") from error
         self._fd = -1
         return sock
 
@@ -221,17 +206,26 @@ class Fd:
         return self._fd < 0
 
     @property
-    def kind(self) -> str:
-        """What the descriptor refers to.
+    def kind(self) -> Kind:
+        """What the descriptor refers to. Asking changes nothing.
 
         One of file, dir, pipe, socket, listener, memfd, pidfd, eventfd, epoll, timerfd, signalfd, inotify,
-        char, block, symlink (opened with O_PATH) and other; from fstat(2), SO_ACCEPTCONN and /proc/self/fd.
+        char, block, symlink (opened with O_PATH) and other; from fstat(2) and SO_ACCEPTCONN. Only the kinds from
+        pidfd to inotify take /proc, too.
 
         Raises:
             Closed: This `Fd` was closed or emptied before.
-            OSError: Other code has closed the number (EBADF).
+            BadDescriptor: Other code has closed the number.
+            CallFailed: There is no /proc (ENOENT), as in a chroot; or no descriptor slot is free to tell a memfd
+                from a file without a name, for the first time in this process (EMFILE).
         """
-        return kind_of(self.fileno())
+        fd = self.fileno()
+        try:
+            return kind_of(fd)
+        except FileNotFoundError as error:
+            raise CallFailed(error.errno, f"cannot tell the kind of descriptor {fd}: /proc is missing") from error
+        except OSError as error:
+            raise translated(error, f"cannot tell the kind of descriptor {fd}") from error
 
     def __enter__(self) -> Self:
         return self
@@ -244,14 +238,27 @@ class Fd:
     def __repr__(self) -> str:
         return "<Fd closed>" if self._fd < 0 else f"<Fd {self._fd}>"
 
-    def __reduce__(self) -> Any:
-        raise TypeError("an Fd can be pickled by multiprocessing only: send it with fdpass.send_fds")
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "an Fd cannot be copied, and can be pickled by multiprocessing only: use dup(), or fdpass.send_fds"
+        )
 
     def __del__(self) -> None:
         if self._fd >= 0:
             text = f"{self!r} was forgotten, and is closed now: call close() or take()"
-            warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
-            self.close()
+            try:
+                warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
+            finally:  # with -W error the warning is raised
+                self.close()
+
+
+def _seen(fd: int) -> str:
+    """What an error says of a descriptor that is no socket."""
+    try:
+        kind = kind_of(fd)
+    except OSError:
+        return "not open"
+    return "opened with O_PATH" if kind == "socket" else kind
 
 
 def _from_multiprocessing(carried: Any) -> Fd:
@@ -261,6 +268,11 @@ def _from_multiprocessing(carried: Any) -> Fd:
 
 
 def _for_multiprocessing(fd: Fd) -> tuple[Any, tuple[Any]]:
+    if fd.closed:
+        raise Closed(
+            "this Fd was closed before multiprocessing sent it: a Queue sends it after put() has returned: keep "
+            "it open until the receiver has it, or use a SimpleQueue"
+        )
     return _from_multiprocessing, (reduction.DupFd(fd.fileno()),)  # lent: multiprocessing sends a duplicate
 
 

@@ -141,7 +141,9 @@ class Parser:
         self._fds.extend(fds)
         if dropped:
             self._fds.append(None)
+        _check_start(self._bytes)
         while len(self._bytes) >= HEADER.size:
+            _check_start(self._bytes)
             fields = HEADER.unpack_from(self._bytes)
             _check(fields)
             _, _, kind, flags, count, length, number = fields
@@ -151,6 +153,8 @@ class Parser:
             del self._bytes[: HEADER.size + length]
             own, lost = self._claim(count)
             yield Frame(kind, flags, number, payload, own, lost)
+        if not self._packets:
+            _check_start(self._bytes)
         self._check_rest()
 
     def held(self) -> list[int]:
@@ -180,15 +184,19 @@ class Parser:
             raise ProtocolError("more descriptors came than the frames announced")
 
 
-def _check(fields: tuple[Any, ...]) -> None:
-    magic, version, kind, flags, count, length, _ = fields
-    if magic != MAGIC:
+def _check_start(begun: bytearray) -> None:
+    """Check the first bytes of a header: a peer of another protocol may never send the 16 bytes of a whole one."""
+    if begun[:2] != MAGIC[: len(begun)]:
         raise ProtocolError("the peer does not speak the channel's protocol: use send_fds and recv_fds with it")
-    if version != VERSION:
+    if len(begun) > 2 and begun[2] != VERSION:
         raise ProtocolError(
-            f"the peer speaks version {version} of the channel's protocol, but this end speaks {VERSION}: "
+            f"the peer speaks version {begun[2]} of the channel's protocol, but this end speaks {VERSION}: "
             "use the same release of fdpass at both ends"
         )
+
+
+def _check(fields: tuple[Any, ...]) -> None:
+    _, _, kind, flags, count, length, _ = fields
     if kind >= _KINDS or flags & ~_FLAGS or length > FRAME_MAX or count > FDS_MAX:
         raise ProtocolError("the peer sent a frame whose header is not valid")
     if kind != Kind.MESSAGE and (length or count or flags):

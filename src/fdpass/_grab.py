@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 
@@ -20,8 +19,6 @@ from fdpass._fd import Fd
 
 _PIDFD_GETFD = 438  # the same number on every architecture
 _INT_MAX = 2**31 - 1
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.syscall.restype = ctypes.c_long
 
 
 def grab(pid: int, fd: int) -> Fd:
@@ -41,8 +38,8 @@ def grab(pid: int, fd: int) -> Fd:
         BadDescriptor: The process has no such descriptor.
         NotPermitted: You may not trace the process (ptrace(2), PTRACE_MODE_ATTACH_REALCREDS); the text says which
             rule forbids it: another user, kernel.yama.ptrace_scope, ...
-        CallFailed: The kernel is too old, or a seccomp filter hides the call (ENOSYS), or no descriptor slot is
-            free (EMFILE).
+        CallFailed: The kernel is too old, or a seccomp filter hides the call, or ctypes cannot be imported, in a
+            subinterpreter for instance (all ENOSYS); or no descriptor slot is free (EMFILE).
         InvalidMessage: A number is out of bounds.
     """
     if not (1 <= pid <= _INT_MAX and 0 <= fd <= _INT_MAX):
@@ -50,12 +47,20 @@ def grab(pid: int, fd: int) -> Fd:
     try:
         with Fd(os.pidfd_open(pid)) as process:
             return Fd(_pidfd_getfd(process.fileno(), fd))
+    except CallFailed:
+        raise
     except OSError as error:
         raise _translated(error, pid, fd) from error
 
 
 def _pidfd_getfd(pidfd: int, fd: int) -> int:
-    number: int = _libc.syscall(*map(ctypes.c_long, (_PIDFD_GETFD, pidfd, fd, 0)))
+    try:
+        import ctypes  # noqa: PLC0415 - not at the top: subinterpreters with a GIL of their own refuse it
+    except ImportError as error:
+        raise CallFailed(errno.ENOSYS, "grab needs ctypes, which this interpreter cannot import") from error
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    number: int = libc.syscall(*map(ctypes.c_long, (_PIDFD_GETFD, pidfd, fd, 0)))
     if number < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return number

@@ -4,11 +4,38 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
+import fcntl
 import os
+import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from fdpass._errors import Closed, NotADescriptor
+from fdpass._errors import Closed, InvalidMessage, NotADescriptor
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # type checkers know this module without the package
+
+    class _Array(Protocol):  # numpy's types for Python 3.11 do not say that its arrays are buffers
+        @property
+        def __array_interface__(self) -> dict[str, Any]: ...
+
+    BytesLike = Buffer | _Array
+elif sys.version_info >= (3, 12):
+    from collections.abc import Buffer as BytesLike
+else:
+    BytesLike = Any
+
+
+class HasFileno(Protocol):
+    """An object that has a descriptor: an `Fd`, a socket, a file object."""
+
+    def fileno(self) -> int:
+        """The number, lent."""
+        ...
+
+
+FdLike = int | HasFileno
 
 
 def numbers(fds: Sequence[Any]) -> array.array[int]:
@@ -61,27 +88,49 @@ def as_sequence(fds: Iterable[Any]) -> Sequence[Any]:
     return tuple(fds)
 
 
-def close_given(items: Iterable[Any]) -> None:
-    """Close the descriptors that were given, each once, after the kernel took them.
+def owners(items: Sequence[Any]) -> list[Any]:
+    """What has to be closed after the send of descriptors that are given: each descriptor once.
+
+    A number beside the object that owns it, such as ``[fd, fd.fileno()]``, is left out. Objects are compared by
+    identity: they need not be hashable, and may be equal.
+
+    Raises:
+        NotADescriptor: An item is no descriptor, or has ``fileno()``, but no ``close()``.
+        InvalidMessage: Two objects own one descriptor: the second would close it when it can be another file's.
+        Closed: An item is closed.
+    """
+    found: dict[int, Any] = {}
+    for item, number in zip(items, numbers(items), strict=True):
+        if isinstance(item, int):
+            found.setdefault(number, number)
+            continue
+        if not hasattr(item, "close"):
+            raise NotADescriptor(f"{item!r} cannot be given, for it has no close(): lend it, or give its number")
+        known = found.get(number, item)
+        if known is not item and type(known) is not int:
+            raise InvalidMessage(f"{known!r} and {item!r} own one descriptor ({number}): give one of them")
+        found[number] = item
+    return list(found.values())
+
+
+def close_given(found: Iterable[Any]) -> None:
+    """Close what `owners` found, after the kernel took the message.
 
     All are closed, even if closing one of them fails; then the failure is raised.
     """
-    # An object need not be hashable; equal ints are one descriptor.
-    once = {(int, item) if isinstance(item, int) else (object, id(item)): item for item in items}
     with contextlib.ExitStack() as stack:
-        for item in once.values():
-            if isinstance(item, int):
+        for item in found:
+            if type(item) is int:
                 stack.callback(os.close, item)
             else:
                 stack.callback(item.close)
 
 
-def check_givable(items: Iterable[Any]) -> None:
-    """Check before the send that the descriptors can be closed after it.
-
-    Raises:
-        NotADescriptor: An item has ``fileno()``, but no ``close()``.
-    """
-    for item in items:
-        if not isinstance(item, int) and not hasattr(item, "close"):
-            raise NotADescriptor(f"{item!r} cannot be given, for it has no close(): lend it, or give its number")
+def not_open(rights: Iterable[int]) -> str:
+    """Which of these numbers is not open: why the kernel refused to send them (EBADF)."""
+    for number in rights:
+        try:
+            fcntl.fcntl(number, fcntl.F_GETFD)
+        except OSError:
+            return f"descriptor {number} is not open"
+    return os.strerror(errno.EBADF)  # opened again meanwhile

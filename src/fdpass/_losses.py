@@ -28,6 +28,9 @@ class Truncated(FdpassError, OSError):
         self.fds = fds
         self.address = address
 
+    def __reduce__(self) -> Any:  # OSError would be made anew of its text alone
+        return type(self), (*self.args, self.data, self.fds, self.address), self.__dict__
+
 
 class FdsLost(FdpassError, OSError):
     """Descriptors that were sent to you did not arrive: the kernel closed them, or fdpass closed a surplus.
@@ -68,3 +71,6 @@ class FdsLost(FdpassError, OSError):
         self.again = again
         self.address = address
         self.truncated = truncated
+
+    def __reduce__(self) -> Any:  # OSError would be made anew of its text alone
+        return type(self), (self.reason, self.data, self.fds), {**self.__dict__, "args": self.args}

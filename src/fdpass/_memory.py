@@ -12,6 +12,7 @@ from typing import Any
 
 from fdpass._errors import NotSealed, ProtocolError, translated
 from fdpass._fd import Fd
+from fdpass._lending import BytesLike
 
 _NOEXEC_SEAL = 0x0008  # MFD_NOEXEC_SEAL, Linux 6.3; CPython 3.11 has no name for it
 _NEEDED = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -19,7 +20,7 @@ _ALL = _NEEDED | fcntl.F_SEAL_SEAL
 _UNTRACKED: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 
 
-def share(buffer: Any, *, name: str = "") -> Fd:
+def share(buffer: BytesLike, *, name: str = "") -> Fd:
     """Copy bytes into a sealed memfd, which no process can change, grow or shrink, not even yours.
 
     Args:
@@ -35,7 +36,8 @@ def share(buffer: Any, *, name: str = "") -> Fd:
         BufferError: ``buffer`` is not contiguous.
         CallFailed: memfd_create(2) failed (EINVAL: the name is too long), or there is no memory.
     """
-    whole = PickleBuffer(buffer).raw()  # memoryview.cast() refuses other byte orders, structures, empty tables
+    content: Any = buffer
+    whole = PickleBuffer(content).raw()  # memoryview.cast() refuses other byte orders, structures, empty tables
     try:
         fd = Fd(_create(name))
     except OSError as error:

@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, NoReturn, Self
 
 from fdpass._fd import Fd
 
@@ -95,11 +95,16 @@ class Message:
     def __repr__(self) -> str:
         return f"<Message of {len(self.data)} bytes and {len(self)} descriptors>"
 
+    def __reduce__(self) -> NoReturn:  # used by pickle and by both functions of copy
+        raise TypeError("a Message cannot be copied or pickled, for it owns descriptors: pass on data and fds")
+
     def __del__(self) -> None:
         if self._raw:
             text = f"{self!r} was forgotten, and is closed now: call close(), or use it in a with statement"
-            warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
-            self.close()
+            try:
+                warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
+            finally:  # with -W error the warning is raised
+                self.close()
 
 
 def release(message: Message) -> list[int]:
@@ -115,6 +120,9 @@ def close_all(raw: Sequence[int]) -> None:
     An error of close(2) is the affair of the process that wrote to the file: with a file on FUSE a hostile peer
     could raise any.
     """
+    if len(raw) == 1:
+        os.closerange(raw[0], raw[0] + 1)
+        return
     start = end = -1
     for fd in raw:
         if fd == end:

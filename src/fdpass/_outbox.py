@@ -14,14 +14,15 @@ from typing import Any, NamedTuple
 from fdpass import _framing
 from fdpass._ancillary import send_parts
 from fdpass._fd import Fd
-from fdpass._framing import FRAME_MAX, Flag, Piece
-from fdpass._lending import numbers
+from fdpass._framing import FRAME_MAX, HEADER, MAGIC, VERSION, Flag, Piece
+from fdpass._lending import not_open, numbers
 from fdpass._memory import share
 
 _FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 _NO_ROOM = {errno.EAGAIN}  # poll(2) tells when there is room
 _TRY_LATER = {errno.ENOMEM, errno.ENOBUFS, errno.ETOOMANYREFS}  # no event tells when to try again
 _NO_RIGHTS = array.array("i")
+_pack_head = HEADER.pack
 
 
 class Part(NamedTuple):
@@ -31,6 +32,9 @@ class Part(NamedTuple):
     rights: array.array[int]
     number: int  # of its message; -1 for a control frame
     begun: bool = False  # its first byte was sent, and its descriptors with it
+
+
+_TORN = Part((), _NO_RIGHTS, -1, begun=True)  # in place of the rest of a frame that the parent sends
 
 
 class Outgoing:
@@ -55,6 +59,9 @@ class Outbox:
     Args:
         sock: The channel's socket, lent.
         flags: The flags of every message of this channel.
+
+    Attributes:
+        waiting: The frames. ``bool(outbox)`` costs a call of Python's, and this attribute none.
     """
 
     def __init__(self, sock: socket.socket, flags: int) -> None:
@@ -64,12 +71,12 @@ class Outbox:
         # A packet's limit is SO_SNDBUF less 32 (net/unix/af_unix.c); a stream has none.
         room = FRAME_MAX if self._stream else sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) - 32
         self._payload_max = max(0, min(FRAME_MAX, room - _framing.HEADER.size))
-        self._waiting: deque[Part] = deque()
+        self.waiting: deque[Part] = deque()
         self._lock = threading.Lock()  # of `_waiting`: a receiving thread adds control frames while another sends
         self._number = 0
 
     def __bool__(self) -> bool:
-        return bool(self._waiting)
+        return bool(self.waiting)
 
     def prepare(self, data: Any, items: Sequence[Any]) -> Outgoing:
         """Split a message into frames, and number it.
@@ -101,18 +108,19 @@ class Outbox:
             nothing was sent: the caller goes on with `prepare` and `queue`, which raise the error, if any. Always
             False in acknowledged mode.
         """
-        if self._flags or self._waiting or type(data) is not bytes or len(data) > self._payload_max:
+        if self._flags or self.waiting or type(data) is not bytes or len(data) > self._payload_max:
             return False
         rights = numbers(items) if items else _NO_RIGHTS
-        if len(rights) > _framing.FDS_MAX:
+        count = len(rights)
+        if count > _framing.FDS_MAX:
             return False
-        head = _framing.header(0, 0, len(rights), len(data), 0)
+        head = _pack_head(MAGIC, VERSION, 0, 0, count, len(data), 0)
         try:
             sent = send_parts(self._sock, (head, data), rights, _FLAGS)
         except OSError:
             return False
         if sent < len(head) + len(data):
-            self._waiting.append(_rest(Part((head, data), rights, 0), sent))
+            self.waiting.append(_rest(Part((head, data), rights, 0), sent))
         return True
 
     def _frames(self, number: int, data: Any, rights: array.array[int], first: int = 0) -> list[Part]:
@@ -127,18 +135,18 @@ class Outbox:
     def queue(self, message: Outgoing) -> None:
         """Add the frames of a message; the next `push` sends them."""
         with self._lock:
-            self._waiting.extend(message.parts)
+            self.waiting.extend(message.parts)
 
     def control(self, kind: int, number: int) -> None:
         """Add a control frame; the next `push` sends it."""
         with self._lock:
-            self._waiting.append(Part((_framing.header(kind, 0, 0, 0, number),), _NO_RIGHTS, -1))
+            self.waiting.append(Part((_framing.header(kind, 0, 0, 0, number),), _NO_RIGHTS, -1))
 
     @property
     def control_frames(self) -> int:
         """How many control frames wait."""
         with self._lock:
-            return sum(part.number == -1 for part in self._waiting)
+            return sum(part.number == -1 for part in self.waiting)
 
     def push(self) -> str:
         """Send the frames that wait, until the socket takes no more. Never blocks.
@@ -150,8 +158,10 @@ class Outbox:
             OSError: The first frame cannot be sent.
         """
         with self._lock:
-            while self._waiting:
-                part = self._waiting[0]
+            while self.waiting:
+                part = self.waiting[0]
+                if part is _TORN:
+                    raise OSError(errno.EBUSY, "this process was forked while its parent was sending a frame")
                 try:
                     sent = send_parts(self._sock, part.buffers, part.rights, _FLAGS)
                 except InterruptedError:
@@ -161,12 +171,23 @@ class Outbox:
                         return "room"
                     if error.errno in _TRY_LATER:
                         return "later"
+                    if error.errno == errno.EBADF:
+                        raise OSError(errno.EBADF, not_open(part.rights)) from error
                     raise
                 if self._stream and sent < sum(map(len, part.buffers)):
-                    self._waiting[0] = _rest(part, sent)
+                    self.waiting[0] = _rest(part, sent)
                 else:
-                    self._waiting.popleft()
+                    self.waiting.popleft()
             return "sent"
+
+    def after_fork(self) -> None:
+        """In a forked child: forget the frames that wait, which the parent sends.
+
+        If a frame was sent in part, the child can send nothing: it would stand before the end of that frame.
+        """
+        self._lock = threading.Lock()  # a thread of the parent may have held it
+        torn = any(part.begun for part in self.waiting)
+        self.waiting = deque([_TORN] if torn else [])
 
     def abandon(self, message: Outgoing) -> None:
         """Remove the frames of a message whose sender gives up; tell the peer if other frames of it were sent.
@@ -174,13 +195,13 @@ class Outbox:
         The rest of a frame that was sent in part stays: the peer cannot understand what follows half a frame.
         """
         with self._lock:
-            unsent = [part for part in self._waiting if part.number == message.number and not part.begun]
+            unsent = [part for part in self.waiting if part.number == message.number and not part.begun]
             if not unsent:
                 return
-            self._waiting = deque(part for part in self._waiting if part.number != message.number or part.begun)
+            self.waiting = deque(part for part in self.waiting if part.number != message.number or part.begun)
             if len(unsent) < len(message.parts):
                 abort = _framing.header(0, self._flags | Flag.ABORT, 0, 0, message.number)
-                self._waiting.append(Part((abort,), _NO_RIGHTS, -1))
+                self.waiting.append(Part((abort,), _NO_RIGHTS, -1))
 
 
 def _rest(part: Part, sent: int) -> Part:

@@ -1,6 +1,7 @@
 """`Peer`: the process at the other end of a Unix socket; `Allow` and the default rule: which peers may connect."""
 
 import errno
+import functools
 import os
 import socket
 import struct
@@ -16,6 +17,7 @@ _UCRED = struct.Struct("iII")
 _SO_PEERPIDFD = 77  # Linux 6.5; CPython has no name for it, nor for the next
 _SO_PEERGROUPS = 59  # Linux 4.13
 _NOBODY = 0xFFFFFFFF
+_ALL = 0xFFFFFFFF  # how many users the first user namespace maps: all but -1
 _NO_ROOM = {errno.ENFILE, errno.EMFILE}
 
 
@@ -97,6 +99,9 @@ def _groups(sock: socket.socket) -> tuple[int, ...]:
 class Allow:
     """A rule that admits peers by user or group, and no others: your own user and root only if they are named.
 
+    In a user namespace the kernel shows each user and each group that the namespace does not map as 65534
+    (/proc/sys/fs/overflowuid). There this number is nobody's identity, and the rule admits no peer by it.
+
     Attributes:
         uids: The users that are admitted.
         gids: The groups that are admitted: a peer's effective group or one of its supplementary groups.
@@ -107,7 +112,9 @@ class Allow:
 
     def __call__(self, peer: Peer) -> bool:
         """Whether the rule admits this peer."""
-        return peer.uid in self.uids or any(group in self.gids for group in (peer.gid, *peer.groups))
+        return (peer.uid in self.uids and _is_identity(peer.uid, "uid")) or any(
+            group in self.gids and _is_identity(group, "gid") for group in (peer.gid, *peer.groups)
+        )
 
 
 Rule = Callable[[Peer], bool]
@@ -115,4 +122,27 @@ Rule = Callable[[Peer], bool]
 
 def same_user(peer: Peer) -> bool:
     """The default rule, which admits this process's effective user, and root."""
-    return peer.uid in {0, os.geteuid()}
+    return peer.uid in {0, os.geteuid()} and _is_identity(peer.uid, "uid")
+
+
+def _is_identity(number: int, kind: str) -> bool:
+    """Whether a user's or a group's number is that of one user or group, and not of all that have none here.
+
+    Without /proc the number 65534 could be either, and is no identity.
+    """
+    if number != _overflow(kind):
+        return True
+    try:
+        with open(f"/proc/self/{kind}_map", encoding="ascii") as mapping:
+            return sum(int(line.split()[2]) for line in mapping) >= _ALL
+    except OSError:
+        return False
+
+
+@functools.cache
+def _overflow(kind: str) -> int:
+    try:
+        with open(f"/proc/sys/fs/overflow{kind}", encoding="ascii") as file:
+            return int(file.read())
+    except OSError:
+        return 65534  # DEFAULT_OVERFLOWUID of the kernel

@@ -4,8 +4,9 @@ import fcntl
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from fdpass._fd import kind_of
+from fdpass._kinds import KINDS, Kind, kind_of, prepare
 from fdpass._words import counted
 
 _ACCESS = {os.O_RDONLY: "r", os.O_WRONLY: "w", os.O_RDWR: "rw"}
@@ -23,12 +24,12 @@ class Policy:
         count: How many descriptors each message must have, exactly; None admits any number.
 
     Raises:
-        ValueError: ``access`` has another value.
+        ValueError: ``access`` or one of ``kinds`` has another value.
         TypeError: ``kinds`` is a string.
     """
 
-    kinds: Collection[str] | None = None
-    access: str | None = None
+    kinds: Collection[Kind] | None = None
+    access: Literal["r", "w", "rw"] | None = None
     seals: int = 0
     count: int | None = None
 
@@ -37,6 +38,10 @@ class Policy:
             raise ValueError(f"access is 'r', 'w', 'rw' or None, not {self.access!r}")
         if isinstance(self.kinds, str):
             raise TypeError(f"kinds is a set of kinds, not a string: write {{{self.kinds!r}}}")
+        if unknown := sorted(map(repr, set(self.kinds or ()) - KINDS)):
+            raise ValueError(f"no kind is called {', '.join(unknown)}: the kinds are {', '.join(sorted(KINDS))}")
+        if self.kinds is not None:
+            prepare()
 
     def objection(self, fds: Sequence[int]) -> str | None:
         """The reason why the policy does not admit these descriptors (lent); None if it admits them."""

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from fdpass import _ptrace, _sock_diag
 from fdpass._errors import NoSuchProcess, NotPermitted, translated
-from fdpass._fd import kind_from
+from fdpass._kinds import kind_from
 from fdpass._sock_diag import UnixSocket
 
 _TCP_STATES = {
@@ -223,7 +223,7 @@ def _descriptor(pid: int, number: int) -> Descriptor | None:
     """Read one descriptor; None if it was closed meanwhile."""
     link = Path(f"/proc/{pid}/fd/{number}")
     try:
-        target, mode = str(link.readlink()), link.stat().st_mode
+        target, found = str(link.readlink()), link.stat()
         fields = fdinfo(_text(f"/proc/{pid}/fdinfo/{number}"))
     except (FileNotFoundError, ProcessLookupError):
         return None
@@ -231,7 +231,7 @@ def _descriptor(pid: int, number: int) -> Descriptor | None:
     waiting = fields.get("scm_fds")
     return Descriptor(
         number=number,
-        kind=kind_from(mode, target),
+        kind=kind_from(found, target),
         access="path" if flags & os.O_PATH else _ACCESS.get(flags & os.O_ACCMODE, "?"),
         target=target,
         position=int(fields.get("pos", "0")),

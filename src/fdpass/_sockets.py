@@ -10,14 +10,17 @@ import socket
 import stat
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
 from fdpass._errors import AddressInUse, CallFailed, Closed, FdpassError, InvalidMessage, Timeout, translated
+from fdpass._fd import Fd
 from fdpass._pair import TYPES
+from fdpass._waiting import check_timeout, deadline_of
 
 Address = str | os.PathLike[str]
 _TIMEVAL = struct.Struct("@ll")
+_LOCK_MAX, _LOCK_PAUSE = 1.0, 0.01  # seconds
 _LONGEST = 1e9  # seconds: SO_SNDTIMEO takes this on every kernel
 
 
@@ -72,10 +75,18 @@ def translating_errors(path: Address, doing: str) -> Iterator[None]:
 
 
 def new_socket(type: str) -> socket.socket:  # noqa: A002
-    """Make a Unix socket, close-on-exec and blocking. Raises InvalidMessage for an unknown type."""
+    """Make a Unix socket, close-on-exec and blocking.
+
+    Raises:
+        InvalidMessage: The type is unknown.
+        CallFailed: No descriptor slot is free (EMFILE).
+    """
     if type not in TYPES:
         raise InvalidMessage(f"the type of a socket is 'seqpacket' or 'stream', not {type!r}")
-    sock = socket.socket(socket.AF_UNIX, TYPES[type])
+    try:
+        sock = socket.socket(socket.AF_UNIX, TYPES[type])
+    except OSError as error:
+        raise translated(error, "cannot make a socket") from error
     sock.settimeout(None)  # socket.setdefaulttimeout() must not apply to channels
     return sock
 
@@ -85,6 +96,22 @@ def new_socket(type: str) -> socket.socket:  # noqa: A002
 
 def bound_socket(path: Address, type: str, mode: int, backlog: int) -> socket.socket:  # noqa: A002
     """Make a listening socket, which the caller owns. Parameters and errors: see `fdpass.listen`."""
+    steps = binding(path, type, mode, backlog)
+    while True:
+        try:
+            time.sleep(next(steps))
+        except StopIteration as done:
+            sock: socket.socket = done.value
+            return sock
+
+
+def binding(
+    path: Address,
+    type: str,  # noqa: A002
+    mode: int,
+    backlog: int,
+) -> Generator[float, None, socket.socket]:
+    """`bound_socket` as a generator: it yields how many seconds to wait, and returns the socket."""
     address = address_of(path)
     if not 0 <= mode <= 0o777:
         raise InvalidMessage(f"mode {mode:#o} is not between 0 and 0o777: write permissions in octal")
@@ -95,20 +122,22 @@ def bound_socket(path: Address, type: str, mode: int, backlog: int) -> socket.so
                 sock.bind(address)
                 sock.listen(backlog)
             else:
-                _listen_at_file(sock, os.fsdecode(address), mode, backlog)
+                yield from _listening_at_file(sock, os.fsdecode(address), mode, backlog)
     except BaseException:
         sock.close()
         raise
     return sock
 
 
-def _listen_at_file(sock: socket.socket, path: str, mode: int, backlog: int) -> None:
-    directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        # Without the lock, two servers that start at the same time could both find a stale file, and the second
-        # remove the new socket of the first.
-        fcntl.flock(directory, fcntl.LOCK_EX)
-        _remove_stale(path)
+def _listening_at_file(sock: socket.socket, path: str, mode: int, backlog: int) -> Iterator[float]:
+    with contextlib.ExitStack() as held:
+        if _is_stale(path):
+            # Without the lock, two servers that start at the same time could both find a stale file, and the
+            # second remove the new socket of the first. Where there is no file, bind(2) decides between them.
+            yield from _locking_directory(path, held)
+            if _is_stale(path):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
         os.fchmod(sock.fileno(), mode)  # bind(2) makes the file with this mode less the umask, so never with more
         sock.bind(path)
         try:
@@ -117,15 +146,45 @@ def _listen_at_file(sock: socket.socket, path: str, mode: int, backlog: int) -> 
         except BaseException:
             os.unlink(path)
             raise
-    finally:
-        os.close(directory)
 
 
-def _remove_stale(path: str) -> None:
+def _locking_directory(path: str, held: contextlib.ExitStack) -> Iterator[float]:
+    """Lock the file's directory for as long as ``held`` is open, if that can be done within `_LOCK_MAX` seconds.
+
+    Another server holds the lock for microseconds. But every process that may read the directory can hold it for
+    ever, and must not keep this one from listening.
+    """
+    try:
+        directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:  # the directory permits files to be made, but not to be listed
+        return
+    held.callback(os.close, directory)
+    deadline = time.monotonic() + _LOCK_MAX
+    while True:
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return
+            yield _LOCK_PAUSE
+        except OSError:  # ENOLCK, EOPNOTSUPP: a file system without locks
+            return
+        else:
+            # close(2) alone leaves the lock to a child that was forked meanwhile
+            held.callback(fcntl.flock, directory, fcntl.LOCK_UN)
+            return
+
+
+def _is_stale(path: str) -> bool:
+    """Whether a socket file is there that no socket has; False if no file is there.
+
+    Raises:
+        AddressInUse: The file is no socket, or one that a program has.
+    """
     try:
         found = os.lstat(path)
     except FileNotFoundError:
-        return
+        return False
     if not stat.S_ISSOCK(found.st_mode):
         raise AddressInUse(
             errno.EADDRINUSE,
@@ -137,8 +196,9 @@ def _remove_stale(path: str) -> None:
         try:
             probe.connect(path)
         except ConnectionRefusedError:
-            os.unlink(path)
-            return
+            return True
+        except FileNotFoundError:  # its owner has just removed it
+            return False
         except OSError as error:
             if error.errno not in {errno.EPERM, errno.EPROTOTYPE}:
                 raise
@@ -182,11 +242,16 @@ def unlink_own(sock: socket.socket, file: SocketFile | None) -> None:
 
 
 def accepted(sock: socket.socket) -> socket.socket | None:
-    """One accept(2): the connection, which the caller owns; None if the client ended it first. Raises OSError."""
-    try:
-        connection, _ = sock.accept()
-    except ConnectionAbortedError:
-        return None
+    """One accept(2): the connection, which the caller owns; None if the client ended it first. Raises OSError.
+
+    It needs two free descriptor slots: with one, the connection would be accepted, and then be closed because the
+    peer's pidfd has no room. So it waits in the backlog.
+    """
+    with Fd(os.dup(sock.fileno())):
+        try:
+            connection, _ = sock.accept()
+        except ConnectionAbortedError:
+            return None
     if connection.gettimeout() is not None:  # socket.setdefaulttimeout() must not apply to channels
         connection.settimeout(None)
     return connection
@@ -198,12 +263,11 @@ def accepted(sock: socket.socket) -> socket.socket | None:
 def connected_socket(path: Address, type: str, timeout: float | None = None) -> socket.socket:  # noqa: A002
     """Make a connected socket that blocks; the caller owns it. Parameters and errors: see `fdpass.connect`."""
     address = address_of(path)
-    if timeout is not None and not timeout >= 0:
-        raise InvalidMessage(f"a timeout is a number of seconds, 0 or more, or None: not {timeout!r}")
+    check_timeout(timeout)
     sock = new_socket(type)
     try:
         with translating_errors(path, "cannot connect to"):
-            _connect(sock, address, None if timeout is None else time.monotonic() + timeout)
+            _connect(sock, address, deadline_of(timeout))
     except BlockingIOError as error:
         sock.close()
         raise Timeout(

@@ -108,12 +108,40 @@ def test_variables_that_are_missing_or_for_another_process_give_an_empty_list(en
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "+1", " 1", "1_0", "1.0", "\u0663", "9" * 5000])
-@pytest.mark.parametrize("name", ["LISTEN_PID", "LISTEN_FDS"])
+@pytest.mark.parametrize("name", ["LISTEN_PID", "LISTEN_FDS", "LISTEN_PIDFDID"])
 def test_a_variable_that_is_not_a_number_is_an_error_that_names_it(name, text):
     variables = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", name: text, "OTHER": "stays"}
     with pytest.raises(NotActivated, match=name):
         inherited(variables)
     assert variables == {"OTHER": "stays"}
+
+
+def pidfd_inode():
+    """The inode of this process's pidfd, which systemd puts into LISTEN_PIDFDID."""
+    with Fd(os.pidfd_open(os.getpid())) as own, Fd(os.eventfd(0)) as event:
+        if os.fstat(own.fileno()).st_dev == os.fstat(event.fileno()).st_dev:
+            pytest.skip("pidfds have no file system of their own before Linux 6.9")
+        return os.fstat(own.fileno()).st_ino
+
+
+@pytest.mark.parametrize(("difference", "error"), [(0, "is not open"), (1, None)], ids=["own", "another process"])
+def test_listen_pidfdid_names_the_process_and_is_removed(difference, error):
+    """sd_listen_fds(3) of systemd 257: a process that got the number LISTEN_PID later takes nothing."""
+    variables = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "9999999", "OTHER": "stays"}
+    variables["LISTEN_PIDFDID"] = str(pidfd_inode() + difference)
+    if error is None:
+        assert inherited(variables) == []
+    else:
+        with pytest.raises(NotActivated, match=error):
+            inherited(variables)
+    assert variables == {"OTHER": "stays"}
+
+
+def test_listen_pidfdid_is_removed_where_it_stands_alone():
+    """A child would otherwise get it from this process."""
+    variables = {"LISTEN_PIDFDID": "77"}
+    assert inherited(variables) == []
+    assert variables == {}
 
 
 def test_a_count_of_ten_billion_is_an_error_and_takes_no_memory():

@@ -1,6 +1,7 @@
 """`aio.listen`, `aio.connect` and `AsyncListener`: as the blocking ones, and with tasks and cancellation."""
 
 import errno
+import fcntl
 import logging
 import os
 
@@ -19,6 +20,7 @@ from fdpass import (
     PeerClosed,
     aio,
 )
+from fdpass import _sockets as sockets
 from fdpass.testing import full_table
 
 from ._channels import LOOPS
@@ -216,16 +218,6 @@ async def test_a_wrong_channel_option_is_an_error_of_listen_and_connect(path):
             await aio.connect(path, max_fds=-1)
 
 
-async def test_a_wrong_option_of_the_constructor_closes_the_accepted_connection(path):
-    with fdpass.listen(path) as owner:
-        sock = fdpass.Fd(os.dup(owner.fileno())).socket()
-        async with AsyncListener(sock, max_fds=-1) as listener, await aio.connect(path) as client:
-            with pytest.raises(InvalidMessage):
-                await listener.accept()
-            with pytest.raises(PeerClosed):
-                await client.recv()
-
-
 async def test_connect_raises_an_error_for_each_cause(path, tmp_path):
     with pytest.raises(NotFound):
         await aio.connect(tmp_path / "missing")
@@ -264,3 +256,26 @@ def test_a_listener_can_be_closed_after_its_loop_has_ended(path):
     listener.close()
     assert listener.closed
     assert not os.path.exists(path)
+
+
+async def test_a_full_descriptor_table_is_a_typed_error(path):
+    """Of everything that makes a socket; nothing stays open."""
+    async with await aio.listen(path):
+        for call in (aio.listen, aio.connect):
+            with full_table(), pytest.raises(CallFailed) as caught:
+                await call(path)
+            assert caught.value.errno == errno.EMFILE
+
+
+async def test_listen_waits_for_the_lock_of_a_folder_without_stopping_the_loop(stale, monkeypatch):
+    """Every process that may read the folder can hold the lock for ever; a cancelled call changes nothing."""
+    monkeypatch.setattr(sockets, "_LOCK_MAX", 1000)
+    with fdpass.Fd.open(os.path.dirname(stale)) as folder:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        with anyio.move_on_after(0.05) as scope:
+            await aio.listen(stale)
+        assert scope.cancelled_caught
+        assert os.path.exists(stale)
+        monkeypatch.setattr(sockets, "_LOCK_MAX", 0.05)
+        async with await aio.listen(stale) as listener, await aio.connect(stale), await listener.accept():
+            pass

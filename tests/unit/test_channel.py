@@ -8,7 +8,7 @@ import threading
 import pytest
 
 import fdpass
-from fdpass import Channel, MessageTooLarge, PeerClosed, ProtocolError, Timeout
+from fdpass import Channel, Fd, MessageTooLarge, PeerClosed, ProtocolError, Timeout, send_fds
 from fdpass._framing import Kind
 from fdpass._outbox import Outbox
 from fdpass.testing import call_fails
@@ -210,3 +210,19 @@ def test_a_timeout_that_is_negative_or_nan_is_refused(bad):
     one, other = Channel.pair()
     with one, other, pytest.raises(fdpass.InvalidMessage, match="0 or more"):
         one.settimeout(bad)
+
+
+@pytest.mark.parametrize("text", [b"h", b"hello", b"f", b"fx", b"fd\2"])
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_SEQPACKET], ids=["stream", "seqpacket"])
+def test_a_peer_of_another_protocol_is_told_by_its_first_bytes(kind, text):
+    """It may send fewer bytes than a header has, and wait for an answer; its descriptor is closed."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+    r, w = map(Fd, os.pipe())
+    with Channel(ours) as channel, theirs, r:
+        channel.settimeout(60)
+        send_fds(theirs, text, [w], give=True)
+        if text == b"f" and kind == socket.SOCK_STREAM:  # the start of a frame: the next byte tells
+            theirs.send(b"x")
+        with pytest.raises(ProtocolError, match=r"version 2" if text == b"fd\2" else "exactly|does not speak"):
+            channel.recv()
+        assert os.read(r.fileno(), 1) == b""

@@ -9,6 +9,7 @@ import pytest
 
 from fdpass import (
     AddressInUse,
+    AsyncChannel,
     CallFailed,
     Channel,
     InvalidMessage,
@@ -18,6 +19,7 @@ from fdpass import (
     connect,
     listen,
 )
+from fdpass.testing import full_table
 
 from ._channels import exchange
 
@@ -148,3 +150,17 @@ def test_listener_and_channels_are_close_on_exec(path):
     with listen(path) as listener, connect(path) as client, listener.accept() as server:
         assert not any(map(os.get_inheritable, (listener.fileno(), client.fileno(), server.fileno())))
         assert isinstance(server, Channel)
+
+
+@pytest.mark.parametrize("free", [0, 1])
+def test_a_full_descriptor_table_is_a_typed_error(path, free):
+    """Of everything that makes a socket; nothing stays open."""
+    calls = [Channel.pair, AsyncChannel.pair]
+    if not free:
+        calls += [lambda: connect(path), lambda: listen("@never"), lambda: listen(f"{path}2")]
+    with listen(path) as listener:
+        for call in calls:
+            with full_table(free=free), pytest.raises(CallFailed) as caught:
+                call()
+            assert caught.value.errno == errno.EMFILE
+        assert exchange(listener) == b"answer"

@@ -61,3 +61,30 @@ def test_a_public_name_belongs_to_the_module_fdpass(name):
     assert public.__module__ == "fdpass"
     assert pickle.loads(pickle.dumps(public)) is public
     typing.get_type_hints(public)
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 12), reason="the module for subinterpreters has no lasting name")
+def test_the_library_works_in_a_subinterpreter():
+    """With a GIL of its own, as CPython 3.12 has them; ctypes, for instance, cannot be imported there."""
+    import _xxsubinterpreters as interpreters
+
+    program = (
+        "import fdpass\n"
+        "left, right = fdpass.Channel.pair()\n"
+        "with left, right, fdpass.share(b'hello') as memory:\n"
+        "    left.send(b'x', [memory])\n"
+        "    with right.recv() as message: assert bytes(fdpass.view(message.fds[0])) == b'hello'\n"
+        "try: fdpass.grab(1, 0)\n"
+        "except fdpass.CallFailed as error: assert 'ctypes' in str(error)\n"
+    )
+    number = interpreters.create()
+    try:
+        interpreters.run_string(number, program)
+    finally:
+        interpreters.destroy(number)
+
+
+def test_the_import_does_not_load_ctypes():
+    """It takes time, and no subinterpreter can load it."""
+    program = "import fdpass, sys; sys.exit('ctypes' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

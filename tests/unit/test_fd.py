@@ -1,5 +1,6 @@
 """`Fd`: one owned descriptor, closed exactly once."""
 
+import copy
 import fcntl
 import gc
 import os
@@ -9,10 +10,11 @@ import socket
 import subprocess
 import sys
 import warnings
+from multiprocessing import reduction
 
 import pytest
 
-from fdpass import BadDescriptor, Closed, Fd, NotADescriptor, NotFound, share
+from fdpass import BadDescriptor, Channel, Closed, Fd, Message, NotADescriptor, NotFound, listen, share
 
 
 def pipe():
@@ -202,11 +204,46 @@ def test_each_kind_of_descriptor_has_its_name(tmp_path):
         assert fd.kind == "epoll"
 
 
-def test_pickle_is_refused_with_a_remedy():
-    """A pickle cannot carry a descriptor."""
+@pytest.mark.parametrize("way", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_nothing_that_owns_a_descriptor_is_copied_or_pickled(tmp_path, way):
+    """Two owners would close one number twice, and the second time it can be another file's."""
+    ours, theirs = Channel.pair()
     r, w = pipe()
-    with r, w, pytest.raises(TypeError, match="multiprocessing"):
-        pickle.dumps(r)
+    with ours, theirs, r, w, listen(str(tmp_path / "s")) as listener, Message(b"x", [r.dup().take()]) as message:
+        for owner in (r, ours, listener, message):
+            with pytest.raises(TypeError, match="multiprocessing" if owner is r else "copied or pickled"):
+                way(owner)
+
+
+def test_an_fd_that_was_closed_before_a_queue_sent_it_says_so():
+    """A multiprocessing.Queue pickles in a thread, after put() has returned."""
+    r, w = pipe()
+    r.close()
+    with w, pytest.raises(Closed, match="put"):
+        reduction.ForkingPickler.dumps(r)
+
+
+@pytest.mark.parametrize("make", [Fd, lambda number: Message(b"", [number])], ids=["Fd", "Message"])
+def test_what_is_forgotten_is_closed_where_warnings_are_errors(make):
+    """With -W error the warning is raised, and printed as an exception that was ignored."""
+    r, w = pipe()
+    number = r.take()
+    ignored = []
+    with w, warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "unraisablehook", lambda event: ignored.append(event.exc_type))
+        warnings.simplefilter("error")
+        make(number)
+        gc.collect()
+    assert ignored == [ResourceWarning]
+    assert not is_open(number)
+
+
+def test_a_file_object_owns_its_descriptor_and_takes_no_closefd():
+    """With closefd=False neither the file object nor the Fd would own the descriptor."""
+    with Fd.open("/dev/null") as fd:
+        with pytest.raises(TypeError, match="'closefd': the file object owns"):
+            fd.open("rb", closefd=False)
+        assert is_open(fd.fileno())
 
 
 MULTIPROCESSING = """

@@ -95,7 +95,7 @@ def test_numbers_out_of_bounds_are_refused(pid, fd):
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes root to become another user")
 def test_missing_permission_to_trace_is_explained(child):
     program = (
-        "import fdpass, os, sys\n"
+        "import ctypes, fdpass, os, sys\n"  # ctypes now: the user may not be allowed to read the library
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "try: fdpass.grab(int(sys.argv[1]), 0)\n"
         "except fdpass.NotPermitted as error: print(error)\n"

@@ -33,13 +33,14 @@ def name_of(path: Path) -> str:
 _VERBS = "grab inspect recv send demo serve status reload scale stop workers"
 LAYERS = [  # from the lowest to the highest; each string is a group of modules
     ("needs nothing", ["_interrupt", "_words", "_errors"]),
-    ("framing, without a socket; Fd, and the errors that carry some", ["_framing", "_fd _losses errors"]),
+    ("framing, without a socket; Fd, and the errors that carry some", ["_framing", "_kinds _fd _losses errors"]),
     ("one sendmsg, one recvmsg", ["_message _lending _ancillary"]),
     (
         "single things of the kernel",
-        ["_memory", "_peer", "_policy", "_pair _sockets", "_activation", "_ptrace _grab _sock_diag _proc"],
+        ["_memory", "_peer", "_policy", "_waiting", "_pair", "_activation", "_ptrace _grab _sock_diag _proc"],
     ),
-    ("the core of both kinds of channel", ["_outbox _conversation _channel_base _admission"]),
+    ("sockets at an address", ["_sockets"]),
+    ("the core of both kinds of channel", ["_options _outbox _arrivals _conversation _channel_base _admission"]),
     ("waiting: blocking, and on anyio", ["_channel _listening", "aio._channel aio._listening aio"]),
     ("the public face", [FACADE]),
     (

@@ -13,6 +13,7 @@ import pytest
 import fdpass
 from fdpass import (
     Allow,
+    AsyncListener,
     CallFailed,
     Closed,
     InvalidMessage,
@@ -41,15 +42,15 @@ def test_a_wrong_channel_option_is_an_error_of_listen_and_connect(path, options,
         connect(path, **options)
 
 
-def test_a_wrong_option_of_the_constructor_closes_the_accepted_connection(path):
+@pytest.mark.parametrize("kind", [Listener, AsyncListener])
+def test_a_wrong_option_is_an_error_of_the_constructor(kind):
+    """At the first connection it would be too late; the caller still owns the socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
-        sock.bind(path)
-        sock.listen()
-        with Listener(sock.dup(), max_fds=-1) as listener, connect(path) as client:
-            with pytest.raises(InvalidMessage):
-                listener.accept()
-            with pytest.raises(PeerClosed):
-                client.recv()
+        with pytest.raises(InvalidMessage):
+            kind(sock, max_fds=-1)
+        with pytest.raises(TypeError, match="max_mesage"):
+            kind(sock, max_mesage=1)
+        assert sock.fileno() >= 0
 
 
 def test_a_refused_connection_is_closed_unread_and_logged(path, caplog):
@@ -190,6 +191,17 @@ def test_with_a_full_descriptor_table_accept_fails_and_the_connection_waits(path
             assert server.recv().data == b"patient"
 
 
+def test_with_one_free_descriptor_slot_the_connection_waits(path):
+    """The second is for the peer's pidfd; without it, the connection would be accepted and closed."""
+    with listen(path) as listener, connect(path) as client:
+        client.send(b"patient")
+        with full_table(free=1), pytest.raises(CallFailed) as caught:
+            listener.accept()
+        assert caught.value.errno == errno.EMFILE
+        with listener.accept() as server:
+            assert server.recv().data == b"patient"
+
+
 def test_iteration_ends_when_the_listener_is_closed(path):
     with listen(path) as listener, connect(path), connect(path):
         count = 0
@@ -223,7 +235,7 @@ def test_accept_keeps_its_timeout(path, seconds):
 def test_refused_peers_do_not_prolong_the_timeout(path, monkeypatch):
     """Each refused connection is at once followed by the next: one deadline must apply to all of them."""
     clock = itertools.count()
-    monkeypatch.setattr("fdpass._listening.time", types.SimpleNamespace(monotonic=lambda: float(next(clock))))
+    monkeypatch.setattr("fdpass._waiting.time", types.SimpleNamespace(monotonic=lambda: float(next(clock))))
     clients = []
 
     def rule(_peer):

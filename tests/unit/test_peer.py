@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from fdpass import Allow, CallFailed, Fd, Peer
+from fdpass import Allow, CallFailed, Fd, Peer, _peer
 from fdpass._peer import same_user
 
 
@@ -166,6 +166,55 @@ def test_the_default_rule_admits_the_own_user_and_root():
     assert same_user(Peer(1, us, 5))
     assert same_user(Peer(1, 0, 5))
     assert not same_user(Peer(1, us + 1, 0, groups=(0,)))
+
+
+IN_A_USER_NAMESPACE = """
+import os, sys
+from fdpass import Allow, Peer
+from fdpass._peer import same_user
+nobody, group, root = Peer(1, 65534, 7), Peer(1, 7, 65534, groups=(65534,)), Peer(1, 0, 0)
+rule = Allow(uids={0, 65534}, gids={65534})
+print(os.geteuid(), [rule(peer) for peer in (nobody, group, root)], [same_user(peer) for peer in (nobody, root)])
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "printed"),
+    [
+        (["--user"], "65534 [False, False, True] [False, True]"),
+        (["--user", "--map-root-user"], "0 [False, False, True] [False, True]"),
+    ],
+    ids=["no user is mapped", "one user is mapped"],
+)
+def test_in_a_user_namespace_nobody_is_admitted_as_65534(options, printed):
+    """The kernel shows each user that the namespace does not map by this number."""
+    if subprocess.run(["unshare", *options, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no user namespace can be made here")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = ["unshare", *options, sys.executable, "-c", IN_A_USER_NAMESPACE]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    assert done.stdout == printed + "\n"
+
+
+@pytest.mark.parametrize(
+    ("mapping", "admitted"),
+    [
+        ("         0          0 4294967295\n", True),
+        ("0 100000 65536\n", False),
+        ("0 0 2147483648\n2147483648 2147483648 2147483647\n", True),
+        (None, False),
+    ],
+    ids=["first namespace", "container", "in two parts", "no /proc"],
+)
+def test_65534_is_an_identity_only_where_every_user_is_mapped(mapping, admitted, monkeypatch, tmp_path):
+    """In a container that maps 65536 users, the number stands for all others, too."""
+    (tmp_path / "map").write_text(mapping or "")
+    path = tmp_path / ("map" if mapping else "missing")
+    monkeypatch.setattr(_peer, "open", lambda _path, **options: open(path, **options), raising=False)
+    monkeypatch.setattr(_peer, "_overflow", lambda _kind: 65534)
+    assert Allow(uids={65534})(Peer(1, 65534, 7)) is admitted
+    assert Allow(gids={65534})(Peer(1, 7, 8, groups=(65534,))) is admitted
+    assert Allow(uids={7})(Peer(1, 7, 8))
 
 
 def test_a_peer_owns_its_pidfd():

@@ -87,6 +87,8 @@ def test_a_misspelt_policy_is_refused(bad):
         Policy(**bad)
     with pytest.raises(TypeError, match="write"):
         Policy(kinds="file")
+    with pytest.raises(ValueError, match="no kind is called 'files', 'sockets': the kinds are block"):
+        Policy(kinds={"sockets", "file", "files"})
 
 
 def test_with_max_fds_0_the_kernel_or_the_channel_refuses_descriptors(descriptors):
@@ -114,9 +116,14 @@ def test_a_descriptor_with_access_mode_3_of_open_is_refused(tmp_path):
             other.recv()
 
 
-def test_descriptors_are_closed_if_the_policy_raises(descriptors):
-    """A kind that is no string makes the policy raise; the leak check of the suite sees what stays open."""
-    one, other = Channel.pair(policy=Policy(kinds={1}))
+def test_descriptors_are_closed_if_the_policy_raises(descriptors, monkeypatch):
+    """A policy of the user's own class, for instance; the leak check of the suite sees what stays open."""
+
+    def failing(_policy, _fds):
+        raise TypeError
+
+    monkeypatch.setattr(Policy, "objection", failing)
+    one, other = Channel.pair(policy=Policy())
     with one, other:
         one.send(b"x", [descriptors["memfd"], descriptors["pipe r"]])
         with pytest.raises(TypeError):

@@ -1,6 +1,7 @@
 """The file of a listening socket: its mode, and when it is replaced, removed or left alone."""
 
 import errno
+import fcntl
 import os
 import re
 import select
@@ -161,7 +162,7 @@ def test_one_of_many_servers_that_start_at_once_listens(stale):
 
 def test_the_directory_is_locked_while_a_stale_file_is_replaced(stale, monkeypatch):
     seen = []
-    real = sockets._remove_stale
+    real = sockets.os.unlink
 
     def watched(path):
         program = "import fcntl, os, sys; fcntl.flock(os.open(sys.argv[1], 0), fcntl.LOCK_EX | fcntl.LOCK_NB)"
@@ -169,9 +170,76 @@ def test_the_directory_is_locked_while_a_stale_file_is_replaced(stale, monkeypat
         seen.append(b"BlockingIOError" in done.stderr)
         real(path)
 
-    monkeypatch.setattr(sockets, "_remove_stale", watched)
-    listen(stale).close()
+    monkeypatch.setattr(sockets.os, "unlink", watched)
+    with listen(stale):
+        monkeypatch.undo()
     assert seen == [True]
+
+
+@pytest.fixture
+def locked(path):
+    """The folder of the socket file, locked by a process that may read it."""
+    folder = os.open(os.path.dirname(path), os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    yield
+    os.close(folder)
+
+
+def test_where_there_is_no_file_no_lock_is_waited_for(path, locked, monkeypatch):
+    """bind(2) decides between servers that start at the same time."""
+    monkeypatch.setattr(sockets, "_LOCK_MAX", 1000)
+    with listen(path) as listener:
+        assert exchange(listener) == b"answer"
+
+
+def test_a_lock_that_is_not_released_does_not_keep_a_server_from_listening(stale, locked, monkeypatch):
+    """Every process that may read the folder can hold the lock for ever."""
+    monkeypatch.setattr(sockets, "_LOCK_MAX", 0.05)
+    with listen(stale) as listener:
+        assert exchange(listener) == b"answer"
+
+
+def test_a_process_that_was_forked_meanwhile_does_not_keep_the_lock(stale):
+    """It has a copy of the descriptor, and close(2) alone releases nothing."""
+    copies = []
+    real = os.open
+
+    def copied(*arguments):
+        number = real(*arguments)
+        copies.append(os.dup(number))
+        return number
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sockets.os, "open", copied)
+        listen(stale).close()
+    folder = real(os.path.dirname(stale), os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    for number in (folder, *copies):
+        os.close(number)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root may read every folder, so the test becomes another user")
+@pytest.mark.parametrize("file", ["none", "stale"])
+def test_a_folder_that_may_not_be_listed_is_enough(tmp_path, file):
+    """To make files in it takes w and x, no r."""
+    os.chmod(tmp_path, 0o300)
+    os.chown(tmp_path, 65534, 65534)
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            os.chdir(tmp_path)  # its parent folders are root's alone
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            if file == "stale":
+                with socket.socket(socket.AF_UNIX) as sock:
+                    sock.bind("socket")
+            with listen("socket"):
+                status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def test_close_removes_the_file_and_a_second_close_does_nothing(path):

@@ -36,6 +36,7 @@ def run(command: Sequence[str], fds: Sequence[Fd], *, stdin: bool, environment: 
         "LISTEN_PID": str(os.getpid()),  # exec(2) keeps the PID
         "LISTEN_FDNAMES": ":".join(fd.kind for fd in fds),
     }
+    os.environ.pop("LISTEN_PIDFDID", None)  # it names a process that had descriptors before
     place([fd.take() for fd in fds])
     if stdin:
         os.dup2(FIRST, 0)

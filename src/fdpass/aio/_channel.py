@@ -17,10 +17,10 @@ from anyio.lowlevel import checkpoint
 
 from fdpass._ancillary import MAX_FDS
 from fdpass._channel_base import ChannelBase
-from fdpass._conversation import MAX_MESSAGE
 from fdpass._errors import PeerClosed
-from fdpass._lending import as_sequence, check_givable, close_given
+from fdpass._lending import BytesLike, FdLike, as_sequence, close_given, owners
 from fdpass._message import Message
+from fdpass._options import MAX_MESSAGE
 from fdpass._outbox import Outgoing
 from fdpass._policy import Policy
 
@@ -63,23 +63,22 @@ class AsyncChannel(ChannelBase):
         self._has_read: anyio.Event | None = None  # set, and replaced, each time the reading task has read
         self._calls = 0  # calls since the last checkpoint
 
-    async def send(self, data: Any, fds: Iterable[Any] = (), *, give: bool = False) -> None:
+    async def send(self, data: BytesLike, fds: Iterable[FdLike] = (), *, give: bool = False) -> None:
         """Send one message. Parameters and errors: see `Channel.send`, without `Timeout`."""
         items = as_sequence(fds)
-        if give:
-            check_givable(items)
+        given = owners(items) if give else ()
         self._calls += 1
         if self._calls >= _CALLS_MAX:
             await self._checkpoint()
         out = self._conversation.out
-        if self._sending.locked() or out or not out.send_now(data, items):
+        if self._sending.locked() or out.waiting or not out.send_now(data, items):
             async with self._sending:
                 await self._deliver(out.prepare(data, items))
-        elif out:
+        elif out.waiting:
             async with self._sending:
                 await self._push()
-        if give:
-            close_given(items)
+        if given:
+            close_given(given)
 
     async def recv(self) -> Message:
         """Receive one message; you own its descriptors. Errors: see `Channel.recv`, without `Timeout`."""
@@ -88,7 +87,11 @@ class AsyncChannel(ChannelBase):
             await self._checkpoint()
         conversation = self._conversation
         if not (conversation.inbox or conversation.ended or conversation.acknowledged or self._reading):
-            conversation.pull(_DONTWAIT)  # the usual case: a whole message has arrived
+            found = conversation.pull_whole(_DONTWAIT)
+            if isinstance(found, Message):  # the usual case: a whole message has arrived
+                if conversation.out.waiting:
+                    conversation.flush()
+                return found
         if not conversation.inbox:
             conversation.ask_again()
             conversation.flush()
@@ -96,7 +99,7 @@ class AsyncChannel(ChannelBase):
         try:
             return conversation.take()
         finally:
-            if conversation.out:
+            if conversation.out.waiting:
                 conversation.flush()
 
     def __aiter__(self) -> Self:

@@ -6,13 +6,14 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Any, Self
+from typing import NoReturn, Self, Unpack
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from fdpass._admission import admitted, check_options
+from fdpass._admission import admitted
 from fdpass._errors import Closed
+from fdpass._options import ChannelOptions, check_options
 from fdpass._pair import SocketType
 from fdpass._peer import Rule, same_user
 from fdpass._sockets import (
@@ -20,7 +21,7 @@ from fdpass._sockets import (
     SocketFile,
     accepted,
     address_of,
-    bound_socket,
+    binding,
     identity_of,
     new_socket,
     readable,
@@ -39,20 +40,26 @@ async def listen(
     allow: Rule | None = None,
     type: SocketType = "seqpacket",  # noqa: A002
     backlog: int = 128,
-    **channel_options: Any,
+    **channel_options: Unpack[ChannelOptions],
 ) -> AsyncListener:
     """Listen for channels at an address. Parameters and errors: see `fdpass.listen`."""
     await checkpoint()
-    check_options(channel_options)
-    sock = bound_socket(path, type, mode, backlog)
-    return AsyncListener(sock, allow=allow, unlink=True, **channel_options)
+    check_options(**channel_options)
+    steps = binding(path, type, mode, backlog)
+    with contextlib.closing(steps):  # a cancelled call closes the socket
+        while True:
+            try:
+                pause = next(steps)
+            except StopIteration as done:
+                return AsyncListener(done.value, allow=allow, unlink=True, **channel_options)
+            await anyio.sleep(pause)
 
 
 async def connect(
     path: Address,
     *,
     type: SocketType = "seqpacket",  # noqa: A002
-    **channel_options: Any,
+    **channel_options: Unpack[ChannelOptions],
 ) -> AsyncChannel:
     """Connect to a listener; cancel it to limit the wait. Parameters and errors: see `fdpass.connect`."""
     sock = new_socket(type)
@@ -88,11 +95,20 @@ class AsyncListener:
         allow: As for `Listener`. It is called in the event loop, and must not block.
         unlink: As for `Listener`.
         **channel_options: Parameters of `AsyncChannel`, for each accepted channel.
+
+    Raises:
+        InvalidMessage: A bound in ``channel_options`` is negative. You still own ``sock``.
     """
 
     def __init__(
-        self, sock: socket.socket, *, allow: Rule | None = None, unlink: bool = False, **channel_options: Any
+        self,
+        sock: socket.socket,
+        *,
+        allow: Rule | None = None,
+        unlink: bool = False,
+        **channel_options: Unpack[ChannelOptions],
     ) -> None:
+        check_options(**channel_options)
         sock.setblocking(False)
         self._sock = sock
         self._allow = allow or same_user
@@ -184,6 +200,9 @@ class AsyncListener:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:  # used by pickle and by both functions of copy
+        raise TypeError(f"{type(self).__name__} owns a socket, and cannot be copied or pickled")
 
     def __repr__(self) -> str:
         return f"<AsyncListener {self.address or 'closed'}>"

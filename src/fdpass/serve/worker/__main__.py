@@ -13,7 +13,8 @@ import socket
 import sys
 
 from fdpass._ancillary import MAX_FDS
-from fdpass._conversation import MAX_MESSAGE, Conversation
+from fdpass._conversation import Conversation
+from fdpass._options import MAX_MESSAGE
 from fdpass.errors import PeerClosed
 from fdpass.serve.shared.config import Config
 from fdpass.serve.shared.logs import configure

@@ -13,10 +13,11 @@ from enum import Enum
 from typing import Any
 
 from fdpass._ancillary import MAX_FDS
-from fdpass._conversation import MAX_MESSAGE, Conversation
+from fdpass._conversation import Conversation
 from fdpass._fd import Fd
 from fdpass._memory import mapped
 from fdpass._message import Message
+from fdpass._options import MAX_MESSAGE
 from fdpass._pair import socket_pair
 from fdpass.errors import FdpassError, FdsLost
 from fdpass.serve.dispatcher.pool import process
