@@ -50,17 +50,8 @@ class HttpCustody(HttpTransport):
     """
 
     __slots__ = (
-        "_answered",
-        "_attempt",
-        "_begun",
-        "_fed",
-        "_held",
-        "_leaving",
-        "_marks",
-        "_paused",
-        "_reader",
-        "_request_end",
-        "words",
+        *("_answered", "_attempt", "_begun", "_fed", "_held", "_leaving"),
+        *("_marks", "_paused", "_reader", "_request_end", "words"),
     )
 
     def __init__(
@@ -310,7 +301,6 @@ class HttpCustody(HttpTransport):
     def set_protocol(self, protocol: Any) -> None:
         """See `asyncio.BaseTransport`: another protocol, WebSocket, has the connection from now on."""
         self.words[FLAGS] |= _OPAQUE
-        self._reader.release()  # the slot must not name a buffer that the next connection gets
         super().set_protocol(protocol)
         self.__class__ = _Upgraded
         self._let_go()
@@ -318,13 +308,13 @@ class HttpCustody(HttpTransport):
     def _over(self, error: Exception | None) -> None:
         if not (self.passed.returned or self._lingers):
             self.passed.shut_down()
-        self._reader.release()  # while it lingers, the slot must not name a buffer that the next connection gets
         self._let_go()
         HttpTransport._over(self, error)  # noqa: SLF001 - of the base class
 
     def _let_go(self) -> None:
         """Leave the slot: another connection may have it soon, while the application of this one still runs."""
         self._answered = False
+        self._reader.release()  # the slot, of a lingering connection too, must not name another one's buffer
         self._reader.forget()
         self.words = NOWHERE
 
