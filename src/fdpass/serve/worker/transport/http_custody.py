@@ -49,8 +49,10 @@ class HttpCustody(HttpTransport):
         words: See above.
     """
 
-    __slots__ = ("_answered", "_attempt", "_begun", "_fed", "_held", "_leaving")
-    __slots__ += ("_marks", "_paused", "_reader", "_request_end", "words")
+    __slots__ = (
+        "_answered", "_attempt", "_begun", "_fed", "_held", "_leaving",
+        "_marks", "_paused", "_reader", "_request_end", "words",
+    )  # fmt: skip
 
     def __init__(
         self, poller: Poller, passed: PassedSocket, words: memoryview, buffers: Buffers, scratch: memoryview
