@@ -50,9 +50,9 @@ class HttpCustody(HttpTransport):
     """
 
     __slots__ = (
-        *("_answered", "_attempt", "_begun", "_fed", "_held", "_leaving"),
-        *("_marks", "_paused", "_reader", "_request_end", "words"),
-    )
+        "_answered", "_attempt", "_begun", "_fed", "_held", "_leaving",
+        "_marks", "_paused", "_reader", "_request_end", "words",
+    )  # fmt: skip
 
     def __init__(
         self, poller: Poller, passed: PassedSocket, words: memoryview, buffers: Buffers, scratch: memoryview
