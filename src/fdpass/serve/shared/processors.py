@@ -115,7 +115,7 @@ def _ratio(read: Read, *files: str) -> float | None:
     try:
         quota, period, *_ = " ".join(map(read, files)).split()
         found = int(quota) / int(period)
-    except (OSError, ValueError, ZeroDivisionError):
+    except (OSError, ValueError, ArithmeticError):
         return None
     return found if found > 0 else None
 

@@ -89,6 +89,15 @@ def test_the_quota_is_the_least_of_all_cgroups_up_to_the_root(files, expected):
     assert quota(reading(files)) == expected
 
 
+def test_a_quota_that_is_no_float_is_none():
+    files = {
+        "/proc/self/mountinfo": "30 24 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
+        "/proc/self/cgroup": "0::/\n",
+        "/sys/fs/cgroup/cpu.max": "9" * 400 + " 1\n",
+    }
+    assert quota(reading(files)) is None
+
+
 @pytest.mark.parametrize(
     ("limit", "count", "expected"),
     [(None, 8, 8), (0.5, 8, 1), (2.0, 8, 2), (2.1, 8, 3), (16.0, 8, 8), (None, None, 1)],
