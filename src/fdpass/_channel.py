@@ -232,7 +232,7 @@ class Channel(ChannelBase):
         super()._after_fork()
         self._sending, self._receiving = threading.Lock(), threading.Lock()
         self._turn = threading.Condition(threading.Lock())
-        self._waits.close()  # the parent's threads have the same eventfd
+        self._waits.after_fork()
         if self._waits.ended:
             self._finish()
 
