@@ -68,14 +68,15 @@ class Channel(ChannelBase):
         Args:
             data: Bytes-like, of any size. On a seqpacket channel more than 64 KiB travel in a sealed memfd.
             fds: Ints, `Fd` or objects with ``fileno()``, any number. Lent, unless ``give``; keep them open until
-                `send` returns.
+                `send` returns. While it waits it sees that an object was closed, but not that a bare int was:
+                then it sends the file that has the number by then.
             give: Close them once the kernel took them, or, in acknowledged mode, once the peer has them. On
                 failure they stay yours.
 
         Raises:
             NotADescriptor: An item of ``fds`` is no descriptor, or cannot be given. Nothing was sent.
             InvalidMessage: Two objects that you give own one descriptor. Nothing was sent.
-            Closed: The channel, or a descriptor, is closed.
+            Closed: The channel, or a descriptor, is closed, or was closed while `send` waited.
             PeerClosed: The peer closed its end, or died.
             PeerRefused: In acknowledged mode: the receiver's bounds or policy do not admit this message. Else: the
                 receiver's kernel admits no descriptors (its ``max_fds`` is 0).
@@ -231,7 +232,7 @@ class Channel(ChannelBase):
         super()._after_fork()
         self._sending, self._receiving = threading.Lock(), threading.Lock()
         self._turn = threading.Condition(threading.Lock())
-        self._waits.close()  # the parent's threads have the same eventfd
+        self._waits.after_fork()
         if self._waits.ended:
             self._finish()
 
@@ -242,12 +243,13 @@ class Channel(ChannelBase):
         try:
             while True:  # until the peer has the message: after RETRY it is sent again
                 conversation.queue(message)
-                self._push(deadline)
+                self._push(deadline, message)
                 if not conversation.acknowledged:
                     return
                 self._wait_until(lambda: conversation.answered(message), deadline)
                 if conversation.settle(message):
                     return
+                message.check()
         except BaseException:
             conversation.abandon(message)
             conversation.flush()
@@ -255,19 +257,21 @@ class Channel(ChannelBase):
         finally:
             message.close()
 
-    def _push(self, deadline: float | None) -> None:
+    def _push(self, deadline: float | None, message: Outgoing | None = None) -> None:
         """Send all frames that wait; wait for room where there is none."""
         pause = _PAUSE_MIN
         while self._conversation.out and (state := self._conversation.push()) != "sent":
             if state == "room":
                 self._poll(select.POLLOUT, deadline)
-                continue
-            self._check_open()
-            seconds = left(deadline)
-            if seconds == 0:
-                raise Timeout("timed out: too many descriptors are in flight, or the kernel has no memory")
-            time.sleep(pause if seconds < 0 else min(pause, seconds))
-            pause = min(pause * 2, _PAUSE_MAX)
+            else:
+                self._check_open()
+                seconds = left(deadline)
+                if seconds == 0:
+                    raise Timeout("timed out: too many descriptors are in flight, or the kernel has no memory")
+                time.sleep(pause if seconds < 0 else min(pause, seconds))
+                pause = min(pause * 2, _PAUSE_MAX)
+            if message is not None:
+                message.check()
 
     def _wait_until(self, ready: Callable[[], bool], deadline: float | None) -> None:
         """Wait until ``ready()``. One thread reads for all receivers, and for senders that await answers."""

@@ -139,7 +139,7 @@ class Listener:
         """Forget the parent's threads. For `tell_after_fork`."""
         self._accepting = 0  # threads that are in `accept`
         self._lock = threading.RLock()  # of `_accepting`; a signal handler may close within `accept`
-        self._waits.close()  # the parent's threads have the same eventfd
+        self._waits.after_fork()
 
     def accept(self) -> Channel:
         """Accept the next channel whose peer the rule admits; other connections are logged and closed, unread.

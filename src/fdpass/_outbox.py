@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from fdpass import _framing
 from fdpass._ancillary import send_parts
+from fdpass._errors import Closed
 from fdpass._fd import Fd
 from fdpass._framing import FRAME_MAX, HEADER, MAGIC, VERSION, Flag, Piece
 from fdpass._lending import not_open, numbers
@@ -38,14 +39,33 @@ _TORN = Part((), _NO_RIGHTS, -1, begun=True)  # in place of the rest of a frame 
 
 
 class Outgoing:
-    """A message to be sent: its frames, and the memfd with its bytes, if it needs one."""
+    """A message to be sent: its frames, its descriptors, and the memfd with its bytes, if it needs one."""
 
-    __slots__ = ("memfd", "number", "parts")
+    __slots__ = ("_items", "_rights", "memfd", "number", "parts")
 
-    def __init__(self, number: int, parts: Sequence[Part], memfd: Fd | None = None) -> None:
+    def __init__(
+        self,
+        number: int,
+        parts: Sequence[Part],
+        items: Sequence[Any],
+        rights: array.array[int],
+        memfd: Fd | None = None,
+    ) -> None:
         self.number = number
         self.parts = parts
         self.memfd = memfd
+        self._items = tuple(items)
+        self._rights = rights
+
+    def check(self) -> None:
+        """Check after a wait that the descriptors are still the ones of the call.
+
+        Raises:
+            Closed: The owner of one has closed it: its number can be another file's by now. Of a number that came
+                without its owner this cannot be told.
+        """
+        if self._items and numbers(self._items) != self._rights:
+            raise Closed("a descriptor was closed while send waited: keep descriptors open until it returns")
 
     def close(self) -> None:
         """Close the memfd. The sender owns the descriptors of the message."""
@@ -92,13 +112,12 @@ class Outbox:
         self._number = number = (self._number + 1) & 0xFFFFFFFF
         if len(data) <= self._payload_max and len(rights) <= _framing.FDS_MAX:
             head = _framing.header(0, self._flags, len(rights), len(data), number)
-            return Outgoing(number, (Part((head, data), rights, number),))
+            return Outgoing(number, (Part((head, data), rights, number),), items, rights)
         if len(data) <= self._payload_max or self._stream:
-            return Outgoing(number, self._frames(number, data, rights))
+            return Outgoing(number, self._frames(number, data, rights), items, rights)
         memfd = share(data, name="fdpass-message")
-        rights = array.array("i", [memfd.fileno(), *rights])
-        size = _framing.SIZE.pack(len(data))
-        return Outgoing(number, self._frames(number, size, rights, Flag.MEMFD), memfd)
+        size, with_memfd = _framing.SIZE.pack(len(data)), array.array("i", [memfd.fileno(), *rights])
+        return Outgoing(number, self._frames(number, size, with_memfd, Flag.MEMFD), items, rights, memfd)
 
     def send_now(self, data: Any, items: Sequence[Any]) -> bool:
         """Send a message at once, if it is one frame and no other frame waits: a short path for the usual case.

@@ -215,6 +215,10 @@ def _set_mode(path: str, mode: int) -> None:
         found = os.fstat(file).st_mode
         if stat.S_ISSOCK(found) and stat.S_IMODE(found) != mode:
             os.chmod(f"/proc/self/fd/{file}", mode)  # fchmod(2) refuses O_PATH descriptors
+    except FileNotFoundError as error:
+        raise CallFailed(
+            errno.ENOENT, f"cannot give {path} the mode {mode:#o}: /proc is missing, and the umask takes bits away"
+        ) from error
     finally:
         os.close(file)
 

@@ -64,10 +64,11 @@ class Waits:
         ended: True once `end` was called.
     """
 
-    __slots__ = ("_event", "ended")
+    __slots__ = ("_event", "_lock", "ended")
 
     def __init__(self) -> None:
         self._event: Fd | None = None
+        self._lock = threading.RLock()  # of `_event`; a signal handler may call `end` within `wait`
         self.ended = False
 
     def wait(self, sock: socket.socket, event: int, deadline: float | None) -> bool:
@@ -96,21 +97,28 @@ class Waits:
 
     def end(self) -> None:
         """End every wait, now and later."""
-        self.ended = True
-        event = self._event
-        if event is not None and not event.closed:
-            os.eventfd_write(event.fileno(), 1)  # it stays readable, for all that wait
+        with self._lock:
+            self.ended = True
+            if self._event is not None:
+                os.eventfd_write(self._event.fileno(), 1)  # it stays readable, for all that wait
 
     def close(self) -> None:
         """Close the eventfd. No thread may wait."""
-        event, self._event = self._event, None
-        if event is not None:
-            event.close()
+        with self._lock:
+            if self._event is not None:
+                self._event.close()
+                self._event = None
+
+    def after_fork(self) -> None:
+        """In a forked child: forget the parent's threads, which have the same eventfd."""
+        self._lock = threading.RLock()
+        self.close()
 
     def _wake(self) -> Fd | None:
-        if self._event is None:
-            try:
-                self._event = Fd(os.eventfd(0))
-            except OSError:  # EMFILE
-                return None
-        return self._event
+        with self._lock:
+            if self._event is None:
+                try:
+                    self._event = Fd(os.eventfd(0))
+                except OSError:  # EMFILE
+                    return None
+            return self._event

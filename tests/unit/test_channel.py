@@ -5,10 +5,11 @@ import os
 import socket
 import threading
 
+import anyio
 import pytest
 
 import fdpass
-from fdpass import Channel, Fd, MessageTooLarge, PeerClosed, ProtocolError, Timeout, send_fds
+from fdpass import AsyncChannel, Channel, Closed, Fd, MessageTooLarge, PeerClosed, ProtocolError, Timeout, send_fds
 from fdpass._framing import Kind
 from fdpass._outbox import Outbox
 from fdpass.testing import call_fails
@@ -226,3 +227,81 @@ def test_a_peer_of_another_protocol_is_told_by_its_first_bytes(kind, text):
         with pytest.raises(ProtocolError, match=r"version 2" if text == b"fd\2" else "exactly|does not speak"):
             channel.recv()
         assert os.read(r.fileno(), 1) == b""
+
+
+@pytest.mark.parametrize("kind", ["seqpacket", "stream"])
+def test_a_descriptor_that_is_closed_while_send_waits_is_not_replaced_by_another(kind):
+    """Its number can be another file's by then, which is not for this peer."""
+    one, other = Channel.pair(kind)
+    r, w = map(Fd, os.pipe())
+    waits, raised = threading.Event(), []
+
+    def send():
+        try:
+            one.send(b"secret", [w])
+        except Closed as error:
+            raised.append(str(error))
+
+    class Watched(type(one._waits)):
+        def wait(self, *arguments):
+            waits.set()
+            return super().wait(*arguments)
+
+    one._waits = Watched()
+    with one, other, r:
+        one.settimeout(0)
+        with pytest.raises(Timeout):
+            while True:
+                one.send(b"x" * 10_000)
+        one.settimeout(None)
+        waits.clear()
+        thread = threading.Thread(target=send)
+        thread.start()
+        assert waits.wait(60)
+        number = w.fileno()
+        w.close()
+        with Fd.open("/dev/null") as stranger:
+            assert stranger.fileno() == number
+            other.settimeout(0)
+            with pytest.raises(Timeout):
+                while True:
+                    assert len(other.recv()) == 0
+            thread.join(60)
+            assert raised == [f"{w!r} is closed: pass an open descriptor"]
+            one.send(b"next")
+            other.settimeout(60)
+            while other.recv().data != b"next":
+                pass
+
+
+def test_a_task_that_closes_a_descriptor_of_a_send_that_waits_ends_the_send():
+    """As with threads: no other file is sent, and the channel goes on."""
+
+    async def main():
+        one, other = AsyncChannel.pair()
+        raised = []
+
+        async def send():
+            try:
+                await one.send(b"secret", [w])
+            except Closed as error:
+                raised.append(str(error))
+
+        r, w = map(Fd, os.pipe())
+        async with one, other:
+            while True:
+                with anyio.move_on_after(0.02) as scope:
+                    await one.send(b"x" * 10_000)
+                if scope.cancelled_caught:
+                    break
+            async with anyio.create_task_group() as group:
+                group.start_soon(send)
+                await anyio.wait_all_tasks_blocked()
+                w.close()
+                with r, Fd.open("/dev/null"):
+                    while not raised:
+                        with anyio.move_on_after(0.02):
+                            assert len(await other.recv()) == 0
+        assert raised == ["<Fd closed> is closed: pass an open descriptor"]
+
+    anyio.run(main)

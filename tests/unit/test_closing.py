@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from fdpass import CallFailed, Channel, Closed, Fd, Listener, connect, listen, send_fds
+from fdpass import CallFailed, Channel, Closed, Fd, Listener, PeerClosed, ProtocolError, connect, listen, send_fds
 from fdpass import _waiting as waiting
 from fdpass.testing import full_table
 
@@ -301,3 +301,33 @@ def test_a_timeout_can_be_of_any_length(path, seconds, waits):
                 client.send(b"x")
                 thread.join(60)
                 assert heard[0].data == b"x"
+
+
+@either_way
+@pytest.mark.parametrize("kind", ["seqpacket", "stream"])
+def test_whatever_the_threads_are_doing_when_both_ends_are_closed_nothing_hangs_or_leaks(kind, acknowledged):
+    """The leak check of the suite sees what stays open; a number that is closed twice raises."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for length in [1, 100_000] * 20:
+            ours, theirs = Channel.pair(kind, acknowledged=acknowledged)
+            calls = [lambda end=end: _receive(end) for end in (ours, ours, theirs)]
+            calls += [lambda end=end, data=bytes(length): _send(end, data) for end in (ours, theirs)]
+            threads = [in_thread(call) for call in calls]
+            ours.close()
+            theirs.close()
+            for thread, heard in threads:
+                assert {kind for kind, _ in ended(thread, heard)} <= {Closed, PeerClosed, ProtocolError}
+    finally:
+        sys.setswitchinterval(before)
+
+
+def _receive(channel):
+    while True:
+        channel.recv().close()
+
+
+def _send(channel, data):
+    while True:
+        channel.send(data, [0])

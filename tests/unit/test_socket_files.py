@@ -14,6 +14,7 @@ import pytest
 
 from fdpass import (
     AddressInUse,
+    CallFailed,
     InvalidMessage,
     Listener,
     NotFound,
@@ -52,6 +53,25 @@ def test_the_socket_file_never_has_more_permissions_than_mode(path, monkeypatch)
     finally:
         os.umask(before)
     assert seen == [0o600]
+
+
+def test_without_proc_the_umask_has_to_permit_the_mode(path, monkeypatch):
+    """As in a chroot. The error does not say that the address is missing, and no file stays."""
+
+    def missing(_path, _mode):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    monkeypatch.setattr(os, "chmod", missing)
+    before = os.umask(0o022)
+    try:
+        with listen(path, mode=0o644) as listener:
+            assert exchange(listener) == b"answer"
+        with pytest.raises(CallFailed, match="/proc is missing") as caught:
+            listen(path, mode=0o666)
+    finally:
+        os.umask(before)
+    assert not isinstance(caught.value, NotFound)
+    assert not os.path.exists(path)
 
 
 def test_a_decimal_mode_is_refused(path):

@@ -151,12 +151,13 @@ class AsyncChannel(ChannelBase):
         try:
             while True:  # until the peer has the message: after RETRY it is sent again
                 conversation.queue(message)
-                await self._push()
+                await self._push(message)
                 if not conversation.acknowledged:
                     return
                 await self._wait_until(lambda: conversation.answered(message))
                 if conversation.settle(message):
                     return
+                message.check()
         except BaseException:
             conversation.abandon(message)
             conversation.flush()
@@ -164,7 +165,7 @@ class AsyncChannel(ChannelBase):
         finally:
             message.close()
 
-    async def _push(self) -> None:
+    async def _push(self, message: Outgoing | None = None) -> None:
         """Send all frames that wait; wait for room where there is none."""
         pause = _PAUSE_MIN
         while self._conversation.out and (state := self._conversation.push()) != "sent":
@@ -173,6 +174,8 @@ class AsyncChannel(ChannelBase):
             else:
                 await anyio.sleep(pause)
                 pause = min(pause * 2, _PAUSE_MAX)
+            if message is not None:
+                message.check()
 
     async def _wait_until(self, ready: Callable[[], bool]) -> None:
         """Wait until ``ready()``. One task reads for all receivers, and for senders that await answers."""

@@ -7,7 +7,8 @@ import time
 
 from fdpass import Fd
 from fdpass._ancillary import MAX_FDS
-from fdpass._conversation import MAX_MESSAGE, Conversation
+from fdpass._conversation import Conversation
+from fdpass._options import MAX_MESSAGE
 from fdpass.serve.dispatcher.loop import Loop
 from fdpass.serve.dispatcher.pool.worker_handle import State, WorkerHandle
 from fdpass.serve.shared.ledger import SIZE, Ledger

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from fdpass._conversation import MAX_MESSAGE, Conversation
+from fdpass._conversation import Conversation
+from fdpass._options import MAX_MESSAGE
 from fdpass._pair import socket_pair
 from fdpass.serve.shared.ledger import SIZE, Ledger
 from fdpass.serve.worker import heartbeat
