@@ -49,6 +49,8 @@ def main() -> int:
     except BaseException as error:
         FORKS.end_child(error)
         raise
+    finally:
+        sock.detach()  # open until the process has ended, and no ResourceWarning where warnings are on
 
 
 def _run(worker: Worker, config: Config, leaving: Leaving) -> int:
