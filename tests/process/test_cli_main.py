@@ -133,7 +133,7 @@ def test_a_program_that_imports_fdpass_keeps_its_handler_of_ctrl_c():
 @pytest.mark.parametrize(
     "arguments",
     [["--help"], ["--version"], ["send", "--help"], ["inspect", str(os.getpid())], ["demo"]],
-    ids=" ".join,
+    ids=["--help", "--version", "send --help", "inspect PID", "demo"],
 )
 @pytest.mark.parametrize(
     ("redirection", "reason"), [(">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")]
