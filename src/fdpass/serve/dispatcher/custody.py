@@ -182,10 +182,7 @@ class Custody:
             self._remember(slot, read)
             return decision.action, read
         if decision.action is Action.ANSWER:
-            del self._fds[slot]
-            self._remember(slot, b"")
-            self.answered.append(scope)
-            self._answer_502(fd, to_head=scope["method"] == "HEAD")
+            self._answer_502(slot, scope)
         elif decision.action is Action.RESET:
             reset(fd)
             self.end([slot])
@@ -206,11 +203,24 @@ class Custody:
         # The kernel counts the peer's FIN as one received byte.
         return Facts(True, received - unread - (state == _CLOSE_WAIT), acknowledged + unacknowledged)
 
-    def _answer_502(self, fd: int, *, to_head: bool) -> None:
+    def give_up(self, slot: int, read: bytes) -> None:
+        """End a connection that waits for a worker, though none will come; a request in it gets a 502."""
+        words = self._slot(slot)
+        if not read or words[FLAGS] & Flag.STREAM:
+            self.end([slot])
+            return
+        scope = scope_of(words, client_of(self._fds[slot]), read)
+        log.warning("connection %d: answered 502: no worker is left for the request: %s", slot, named(scope))
+        self._answer_502(slot, scope)
+
+    def _answer_502(self, slot: int, scope: dict[str, Any]) -> None:
         """Send a 502, and close the connection when the client has ended its side.
 
         A close(2) while bytes are unread would send a reset, and the client could lose the response.
         """
+        fd, to_head = self._fds.pop(slot), scope["method"] == "HEAD"
+        self._remember(slot, b"")
+        self.answered.append(scope)
         with _borrowed(fd) as sock, contextlib.suppress(OSError):
             sock.send(RESPONSE_502[: -len(REASON_502) or None] if to_head else RESPONSE_502, _DONTWAIT)
             sock.shutdown(socket.SHUT_WR)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 
@@ -110,8 +111,9 @@ class Dispatcher:
         while self.pool.workers:
             for worker in self.pool.workers:
                 self.pool.wait_for_end(worker)
-        self.pool.close()
         self._acceptor.drop_waiting()
+        self._log_answered(os.getpid())
+        self.pool.close()
         if self.custody is not None:
             self.custody.close()
         self.ledger.release()
@@ -209,13 +211,17 @@ class Dispatcher:
         self._acceptor.read_ended()
         self._messages.read_last(worker)
         outcome = self._acceptor.recover(worker)
+        self._log_answered(worker.pid)
+        self._acceptor.proceed()
+        return outcome
+
+    def _log_answered(self, pid: int) -> None:
+        """Write the requests that got a 502 in the place of this process to the access log."""
         if self.custody is not None:
             current = self.pool.current
             for scope in self.custody.answered:
-                current.access_log.line(scope, 502, len(REASON_502), pid=worker.pid, json=current.config.log_json)
+                current.access_log.line(scope, 502, len(REASON_502), pid=pid, json=current.config.log_json)
             self.custody.answered.clear()
-        self._acceptor.proceed()
-        return outcome
 
     def has_waiting(self) -> bool:
         """See `owner.Owner`."""

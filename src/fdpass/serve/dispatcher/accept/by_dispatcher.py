@@ -278,5 +278,5 @@ class ByDispatcher(Acceptor):
             if self._custody is None:
                 os.close(connection.fd)
             else:
-                self._custody.end([connection.slot])
+                self._custody.give_up(connection.slot, connection.read)
             self._connections.drop(connection.slot)
