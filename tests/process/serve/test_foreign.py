@@ -63,7 +63,8 @@ def test_a_blocking_main_finishes_what_it_has_and_cleans_up(serve):
 def test_a_main_that_fails_before_it_accepts_is_reported_with_its_traceback(serve):
     files = {"app.py": "def main(listener):\n    raise LookupError('no database')\n"}
     server = serve("app:main", "--workers", "1", files=files, ready=False)
-    log = server.wait_log("trying again")
+    assert server.process.wait(60) == 1
+    log = server.log()
     assert "the application failed to start: LookupError: no database" in log
     assert "in main" in log
 

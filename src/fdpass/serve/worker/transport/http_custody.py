@@ -314,7 +314,9 @@ class HttpCustody(HttpTransport):
     def _let_go(self) -> None:
         """Leave the slot: another connection may have it soon, while the application of this one still runs."""
         self._answered = False
-        self._reader.release()  # the slot, of a lingering connection too, must not name another one's buffer
+        if not self.passed.returned:
+            self.words[FLAGS] |= _OVERFLOW  # what was read is no request that another worker could answer
+            self._reader.release()  # the slot must not name a buffer that another connection gets
         self._reader.forget()
         self.words = NOWHERE
 
