@@ -267,10 +267,14 @@ class TlsClient(Client):
     async def _get(self):
         try:
             data = await self._do(self._tls.read, _MOST)
-        except ssl.SSLEOFError as error:  # the server sent no close_notify
-            raise ConnectionResetError from error
         except ssl.SSLZeroReturnError:  # OpenSSL raises this once this side has sent close_notify
             return b""
+        except (
+            ssl.SSLError
+        ) as error:  # the server sent no close_notify; Python 3.11.2 has no type of its own for it
+            if isinstance(error, ssl.SSLEOFError) or error.reason == "UNEXPECTED_EOF_WHILE_READING":
+                raise ConnectionResetError from error
+            raise
         if not data:
             with contextlib.suppress(ConnectionError):
                 await self.end()  # asyncio's server waits for our close_notify
