@@ -134,7 +134,7 @@ def _listening_at_file(sock: socket.socket, path: str, mode: int, backlog: int) 
         if _is_stale(path):
             # Without the lock, two servers that start at the same time could both find a stale file, and the
             # second remove the new socket of the first. Where there is no file, bind(2) decides between them.
-            yield from _locking_directory(path, held)
+            yield from locking_directory(path, held)
             if _is_stale(path):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
@@ -148,7 +148,7 @@ def _listening_at_file(sock: socket.socket, path: str, mode: int, backlog: int) 
             raise
 
 
-def _locking_directory(path: str, held: contextlib.ExitStack) -> Iterator[float]:
+def locking_directory(path: str, held: contextlib.ExitStack) -> Iterator[float]:
     """Lock the file's directory for as long as ``held`` is open, if that can be done within `_LOCK_MAX` seconds.
 
     Another server holds the lock for microseconds. But every process that may read the directory can hold it for

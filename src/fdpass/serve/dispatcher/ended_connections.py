@@ -90,15 +90,15 @@ class EndedConnections:
 
     def _end(self, worker: WorkerHandle, slots: Sequence[int], *, shut_down: bool) -> None:
         finish, row = self._connections.finish, worker.row
-        count = 0
+        ended: list[int] = []
         try:
             for slot in slots:
                 if finish(slot, row):
-                    count += 1
+                    ended.append(slot)
                 elif slot not in worker.early_ends and any(slot in turn.slots for turn in worker.turns):
                     worker.early_ends.append(slot)  # the ring was faster than the report that it accepted
                 else:
                     raise ProtocolError("it reports the end of a connection that it does not have")
         finally:
             if self._custody is not None:
-                (self._custody.shut_down if shut_down else self._custody.end)(slots[:count])
+                (self._custody.shut_down if shut_down else self._custody.end)(ended)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import json
 import os
+import time
 
-from fdpass._sockets import identity_of
+from fdpass._sockets import identity_of, locking_directory
 from fdpass.errors import FdpassError
 from fdpass.serve.operator.client import connected
 
@@ -28,13 +29,11 @@ def free(path: str) -> bool:
     if file is None or not _is_stopping(path):
         return False
     try:
-        folder = os.open(os.path.dirname(file.path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX)  # as for binding: another server may have taken the path by now
+        with contextlib.ExitStack() as held:
+            for seconds in locking_directory(path, held):  # another server may take the path meanwhile
+                time.sleep(seconds)
             if identity_of(path) == file:
                 os.unlink(path)
-        finally:
-            os.close(folder)
     except OSError:  # the file is another user's
         return False
     return True

@@ -1,6 +1,7 @@
 """`free` removes the socket of a server that says that it stops, and believes no other user's."""
 
 import contextlib
+import fcntl
 import json
 import os
 import socket
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from fdpass import _sockets
 from fdpass.serve.operator import takeover
 
 STOPPING = json.dumps({"server": {"stopping": True}}).encode()
@@ -64,3 +66,16 @@ def test_a_file_that_may_not_be_removed_stays(path, reply, monkeypatch):
     reply(STOPPING)
     monkeypatch.setattr(os, "unlink", forbidden)
     assert not takeover.free(path)
+
+
+def test_a_folder_that_another_process_has_locked_holds_nobody_up(path, reply, monkeypatch):
+    """Every user who may read a folder can lock it for ever."""
+    monkeypatch.setattr(_sockets, "_LOCK_MAX", 0.05)
+    reply(STOPPING)
+    folder = os.open(os.path.dirname(path), os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_SH)
+        assert takeover.free(path)
+    finally:
+        os.close(folder)
+    assert not os.path.lexists(path)

@@ -44,11 +44,7 @@ class Buffers:
 
     def give_back(self, number: int, used: int) -> None:
         """Free a buffer, of which the first ``used`` bytes may have been written."""
-        if len(self._zeros) == used:
-            start = (number - 1) * BUFFER_SIZE
-            self.memory[start : start + used] = self._zeros
-        else:
-            self.clear(number, used)
+        self.clear(number, used)
         self.free.append(number)
 
     def clear(self, number: int, used: int) -> None:

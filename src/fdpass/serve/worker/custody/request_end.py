@@ -46,9 +46,7 @@ def _is_odd(head: bytes) -> bool:
         find(b"\n ") >= 0  # a line that goes on
         or find(b"\n\t") >= 0
         or head.count(b"\n") != head.count(b"\r\n")  # a bare LF ends a line for some parsers
-        or head.startswith(
-            (b"\r", b"connect ", b"pri ")
-        )  # PRI begins HTTP/2: its preface has a body (RFC 9113, 3.4)
+        or head.startswith((b"\r", b"connect ", b"pri "))  # PRI: the preface of HTTP/2 (RFC 9113, 3.4) has a body
     )
 
 

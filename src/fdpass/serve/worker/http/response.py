@@ -41,12 +41,12 @@ _KNOWN_MAX = 1024
 _KNOWN_VALUE_MAX = 128  # bytes
 _known: dict[Any, tuple[bytes, int]] = {}  # by name and value, as applications send the same ones again and again
 
-_Key = tuple[Any, ...]  # what a head is made of, but for the date: status, to_head, old, closes, *headers
+_HeadKey = tuple[Any, ...]  # what a head is made of, but for the date: status, to_head, old, closes, *headers
 # The first line; whether the headers have a date; all other lines; and the last three results of `head_of`.
-_Known = tuple[bytes, bool, bytes, int, int, bool]
+_Head = tuple[bytes, bool, bytes, int, int, bool]
 _HEADS_MAX = 256
 _HEAD_MAX = 1024  # bytes
-_heads: dict[_Key, _Known] = {}
+_heads: dict[_HeadKey, _Head] = {}
 
 
 def _status_line(status: int) -> bytes:
@@ -84,26 +84,26 @@ def head_of(
     """
     key = (status, to_head, old, closes, *headers)
     try:
-        known = _heads.get(key)
+        head = _heads.get(key)
     except TypeError:  # a header is a list, or is no header at all
-        known = _make(key)
+        head = _make(key)
     else:
-        known = known or _learn_head(key)
-    line, dated, rest, framing, length, closes = known
+        head = head or _learn_head(key)
+    line, dated, rest, framing, length, closes = head
     return (line + rest if dated else line + date + rest), framing, length, closes
 
 
-def _learn_head(key: _Key) -> _Known:
+def _learn_head(key: _HeadKey) -> _Head:
     """As `_make`; and remember it, if it is short."""
-    known = _make(key)
-    if len(known[2]) <= _HEAD_MAX and all(pair in _known for pair in key[4:]):
+    head = _make(key)
+    if len(head[2]) <= _HEAD_MAX and all(pair in _known for pair in key[4:]):
         if len(_heads) >= _HEADS_MAX:
             _heads.clear()
-        _heads[key] = known
-    return known
+        _heads[key] = head
+    return head
 
 
-def _make(key: _Key) -> _Known:
+def _make(key: _HeadKey) -> _Head:
     """Make a head of all but the date. Errors are those of `head_of`."""
     status, to_head, old, closes, *headers = key
     first = STATUS_LINES.get(status)

@@ -16,6 +16,15 @@ def accepting(fakes):
         yield accepting
 
 
+def with_a_turn(fakes, accepting):
+    """A worker that has read a turn for three clients; the turn's listener, and its slots."""
+    worker = accepting.add_worker(0)
+    accepting.connect(3)
+    fakes.run_loop()
+    ((index, slots),) = accepting.read_turns(worker)
+    return worker, index, slots
+
+
 def test_turns_have_as_many_slots_as_clients_wait(fakes, accepting):
     workers = [accepting.add_worker(row) for row in range(2)]
     accepting.connect(10)
@@ -52,10 +61,7 @@ def test_the_load_differs_by_one_at_most(fakes, accepting):
 
 def test_slots_of_a_turn_that_were_not_used_are_free_again(fakes, accepting):
     """Another worker took the connection, or its client went away."""
-    worker = accepting.add_worker(0)
-    accepting.connect(3)
-    fakes.run_loop()
-    ((index, slots),) = accepting.read_turns(worker)
+    worker, index, slots = with_a_turn(fakes, accepting)
     used = accepting.accept((index, slots[:1]))
     accepting.acceptor.on_accepted(worker, used)
     assert (accepting.connections.accepted, accepting.live(worker)) == (1, 1)
@@ -223,10 +229,7 @@ def test_no_turns_are_given_after_close(fakes, accepting):
 
 def test_a_connection_may_end_before_its_worker_has_reported_that_it_accepted_it(fakes, accepting):
     """The ring of the ledger can be read before the report, which waits in the channel."""
-    worker = accepting.add_worker(0)
-    accepting.connect(3)
-    fakes.run_loop()
-    ((index, slots),) = accepting.read_turns(worker)
+    worker, index, slots = with_a_turn(fakes, accepting)
     used = accepting.accept((index, slots))
     fakes.ledger.note(0, used[1])
     accepting.acceptor.read_ended()
@@ -236,10 +239,7 @@ def test_a_connection_may_end_before_its_worker_has_reported_that_it_accepted_it
 
 
 def test_such_a_connection_has_ended_too_if_the_worker_dies_first(fakes, accepting):
-    worker = accepting.add_worker(0)
-    accepting.connect(3)
-    fakes.run_loop()
-    ((index, slots),) = accepting.read_turns(worker)
+    worker, index, slots = with_a_turn(fakes, accepting)
     used = accepting.accept((index, slots))
     fakes.ledger.accepted[0] += len(used)
     fakes.ledger.note(0, used[1])
@@ -249,10 +249,7 @@ def test_such_a_connection_has_ended_too_if_the_worker_dies_first(fakes, accepti
 
 
 def test_the_end_of_a_slot_that_was_not_used_is_nonsense(fakes, accepting):
-    worker = accepting.add_worker(0)
-    accepting.connect(3)
-    fakes.run_loop()
-    ((index, slots),) = accepting.read_turns(worker)
+    worker, index, slots = with_a_turn(fakes, accepting)
     used = accepting.accept((index, slots[:1]))
     fakes.ledger.note(0, slots[2])
     accepting.acceptor.read_ended()

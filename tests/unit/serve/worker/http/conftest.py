@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import functools
 import importlib.util
-import inspect
 import logging
 import selectors
 import shutil
@@ -25,6 +24,7 @@ import pytest
 pytest.importorskip("httptools")
 pytest.importorskip("uvicorn")
 
+from .._coroutines import arguments_of
 from ._apps import part, sends, start
 from ._client import Client, TlsClient
 from ._servers import Fdpass, Uvicorn
@@ -304,10 +304,9 @@ def fresh(request, _fdpass_process_wide, _listener, _files):
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem):
     """Run a coroutine function as a test, in the loop of its server."""
-    test = pyfuncitem.obj
-    if not inspect.iscoroutinefunction(test):
+    test, given = pyfuncitem.obj, arguments_of(pyfuncitem)
+    if given is None:
         return None
-    given = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
     serve = given.get("serve") or given["fresh"]
     caplog = pyfuncitem.funcargs["caplog"]
     if "serve" in given:

@@ -6,7 +6,6 @@ this folder in the engine's loop. `wsgiref.validate` is around every application
 
 import asyncio
 import contextlib
-import inspect
 import logging
 import socket
 from types import SimpleNamespace
@@ -22,6 +21,7 @@ from fdpass.serve.worker.engines import Job
 from fdpass.serve.worker.engines.wsgi import WsgiEngine
 from fdpass.serve.worker.request_count import RequestCount
 
+from .._coroutines import arguments_of
 from ..http._client import Client
 from ..http._servers import Fdpass
 
@@ -148,10 +148,9 @@ def serve(request, caplog, _fdpass_process_wide):
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem):
     """Run a coroutine function as a test."""
-    test = pyfuncitem.obj
-    if not inspect.iscoroutinefunction(test):
+    test, given = pyfuncitem.obj, arguments_of(pyfuncitem)
+    if given is None:
         return None
-    given = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
     serve = given["serve"]
 
     async def run():
