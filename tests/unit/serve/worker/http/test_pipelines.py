@@ -170,8 +170,8 @@ async def test_the_request_in_progress_receives_disconnect_although_another_wait
     client.close()
     await noticed(serve)
     await turns()
-    serve.agreed(waiting.done(), False, True)
-    if waiting.done():
+    assert waiting.done() is not serve.reference
+    if not serve.reference:
         assert waiting.result() == GONE
     waiting.cancel()
     await asyncio.wait([waiting])
