@@ -30,6 +30,8 @@ from fdpass.serve.dispatcher.lost_request import (
     scope_of,
 )
 from fdpass.serve.dispatcher.recovery import Action, Decision, Facts, agrees, decide, is_idle, is_sane
+from fdpass.serve.shared import pages
+from fdpass.serve.shared.pages import PAGE_SIZE, WEBSOCKET
 from fdpass.serve.shared.reset import has_ended, reset
 from fdpass.serve.shared.slots import (
     ATTEMPT,
@@ -38,6 +40,8 @@ from fdpass.serve.shared.slots import (
     BUFFER_SIZE,
     FINAL_END,
     FLAGS,
+    GIVEN,
+    OPEN,
     ORIGIN,
     READ,
     SLOT_SIZE,
@@ -55,12 +59,14 @@ _ESTABLISHED, _CLOSE_WAIT = 1, 8  # include/net/tcp_states.h
 _INT = struct.Struct("=i")
 _ZEROS = bytes(SLOT_SIZE)
 _READING, _WRITING = int(Flag.READING), int(Flag.WRITING)
-_LINGER_SECONDS = 2.0  # for a client to read its 502 before the connection is closed
+_LINGER_SECONDS = 2.0  # for a client to read its last bytes before the connection is closed
+_CLOSE_1012 = b"\x88\x02\x03\xf4"  # a close frame (RFC 6455, 5.5.1): service restart
 _LOGGED = {
     Action.REPLAY: (logging.INFO, "its worker died before it answered the request"),
     Action.ANSWER: (logging.WARNING, "its worker died before it answered the request, "),
     Action.RESET: (logging.WARNING, "its worker died in the middle of a response"),
     Action.CLOSE: (logging.WARNING, "its worker died, and no other process has its state"),
+    Action.RESTART: (logging.WARNING, "its worker died during a stream, "),
 }
 _DONTWAIT = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
@@ -75,15 +81,18 @@ class Custody:
 
     Attributes:
         memory: The slots; workers have this memory too. Owned.
+        pages: The pages of open streams (see `shared.pages`), likewise.
         answered: The requests that were answered with a 502, as scopes of ASGI; for `take_answered`.
         counts: For each action, how many connections of dead workers it was done with; IDLE also counts those that
             living workers gave back.
+        resumed: How many open streams another worker has continued.
     """
 
     def __init__(self, loop: Loop, most: int, replay: str) -> None:
         self.replay = replay
         self.counts: Counter[Action] = Counter()
         self.answered: list[dict[str, Any]] = []
+        self.resumed = 0
         self._loop = loop
         self._fds: dict[int, int] = {}  # of each slot in use, the dispatcher's descriptor
         self._handed: dict[int, tuple[int, bytes]] = {}  # by slot: bytes handed on, and their BASE
@@ -91,6 +100,8 @@ class Custody:
         self.memory = common(SLOT_SIZE * most, name="fdpass-slots")
         self._map = mapped(self.memory)
         self._words = memoryview(self._map).cast("q")
+        self.pages = common(PAGE_SIZE * most, name="fdpass-pages")
+        self._pages = mapped(self.pages)
 
     def keep(self, slot: int, fd: int) -> None:
         """Keep the descriptor of a new connection, and clear its slot. The descriptor is given."""
@@ -134,6 +145,7 @@ class Custody:
         words = self._slot(slot)
         if not is_sane(words):
             raise ProtocolError("it gives back a connection with a slot of nonsense")
+        self.resumed += words[WRITTEN] & OPEN > 0
         if read or not is_idle(words):
             prepare_slot(words, Decision(Action.IDLE, words[BASE], words[WRITTEN], attempt=words[ATTEMPT]), read)
         self._remember(slot, read)
@@ -165,6 +177,9 @@ class Custody:
             handed = b""  # the worker had moved BASE beyond them
         if is_idle(words) and not handed:
             self.counts[Action.IDLE] += 1
+            if words[WRITTEN] & OPEN:
+                self.resumed += 1
+                words[ATTEMPT] = 1  # until the next worker has shown that it does not die of this stream
             return Action.IDLE, b""
         facts = self._facts(words, fd)
         agreed = facts.read is None or agrees(words, facts.read, buffers)
@@ -173,16 +188,20 @@ class Custody:
         scope: dict[str, Any] = {}
         if decision.action in _LOGGED:
             level, reason = _LOGGED[decision.action]
-            scope = scope_of(words, client_of(fd), begun(words, buffers) or handed)
+            opening = pages.load(self._pages, slot).head if words[WRITTEN] & OPEN else b""
+            scope = scope_of(words, client_of(fd), opening or begun(words, buffers) or handed)
             what = f"{reason}{decision.reason}: {named(scope)}"
             log.log(level, "connection %d: %s: %s", slot, decision.action.value, what)
         if decision.action is Action.IDLE or decision.action is Action.REPLAY:
             read = bytes_to_hand(words, decision, buffers, handed)
             prepare_slot(words, decision, read)
             self._remember(slot, read)
+            self.resumed += decision.written & OPEN > 0
             return decision.action, read
         if decision.action is Action.ANSWER:
             self._answer_502(slot, scope)
+        elif decision.action is Action.RESTART:
+            self._restart(slot)
         elif decision.action is Action.RESET:
             reset(fd)
             self.end([slot])
@@ -206,6 +225,9 @@ class Custody:
     def give_up(self, slot: int, read: bytes) -> None:
         """End a connection that waits for a worker, though none will come; a request in it gets a 502."""
         words = self._slot(slot)
+        if words[WRITTEN] & OPEN:
+            self._restart(slot)
+            return
         if not read or words[FLAGS] & Flag.STREAM:
             self.end([slot])
             return
@@ -214,15 +236,28 @@ class Custody:
         self._answer_502(slot, scope)
 
     def _answer_502(self, slot: int, scope: dict[str, Any]) -> None:
-        """Send a 502, and close the connection when the client has ended its side.
-
-        A close(2) while bytes are unread would send a reset, and the client could lose the response.
-        """
-        fd, to_head = self._fds.pop(slot), scope["method"] == "HEAD"
-        self._remember(slot, b"")
         self.answered.append(scope)
+        self._end_with(
+            slot, RESPONSE_502[: -len(REASON_502) or None] if scope["method"] == "HEAD" else RESPONSE_502
+        )
+
+    def _restart(self, slot: int) -> None:
+        """Tell the client of an open WebSocket to connect again. An event stream is reset: its client does so."""
+        if pages.kind_of(self._pages, slot) == WEBSOCKET:
+            self._end_with(slot, _CLOSE_1012)
+        else:
+            reset(self._fds[slot])
+            self.end([slot])
+
+    def _end_with(self, slot: int, data: bytes) -> None:
+        """Send the last bytes of a connection, and close it when the client has ended its side.
+
+        A close(2) while bytes are unread would send a reset, and the client could lose what was sent.
+        """
+        fd = self._fds.pop(slot)
+        self._remember(slot, b"")
         with _borrowed(fd) as sock, contextlib.suppress(OSError):
-            sock.send(RESPONSE_502[: -len(REASON_502) or None] if to_head else RESPONSE_502, _DONTWAIT)
+            sock.send(data, _DONTWAIT)
             sock.shutdown(socket.SHUT_WR)
         self._lingering[fd] = self._loop.call_later(_LINGER_SECONDS, lambda: self._end_lingering(fd))
         self._loop.watch(fd, lambda: self._discard_unread(fd))
@@ -251,6 +286,8 @@ class Custody:
         self._words.release()
         self._map.close()
         self.memory.close()
+        self._pages.close()
+        self.pages.close()
 
 
 def bytes_to_hand(words: memoryview, decision: Decision, buffers: mmap.mmap | None, handed: bytes) -> bytes:
@@ -280,6 +317,7 @@ def prepare_slot(words: memoryview, decision: Decision, read: bytes) -> None:
     words[READ] = decision.base + len(read)
     words[WRITTEN] = decision.written
     words[FINAL_END] = 0
+    words[GIVEN] = 0
 
 
 @contextlib.contextmanager

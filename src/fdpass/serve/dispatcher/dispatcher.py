@@ -182,7 +182,9 @@ class Dispatcher:
 
     def set_up(self, worker: WorkerHandle, generation: Generation) -> bool:
         """See `owner.Owner`."""
-        kept = [] if self.custody is None or worker.buffers is None else [self.custody.memory, worker.buffers]
+        kept: list[Fd] = []
+        if self.custody is not None and worker.buffers is not None:
+            kept = [self.custody.memory, worker.buffers, self.custody.pages]
         data, fds = setup.packed(
             generation.config,
             worker.row,

@@ -27,6 +27,21 @@ row  what is found                                                          then
                                                                             if STREAM
 ===  =====================================================================  ===================
 
+If the position that was written last begins an open stream (OPEN in `slots`), rows 1 to 6 hold too (row 6
+with RESTART in the place of ANSWER), and then:
+
+===  =====================================================================  ===================
+row  what is found of an open stream                                        then
+===  =====================================================================  ===================
+10   a message is in the application (GIVEN behind BASE), and it may not    RESTART
+     be given again, or was given again already
+11   four workers have died with the stream one after the other, and none   RESTART
+     made progress
+12   nothing was read that the application is not done with                 IDLE
+13   all of it is in the buffer                                             REPLAY
+14   otherwise                                                              RESTART
+===  =====================================================================  ===================
+
 A response that went out whole ends its request, even if the application was still running (a background task): it
 is not called again.
 """
@@ -49,15 +64,18 @@ from fdpass.serve.shared.slots import (
     FINAL_BASE,
     FINAL_END,
     FLAGS,
+    GIVEN,
+    OPEN,
     ORIGIN,
     POSITION,
     READ,
+    REDELIVER,
     WRITTEN,
     Flag,
 )
 
 MOST_ATTEMPTS = 3
-"""How many times a request can be handed on to another worker because its worker died."""
+"""How many times a request, or an open stream without progress, can be handed on because its worker died."""
 
 REPEATABLE = {"none": 0, "safe": int(Flag.SAFE), "idempotent": int(Flag.SAFE | Flag.IDEMPOTENT)}
 """For each setting of ``--replay``: the flags of which a request needs one to be repeated."""
@@ -94,6 +112,7 @@ class Action(Enum):
         REPLAY: Hand it to another worker, with the bytes of its request.
         ANSWER: Answer 502, and close it.
         RESET: Reset it, so that its client cannot take a cut answer for a whole one.
+        RESTART: Tell the client of an open WebSocket to connect again (1012), and close it; reset an event stream.
     """
 
     FINISH = "finished"
@@ -102,6 +121,7 @@ class Action(Enum):
     REPLAY = "replayed"
     ANSWER = "answered 502"
     RESET = "cut"
+    RESTART = "told to connect again"
 
     __hash__ = object.__hash__  # Enum's own costs more than all else that is done with an idle connection
 
@@ -165,7 +185,9 @@ def agrees(slot: Sequence[int], read: int, memory: bytes | mmap.mmap | None) -> 
 
 def is_sane(slot: Sequence[int]) -> bool:
     """Whether the words that `decide` calculates with are within their bounds: a worker can store anything."""
-    positions = (slot[BASE], slot[FINAL_BASE], slot[ORIGIN], slot[READ], slot[WRITTEN], slot[FINAL_END])
+    positions = (
+        slot[BASE], slot[FINAL_BASE], slot[ORIGIN], slot[READ], slot[WRITTEN], slot[FINAL_END], slot[GIVEN]
+    )  # fmt: skip
     return min(positions) >= 0 and max(positions[:4]) <= POSITION and 0 <= slot[ATTEMPT] < CALLED_BEFORE**2 // 2
 
 
@@ -195,6 +217,8 @@ def decide(slot: Sequence[int], facts: Facts, replay: str) -> Decision:
         written += len(CONTINUE)
     if wrote != written & POSITION:
         return Decision(Action.RESET)
+    if written & OPEN:
+        return _decide_open(slot, facts, base, written)
     has_begun = is_whole or slot[BUFFER] or flags & (_CALLED | _OVERFLOW)
     if not has_begun and read in {None, base + facts.handed}:
         return Decision(Action.REPLAY if facts.handed else Action.IDLE, base, written, attempt=slot[ATTEMPT])
@@ -222,3 +246,33 @@ def decide(slot: Sequence[int], facts: Facts, replay: str) -> Decision:
     else:
         reason = "which must not be repeated" if attempt < CALLED_BEFORE else "which had been repeated already"
     return refusal._replace(reason=reason)
+
+
+def _decide_open(slot: Sequence[int], facts: Facts, base: int, written: int) -> Decision:
+    """Rows 5, 6 and 10 to 14, for an open stream: nothing was written behind ``written``."""
+    attempt, read = slot[ATTEMPT], facts.read
+    has_begun = slot[BUFFER] or slot[FLAGS] & _OVERFLOW
+    if not has_begun:
+        read = base + facts.handed
+    if read is None or read < base:
+        return Decision(Action.RESET)
+    is_given = slot[GIVEN] & POSITION > base
+    if not facts.agreed:
+        reason = "of which it is not certain what was read"
+    elif is_given and not slot[GIVEN] & REDELIVER:
+        reason = "with a message in the application"
+    elif is_given and attempt >= CALLED_BEFORE:
+        reason = "with a message in the application, which had been given again already"
+    elif attempt % CALLED_BEFORE >= MOST_ATTEMPTS:
+        reason = f"which {MOST_ATTEMPTS + 1} workers have died with"
+    elif read == base:
+        return Decision(Action.IDLE, base, written, attempt=attempt + 1)
+    elif not has_begun:
+        return Decision(Action.REPLAY, base, written, attempt=attempt + 1)
+    elif slot[BUFFER] and 0 <= base - slot[ORIGIN] <= read - slot[ORIGIN] <= BUFFER_SIZE:
+        start, stop = base - slot[ORIGIN], read - slot[ORIGIN]
+        more = CALLED_BEFORE if is_given else 0
+        return Decision(Action.REPLAY, base, written, start, stop, attempt + 1 + more)
+    else:
+        reason = "of which a message is not in a buffer: it was too long, or no buffer was free"
+    return Decision(Action.RESTART, reason=reason)

@@ -52,6 +52,8 @@ def _recovered(custody: Custody) -> dict[str, int]:
         "replayed": custody.counts[Action.REPLAY],
         "answered_502": custody.counts[Action.ANSWER],
         "cut": custody.counts[Action.RESET] + custody.counts[Action.CLOSE],
+        "resumed": custody.resumed,
+        "told_to_reconnect": custody.counts[Action.RESTART],
     }
 
 

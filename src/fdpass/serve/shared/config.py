@@ -86,6 +86,14 @@ class Config:
         choices=("none", "safe", "idempotent"),
         fixed=True,
     )
+    resume: tuple[str, ...] = field(
+        (),
+        "Path prefix of WebSockets and event streams that go on in another worker, whose application is called "
+        "anew for them; repeatable. Needs custody.",
+        kind="prefixes",
+        metavar="PATH",
+        shown="none",
+    )
     balance: str = field(
         "least",
         "Which worker gets the next connection: `least` = the worker with the fewest connections; `round-robin` = "
@@ -288,11 +296,8 @@ def typed(name: str, value: Any) -> Any:
         ConfigError: The value is of another type.
     """
     kind = SETTINGS[name].kind
-    if kind == "addresses":
-        found = (value,) if isinstance(value, str) else value
-        if not isinstance(found, tuple | list) or not found or not all(isinstance(item, str) for item in found):
-            raise ConfigError(f"{flag(name)} takes one or more addresses, not {value!r}")
-        return tuple(found)
+    if kind in {"addresses", "prefixes"}:
+        return _several(name, kind, value)
     if kind == "size" and isinstance(value, str):
         return size(value)
     if kind == "path" and isinstance(value, os.PathLike):
@@ -305,6 +310,17 @@ def typed(name: str, value: Any) -> Any:
     if kind == "seconds" and not math.isfinite(value):
         raise ConfigError(f"{flag(name)} takes a finite number, not {value!r}")
     return value
+
+
+def _several(name: str, kind: str, value: Any) -> tuple[str, ...]:
+    found = (value,) if isinstance(value, str) else value
+    if not isinstance(found, tuple | list) or not all(isinstance(item, str) for item in found):
+        raise ConfigError(f"{flag(name)} takes texts, not {value!r}")
+    if kind == "addresses" and not found:
+        raise ConfigError(f"{flag(name)} takes one or more addresses, not {value!r}")
+    if kind == "prefixes" and (wrong := [item for item in found if not item.startswith("/")]):
+        raise ConfigError(f"{flag(name)} {wrong[0]!r}: a path begins with a slash, such as /ws")
+    return tuple(found)
 
 
 def _check_range(name: str, setting: Setting, value: Any) -> None:

@@ -35,7 +35,7 @@ def packed(
         listeners: The dispatcher's listeners.
         ledger: The memory of the ledger.
         access_log: The file for a line per request; None without an access log.
-        kept: With custody, the memory of the slots, and of this worker's buffers; else empty.
+        kept: With custody, the memory of the slots, of this worker's buffers, and of the pages; else empty.
     """
     families = {(int(sock.family), sock.proto) for sock in listeners}
     family, proto = families.pop() if len(families) == 1 else (-1, -1)
@@ -69,6 +69,7 @@ class Setup:
         access_log: The file for a line per request; None without an access log. Owned.
         slots: The slots of all connections; None without custody.
         buffers: The memory of this worker's buffers; None without custody.
+        pages: The pages of open streams (see `pages`); None without custody.
         memories: All memory that other processes have, too.
         listeners: The listeners at which this worker accepts; empty if the dispatcher accepts.
     """
@@ -91,10 +92,11 @@ class Setup:
         self.access_log = next(fds) if content["access_log"] else None
         self.slots: memoryview | None = None
         self.buffers: mmap.mmap | None = None
+        self.pages: mmap.mmap | None = None
         if content["custody"]:
-            self.memories += [_memory(next(fds)), _memory(next(fds))]
+            self.memories += [_memory(next(fds)) for _ in range(3)]
             self.slots = memoryview(self.memories[1]).cast("q")
-            self.buffers = self.memories[2]
+            self.buffers, self.pages = self.memories[2:]
         self.listeners = [fd.socket() for fd in fds]
 
 

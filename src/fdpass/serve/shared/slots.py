@@ -41,6 +41,37 @@ belongs to it (`SECOND`). Then it writes the reply. Then it stores BASE, WRITTEN
 So the position read, the position written and the state change together. While it exchanges one buffer for
 another, OVERFLOW is set and BUFFER is 0.
 
+**Open streams.** A WebSocket, or an event stream (`text/event-stream`), that another worker can continue is
+*open*: WRITTEN has the bit OPEN, and the connection's *page* has the request that opened it (see `pages`).
+Between two messages WRITTEN is where a frame or an event ends, and BASE is where the messages end that the
+application is done with: it is done with a message when it asks for the next one, or commits.
+
+A WebSocket opens. Until then it is a request with a safe method. The worker writes the page. It stores
+FINAL_BASE as the end of the handshake; FINAL_END with OPEN. K: the 101 is written. It stores FLAGS as 0;
+ATTEMPT as 0; BASE; WRITTEN with OPEN; FINAL_END as 0; BUFFER as 0.
+
+It goes on so:
+
+1. Bytes come. The worker stores ORIGIN and BUFFER, and so on, as for a request.
+2. The worker stores GIVEN, as the end of the next message. Then it gives that message to the application. If
+   the application has said that messages may come again, GIVEN has the bit REDELIVER.
+3. The application asks for the next message. The worker stores ATTEMPT as 0; FINAL_BASE, if FINAL_END is set;
+   BASE as the end of the message before; BUFFER as 0, if nothing more was read.
+4. The application sends a message. The worker stores FINAL_BASE as BASE; FINAL_END with OPEN. K: the frame is
+   written. It stores WRITTEN with OPEN; FINAL_END as 0. If the application has announced a commit that belongs
+   to this message, the worker has written the state first, as for a raw handler, and FINAL_BASE is GIVEN; BASE
+   and ATTEMPT as 0 are stored after the frame, before WRITTEN.
+5. A commit without a message: the same as 4, and nothing is written.
+6. A close frame is sent: CLOSING is stored before FINAL_END, and FINAL_END stays.
+
+An event stream opens with the head of its response: the worker writes the page, and stores as for a WebSocket.
+Each event is then as a message that the application sends; the state is the id of the last event that went out
+whole. If only a part of an event goes out, or an event of a stream that has no ids, FINAL_END is UNFINISHED,
+and stays so until the event is whole. The end of the response stores FINAL_END without OPEN, as for any
+request.
+
+A worker that gives an open stream back stores nothing any more from then on.
+
 A buffer is zero behind what its present owner has read: it is cleared when its owner gives it back, and when it is
 full. So its owner has read every byte that is not zero, whatever a counter says.
 """
@@ -67,7 +98,14 @@ WROTE: Annotated[
     int, "bytes written, as the worker says; Unix sockets only, whose bytes the kernel does not count"
 ] = 9
 CLIENT: Annotated[int, "three words: the client's address, if a PROXY header told it"] = 10
-STATES: Annotated[int, "raw handlers: two states, each of nine words: a length, and up to 64 bytes"] = 13
+STATES: Annotated[
+    int, "raw handlers and open streams: two states, each of nine words: a length, and up to 64 bytes"
+] = 13
+GIVEN: Annotated[
+    int,
+    "open WebSockets: bytes read up to the end of the last message that the application was given; with a bit, "
+    "REDELIVER, if it may be given again",
+] = 31
 
 CALLED_BEFORE = 1 << 32
 """Added to ATTEMPT when a worker dies that had called the application."""
@@ -87,8 +125,17 @@ SECOND = 1 << 62
 FINAL = 1 << 61
 """Bit of FINAL_END: it is set, even if its position is 0."""
 
-POSITION = FINAL - 1
-"""Mask of the position in WRITTEN and FINAL_END."""
+OPEN = 1 << 60
+"""Bit of WRITTEN and FINAL_END: from that position on, the connection is an open stream."""
+
+POSITION = OPEN - 1
+"""Mask of the position in WRITTEN, FINAL_END and GIVEN."""
+
+UNFINISHED = POSITION
+"""Position in FINAL_END of an open stream: if anything was written behind WRITTEN, no other worker can go on."""
+
+REDELIVER = 1 << 60
+"""Bit of GIVEN: a message that the application was given may be given again, once."""
 
 SLOT_SIZE = 8 * WORDS
 """Size of a slot in bytes."""
