@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from fdpass.serve.shared.slots import ATTEMPT
+from fdpass.serve.shared.slots import ATTEMPT, STATE_MAX
 from fdpass.serve.worker.link import UNREAD_MAX, Link, Moved
-from fdpass.serve.worker.live.states import check_state
 
 
 class Connection:
@@ -94,7 +93,9 @@ class Connection:
             ValueError: The state is too long.
             ConnectionError: The connection was lost.
         """
-        self.state = check_state(state)
+        if len(state) > STATE_MAX:
+            raise ValueError(f"a state has at most {STATE_MAX} bytes, not {len(state)}")
+        self.state = bytes(state)
         self.attempt = 0
         await self._link.commit(self.state, reply)
 

@@ -120,11 +120,6 @@ class Reader:
         """Whether the buffer has all that was read from a position on; True if that is nothing."""
         return position == self.read or (self._number > 0 and position >= self._origin)
 
-    def since(self, position: int) -> bytes:
-        """What was read from a position on, if the buffer `has` it."""
-        start = self._offset + position - self._origin
-        return self._buffers.memory[start : start + self.read - position]
-
     def exchange(self, data: bytes) -> None:
         """Take another buffer for these bytes, the last ones that came, and give the present one back."""
         words = self._words

@@ -1,1 +1,0 @@
-"""Open streams: WebSockets and event streams that another worker can continue."""
