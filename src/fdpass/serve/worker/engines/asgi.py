@@ -66,6 +66,8 @@ class AsgiEngine:
         self._address = _only_address(job)
         self._ssl: ssl.SSLContext | None = tls.context(self._settings)
         self._slots = job.setup.slots if self._ssl is None else None
+        self.resume = self._settings.resume if self._slots is not None else ()
+        self.pages = job.setup.pages
         self._heads: list[Exchange] = []  # exchanges whose head waits for the body
         self._taking: set[asyncio.Task[Any]] = set()
         self.keeps_slots = self._slots is not None
