@@ -19,7 +19,8 @@ from fdpass._losses import LossReason
 from fdpass.serve.dispatcher.pool.worker_handle import TRANSITIONS
 from fdpass.serve.dispatcher.recovery import Action
 from fdpass.serve.shared import messages, slots
-from fdpass.serve.shared.config import SETTINGS, flag
+from fdpass.serve.shared.config import SETTINGS
+from fdpass.serve.shared.setting import flag
 
 from ._contract_tables import MADE, described, described_members
 from ._rooms_table import ROOMS, tables

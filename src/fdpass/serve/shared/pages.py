@@ -2,7 +2,8 @@
 
 All pages are in one sparse memory, 8 KiB for each slot; a page takes memory only while its stream is open. The
 worker that opens a stream writes the page before it stores OPEN; a worker that continues it reads the page, and
-counts. So nothing has to be copied when the connection changes its worker.
+counts. So nothing has to be copied when the connection changes its worker. The dispatcher forgets the page when
+the connection ends, so that no later connection of the slot can find it.
 """
 
 from __future__ import annotations
@@ -70,5 +71,5 @@ def count_resumed(pages: mmap.mmap, slot: int) -> None:
 
 
 def forget(pages: mmap.mmap, slot: int) -> None:
-    """The stream has ended: give the memory of its page back."""
+    """The stream has ended: give the memory of its page back, which reads as zeros from now on."""
     pages.madvise(mmap.MADV_REMOVE, slot * PAGE_SIZE, PAGE_SIZE)
