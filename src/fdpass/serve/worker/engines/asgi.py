@@ -19,8 +19,8 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from fdpass._sockets import readable
-from fdpass.serve.shared import tls
-from fdpass.serve.shared.slots import BUFFER_SIZE, WORDS, WRITTEN, slot_of
+from fdpass.serve.shared import pages, tls
+from fdpass.serve.shared.slots import BUFFER_SIZE, OPEN, WORDS, WRITTEN, slot_of
 from fdpass.serve.worker.access_log import wrap
 from fdpass.serve.worker.application import StartupFailed
 from fdpass.serve.worker.cuts import log_cut
@@ -31,6 +31,7 @@ from fdpass.serve.worker.http.protocol import HttpProtocol
 from fdpass.serve.worker.http.request import KnownHeaders
 from fdpass.serve.worker.http.wire import Address
 from fdpass.serve.worker.idle_timer import IdleTimer
+from fdpass.serve.worker.live.websockets import WebSockets
 from fdpass.serve.worker.parking import Parking
 from fdpass.serve.worker.passed_socket import PassedSocket
 from fdpass.serve.worker.poller import Poller
@@ -105,6 +106,7 @@ class AsgiEngine:
             raise StartupFailed("the application's lifespan startup failed", "\n".join(said))
         self.state = self._lifespan.state
         self.websocket = self._websocket if self._config.ws_protocol_class is not None else None
+        self.websockets = self._websockets_in_custody() if self._slots is not None else None
         self._create_eager_task = eager(self.loop) or self.loop.create_task
         self._tick()
 
@@ -126,7 +128,9 @@ class AsgiEngine:
             task.add_done_callback(self._taking.discard)
         elif self._slots is None:
             HttpTransport(self.poller, passed).start(HttpProtocol(self, passed))
-        elif self._slots[passed.slot * WORDS + WRITTEN] and not passed.read:
+        elif (written := self._slots[passed.slot * WORDS + WRITTEN]) & OPEN:
+            self._resume(passed)
+        elif written and not passed.read:
             self._parking.add(passed)  # it came idle from another worker
         else:
             self._serve_in_custody(passed)
@@ -135,6 +139,16 @@ class AsgiEngine:
         assert self._slots is not None
         words = slot_of(self._slots, passed.slot)
         HttpCustody(self.poller, passed, words, self._buffers, self._scratch).start(HttpProtocol(self, passed))
+
+    def _resume(self, passed: PassedSocket) -> None:
+        """Continue an open stream."""
+        assert self.websockets is not None
+        assert self.pages is not None
+        if pages.kind_of(self.pages, passed.slot) == pages.WEBSOCKET:
+            self.websockets.resume(passed)
+        else:
+            passed.reset()  # event streams are to follow
+            passed.close()
 
     async def _connect(self, passed: PassedSocket) -> None:
         protocol = _TlsProtocol(self, passed)
@@ -157,6 +171,19 @@ class AsgiEngine:
         """A protocol for a WebSocket."""
         return self._config.ws_protocol_class(  # type: ignore[call-arg, misc]
             config=self._config, server_state=self._websockets, app_state=self.state
+        )
+
+    def _websockets_in_custody(self) -> WebSockets:
+        assert self._slots is not None
+        assert self.pages is not None
+        return WebSockets(
+            self.poller,
+            slots=self._slots,
+            buffers=self._buffers,
+            scratch=self._scratch,
+            pages=self.pages,
+            prefixes=self.resume,
+            make=self.websocket,
         )
 
     def server_of(self, passed: PassedSocket) -> Address | None:
@@ -212,6 +239,8 @@ class AsgiEngine:
             self._parking.give_back()
         else:
             self._parking.end()
+        if self.websockets is not None:
+            (self.websockets.retire if retiring else self.websockets.end)()
         left = seconds
         if retiring:
             await self._wait_until_over(seconds, HttpProtocol.retire)

@@ -5,8 +5,6 @@ uvicorn's class reads what a message says. This file only finds its end, so that
 
 from __future__ import annotations
 
-from collections import deque
-
 _CLOSE = 8  # the opcode of a close frame; all opcodes from there on are of control frames
 _FIN, _OPCODE, _MASKED, _LENGTH = 0x80, 0x0F, 0x80, 0x7F
 _WHOLE = frozenset((0x81, 0x82, 0xC1, 0xC2))  # first byte of a message in one frame: text, binary; compressed
@@ -21,15 +19,15 @@ class Frames:
         position: Where the first frame begins.
 
     Attributes:
-        ends: The positions at which messages have ended. For the caller to take.
-        border: The position up to which nothing is left to come: behind a control frame or a whole message. A close
-            frame counts as not come: its answer ends the connection.
+        ends: The positions at which messages have ended. The caller takes them out.
+        border: The position up to which nothing is left to come: behind a control frame or a whole message. No
+            close frame is before it, as its answer ends the connection.
     """
 
     __slots__ = ("_closed", "_fragmented", "_head", "_last", "_left", "_simple", "border", "ends")
 
     def __init__(self, position: int) -> None:
-        self.ends: deque[int] = deque()
+        self.ends: list[int] = []
         self.border = position
         self._simple = True  # the next byte begins a frame, which begins a message or is a control frame
         self._head = b""  # what has come of a frame's header

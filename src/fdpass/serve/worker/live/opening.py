@@ -11,6 +11,7 @@ from fdpass.serve.shared import pages
 from fdpass.serve.shared.slots import (
     ATTEMPT,
     BASE,
+    CALLED_BEFORE,
     CALLED_BY_METHOD,
     FINAL_BASE,
     FINAL_END,
@@ -20,8 +21,10 @@ from fdpass.serve.shared.slots import (
     Flag,
 )
 from fdpass.serve.worker.custody.reader import NOWHERE
+from fdpass.serve.worker.live.delivery import NO_PAGE
+from fdpass.serve.worker.live.frames import Frames
 from fdpass.serve.worker.live.uvicorn_class import forget_context
-from fdpass.serve.worker.live.websocket import NO_PAGE, LiveWebSocket
+from fdpass.serve.worker.live.websocket import LiveWebSocket
 from fdpass.serve.worker.passed_socket import unread
 from fdpass.serve.worker.transport.base import NOW, Transport
 
@@ -41,6 +44,12 @@ class Opening(LiveWebSocket):
     """
 
     __slots__ = ()
+
+    @property
+    def attempt(self) -> int:
+        """See `LiveWebSocket`."""
+        attempt: int = self.words[ATTEMPT]
+        return attempt % CALLED_BEFORE
 
     def _first(self) -> None:
         self._wanted = _GONE
@@ -86,7 +95,7 @@ class Opening(LiveWebSocket):
         else:
             self._leave_custody(data)
 
-    def leave(self) -> None:
+    def move_if_settled(self) -> None:
         """See `LiveWebSocket`: the application has to accept it first."""
 
     def _open(self, answer: bytes) -> None:
@@ -104,8 +113,9 @@ class Opening(LiveWebSocket):
         self._opened()
 
     def _opened(self) -> None:
-        self.__class__ = LiveWebSocket
+        self.__class__ = LiveWebSocket  # type: ignore[assignment]
         self._page = NO_PAGE
+        self._frames = Frames(self._base)
         self._websockets.accepted(self)
         self._poller.loop.call_soon(self._go_on)
 
@@ -115,7 +125,7 @@ class Opening(LiveWebSocket):
         self._reader.release()
         self._reader.forget()
         self.words = NOWHERE
-        self.__class__ = Opaque
+        self.__class__ = Opaque  # type: ignore[assignment]
         self._page = NO_PAGE
         Transport.write(self, answer)
         self._poller.loop.call_soon(self.resume_reading)
@@ -145,6 +155,8 @@ class Resuming(Opening):
 
     __slots__ = ()
 
+    attempt = LiveWebSocket.attempt
+
     def wait(self) -> None:
         """Notice the client's end already now, although the application will be called later."""
         self._protocol = _WAITING
@@ -157,7 +169,7 @@ class Resuming(Opening):
     def _first(self) -> None:
         self._protocol.data_received(self._page.head)
 
-    def leave(self) -> None:
+    def move_if_settled(self) -> None:
         """Give it back, if the application was not called for it yet."""
         if self._protocol is _WAITING and not self._closing:
             self.passed.returned = True  # with the bytes that came with it
@@ -189,7 +201,7 @@ class Opaque(LiveWebSocket):
     __slots__ = ()
     _read, write, _drained = Transport._read, Transport.write, Transport._drained  # noqa: SLF001 - of a base class
 
-    def leave(self) -> None:
+    def move_if_settled(self) -> None:
         """See `LiveWebSocket`: it stays."""
 
 

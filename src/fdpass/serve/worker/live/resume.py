@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from fdpass.serve.worker.live.states import state_of
+from fdpass.serve.shared.slots import STATE_MAX
+from fdpass.serve.worker.custody.state import load_state
+
+
+def check_state(state: bytes) -> bytes:
+    """A copy of a state.
+
+    Raises:
+        ValueError: It is too long.
+    """
+    if len(state) > STATE_MAX:
+        raise ValueError(f"a state has at most {STATE_MAX} bytes, not {len(state)}")
+    return bytes(state)
 
 
 class Resumable(Protocol):
@@ -53,15 +65,11 @@ class Resume:
 
     def __init__(self, websocket: Resumable) -> None:
         self._websocket = websocket
-        self.state = state_of(websocket.words)
+        self.state = load_state(websocket.words)
 
     @property
     def attempt(self) -> int:
-        """How many workers have died with this WebSocket since it made progress; 0 in all usual cases.
-
-        Progress is a message that the application is done with, a commit, or half a second without any message.
-        More than 0 at a message means that the message may come for the second time.
-        """
+        """1 while messages come again that a dead worker's application was not done with (`redeliver`); else 0."""
         return self._websocket.attempt
 
     def redeliver(self) -> None:

@@ -1,4 +1,4 @@
-"""`ResumeQueue`: so that a thousand streams that come at once do not call the application a thousand times at once."""
+"""`ResumeQueue`: a thousand streams that come at once call the application only some at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What has to be set in uvicorn's WebSocket classes, of which there are three, before a WebSocket can be resumed."""
+"""What is set in an object of uvicorn's three WebSocket classes, so that another worker can continue its work."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def forget_context(protocol: Any) -> None:
 
 
 def _forget_in_wsproto(connection: Any) -> None:
-    """uvicorn makes the extension within its answer to the handshake."""
+    """With wsproto, uvicorn makes the extension only for its answer to the handshake."""
     send = connection.send
 
     def send_accept(event: Any) -> Any:

@@ -1,4 +1,4 @@
-"""`WebSockets`: the WebSockets in custody of one worker: it opens them, resumes those of other workers, lets them go."""
+"""`WebSockets`: all WebSockets in custody of one worker: new ones, and those that other workers have opened."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from fdpass.serve.shared import pages
-from fdpass.serve.shared.slots import POSITION, WRITTEN, slot_of
+from fdpass.serve.shared.slots import ATTEMPT, POSITION, WRITTEN, slot_of
 from fdpass.serve.worker.custody.buffers import Buffers
 from fdpass.serve.worker.custody.reader import Reader
 from fdpass.serve.worker.idle_timer import IdleTimer
 from fdpass.serve.worker.live.opening import Opening, Resuming
 from fdpass.serve.worker.live.paths import is_resumable
 from fdpass.serve.worker.live.resume_queue import ResumeQueue
-from fdpass.serve.worker.live.uvicorn_class import forget_context
 from fdpass.serve.worker.live.websocket import LiveWebSocket
 from fdpass.serve.worker.passed_socket import PassedSocket
 from fdpass.serve.worker.poller import Poller
@@ -27,7 +26,7 @@ _BATCH = 100  # of WebSockets that leave at once; then the loop gets its turn
 
 
 class WebSockets:
-    """See `fdpass.serve.worker.live.websocket.Owner`.
+    """See `fdpass.serve.worker.live.delivery.Owner`.
 
     Args:
         poller: Watches the connections.
@@ -61,7 +60,14 @@ class WebSockets:
         self._young = IdleTimer(poller.loop, _LIVED_SECONDS, LiveWebSocket.outlived)
 
     def open(
-        self, passed: PassedSocket, words: memoryview, reader: Reader, wrote: int, protocol: Any, handshake: bytes
+        self,
+        passed: PassedSocket,
+        words: memoryview,
+        reader: Reader,
+        *,
+        wrote: int,
+        protocol: Any,
+        handshake: bytes,
     ) -> None:
         """Let a new WebSocket's protocol have a connection, of which the last thing read is the handshake.
 
@@ -87,7 +93,7 @@ class WebSockets:
         self._all.add(websocket)
         websocket.wait()
         if self.retiring:
-            websocket.leave()
+            websocket.move_if_settled()
         elif self.finishing:
             websocket.refuse()
         else:
@@ -100,6 +106,7 @@ class WebSockets:
             websocket.refuse()  # the settings or the packages have changed
             return
         pages.count_resumed(self.pages, slot)
+        websocket.words[ATTEMPT] += 1
         protocol = self._make()
         websocket.prepare(protocol, page._replace(resumed=page.resumed + 1), resumable=True)
         websocket.start(protocol)
@@ -107,7 +114,7 @@ class WebSockets:
     def accepted(self, websocket: LiveWebSocket) -> None:
         """See `Owner`."""
         self._queue.discard(websocket)
-        if websocket.attempt:
+        if websocket.words[ATTEMPT]:
             self._young.add(websocket)
 
     def forget(self, websocket: LiveWebSocket) -> None:
@@ -126,7 +133,7 @@ class WebSockets:
     def _let_go(self, websockets: Iterator[LiveWebSocket]) -> None:
         batch = list(itertools.islice(websockets, _BATCH))
         for websocket in batch:
-            websocket.leave()
+            websocket.move_if_settled()
         if batch:
             self.poller.loop.call_soon(self._let_go, websockets)
 
