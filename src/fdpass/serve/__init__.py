@@ -1,7 +1,7 @@
 """A server of several processes: the dispatcher listens, and workers serve the connections that it passes.
 
-`run` serves an application with the settings of a `Config`. `Connection` is the argument of a raw handler. `Resume`
-is what an application gets with a WebSocket that can outlive its worker.
+`run` serves an application with the settings of a `Config`. `Connection` is the argument of a raw handler.
+`Resume` is what an application gets with a WebSocket that can outlive its worker.
 `PassedListener` takes the place of a listening socket in servers that accept connections themselves.
 """
 
