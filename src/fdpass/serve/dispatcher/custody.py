@@ -38,6 +38,7 @@ from fdpass.serve.shared.slots import (
     FINAL_END,
     FLAGS,
     OPEN,
+    POSITION,
     READ,
     SLOT_SIZE,
     WORDS,
@@ -195,7 +196,8 @@ class Custody:
             return Action.IDLE, b""
         facts = self._facts(words, fd)
         agreed = facts.read is None or agrees(words, facts.read, buffers)
-        decision = decide(words, facts._replace(handed=len(handed), agreed=agreed), self.replay)
+        unsent = self._unsent(slot, facts) if words[FINAL_END] & OPEN else 0
+        decision = decide(words, facts._replace(handed=len(handed), agreed=agreed, unsent=unsent), self.replay)
         if decision.action is Action.IDLE or decision.action is Action.REPLAY:
             return self._go_on(slot, decision, buffers, handed)
         action = decision.action
@@ -264,6 +266,13 @@ class Custody:
         # The kernel counts the peer's FIN as one received byte.
         return Facts(True, received - unread - (state == _CLOSE_WAIT), acknowledged + unacknowledged)
 
+    def _unsent(self, slot: int, facts: Facts) -> int:
+        """See `Facts`."""
+        if facts.wrote is None:
+            return 0
+        data, end = pages.backlog(self._pages, slot, facts.wrote)
+        return len(data) if end == self._slot(slot)[FINAL_END] & POSITION else 0
+
     def give_up(self, slot: int, read: bytes) -> None:
         """End a connection that waits for a worker, though none will come; a request in it gets a 502."""
         words = self._slot(slot)
@@ -284,7 +293,9 @@ class Custody:
 
     def _restart(self, slot: int) -> None:
         """Tell the client of an open WebSocket to connect again; that of an event stream does so after a reset."""
-        if pages.kind_of(self._pages, slot) == pages.WEBSOCKET:
+        words = self._slot(slot)
+        has_unsent = words[FINAL_END] == words[WRITTEN]  # see `prepare_slot`
+        if pages.kind_of(self._pages, slot) == pages.WEBSOCKET and not has_unsent:
             self._lingering.end(self._take(slot), _CLOSE_1012)
         else:
             reset(self._fds[slot])
