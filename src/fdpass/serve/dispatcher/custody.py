@@ -54,12 +54,13 @@ _ESTABLISHED, _CLOSE_WAIT = 1, 8  # include/net/tcp_states.h
 _ZEROS = bytes(SLOT_SIZE)
 _READING, _WRITING = int(Flag.READING), int(Flag.WRITING)
 _CLOSE_1012 = b"\x88\x02\x03\xf4"  # a close frame (RFC 6455, 5.5.1): service restart
+_DURING_STREAM = "its worker died during a stream, "
 _LOGGED = {
     Action.REPLAY: (logging.INFO, "its worker died before it answered the request"),
     Action.ANSWER: (logging.WARNING, "its worker died before it answered the request, "),
     Action.RESET: (logging.WARNING, "its worker died in the middle of a response"),
     Action.CLOSE: (logging.WARNING, "its worker died, and no other process has its state"),
-    Action.RESTART: (logging.WARNING, "its worker died during a stream, "),
+    Action.RESTART: (logging.WARNING, _DURING_STREAM),
 }
 
 
@@ -247,7 +248,9 @@ class Custody:
         level, why = _LOGGED[decision.action]
         if words[WRITTEN] & OPEN:
             data = pages.load(self._pages, slot).head
-            if decision.action is Action.RESET:
+            if decision.reason:
+                why = _DURING_STREAM
+            elif decision.action is Action.RESET:
                 why = "its worker died in the middle of a message or an event"
         scope = scope_of(words, client_of(self._fds[slot]), data)
         log.log(level, "connection %d: %s: %s%s: %s", slot, action.value, why, decision.reason, named(scope))
