@@ -229,8 +229,8 @@ def test_each_message_has_a_description():
 def test_each_word_of_a_slot_has_a_description():
     """The described words fill a slot: none lacks a description, and no two overlap."""
     places = [place for _, place, _ in described(slots)]
-    assert places == [*range(11), slots.STATES]
-    assert slots.STATES + 2 * slots.STATE_WORDS <= slots.WORDS
+    assert places == [*range(11), slots.STATES, slots.GIVEN]
+    assert slots.STATES + 2 * slots.STATE_WORDS <= slots.GIVEN < slots.WORDS
 
 
 def test_each_flag_and_each_action_has_a_description():

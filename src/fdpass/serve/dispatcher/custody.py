@@ -38,6 +38,7 @@ from fdpass.serve.shared.slots import (
     FINAL_END,
     FLAGS,
     OPEN,
+    POSITION,
     READ,
     SLOT_SIZE,
     WORDS,
@@ -53,12 +54,13 @@ _ESTABLISHED, _CLOSE_WAIT = 1, 8  # include/net/tcp_states.h
 _ZEROS = bytes(SLOT_SIZE)
 _READING, _WRITING = int(Flag.READING), int(Flag.WRITING)
 _CLOSE_1012 = b"\x88\x02\x03\xf4"  # a close frame (RFC 6455, 5.5.1): service restart
+_DURING_STREAM = "its worker died during a stream, "
 _LOGGED = {
     Action.REPLAY: (logging.INFO, "its worker died before it answered the request"),
     Action.ANSWER: (logging.WARNING, "its worker died before it answered the request, "),
     Action.RESET: (logging.WARNING, "its worker died in the middle of a response"),
     Action.CLOSE: (logging.WARNING, "its worker died, and no other process has its state"),
-    Action.RESTART: (logging.WARNING, "its worker died during a stream, "),
+    Action.RESTART: (logging.WARNING, _DURING_STREAM),
 }
 
 
@@ -195,7 +197,8 @@ class Custody:
             return Action.IDLE, b""
         facts = self._facts(words, fd)
         agreed = facts.read is None or agrees(words, facts.read, buffers)
-        decision = decide(words, facts._replace(handed=len(handed), agreed=agreed), self.replay)
+        unsent = self._unsent(slot, facts) if words[FINAL_END] & OPEN else 0
+        decision = decide(words, facts._replace(handed=len(handed), agreed=agreed, unsent=unsent), self.replay)
         if decision.action is Action.IDLE or decision.action is Action.REPLAY:
             return self._go_on(slot, decision, buffers, handed)
         action = decision.action
@@ -245,7 +248,9 @@ class Custody:
         level, why = _LOGGED[decision.action]
         if words[WRITTEN] & OPEN:
             data = pages.load(self._pages, slot).head
-            if decision.action is Action.RESET:
+            if decision.reason:
+                why = _DURING_STREAM
+            elif decision.action is Action.RESET:
                 why = "its worker died in the middle of a message or an event"
         scope = scope_of(words, client_of(self._fds[slot]), data)
         log.log(level, "connection %d: %s: %s%s: %s", slot, action.value, why, decision.reason, named(scope))
@@ -263,6 +268,13 @@ class Custody:
             return Facts(False, None, None)
         # The kernel counts the peer's FIN as one received byte.
         return Facts(True, received - unread - (state == _CLOSE_WAIT), acknowledged + unacknowledged)
+
+    def _unsent(self, slot: int, facts: Facts) -> int:
+        """See `Facts`."""
+        if facts.wrote is None:
+            return 0
+        data, end = pages.backlog(self._pages, slot, facts.wrote)
+        return len(data) if end == self._slot(slot)[FINAL_END] & POSITION else 0
 
     def give_up(self, slot: int, read: bytes) -> None:
         """End a connection that waits for a worker, though none will come; a request in it gets a 502."""
@@ -284,7 +296,9 @@ class Custody:
 
     def _restart(self, slot: int) -> None:
         """Tell the client of an open WebSocket to connect again; that of an event stream does so after a reset."""
-        if pages.kind_of(self._pages, slot) == pages.WEBSOCKET:
+        words = self._slot(slot)
+        has_unsent = words[FINAL_END] == words[WRITTEN]  # see `prepare_slot`
+        if pages.kind_of(self._pages, slot) == pages.WEBSOCKET and not has_unsent:
             self._lingering.end(self._take(slot), _CLOSE_1012)
         else:
             reset(self._fds[slot])

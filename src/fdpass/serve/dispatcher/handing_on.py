@@ -10,12 +10,15 @@ from fdpass.serve.shared.slots import (
     BASE,
     BUFFER,
     BUFFER_SIZE,
+    FINAL_BASE,
     FINAL_END,
     FLAGS,
     GIVEN,
     ORIGIN,
+    POSITION,
     READ,
     WRITTEN,
+    WROTE,
     Flag,
 )
 
@@ -46,5 +49,10 @@ def prepare_slot(words: memoryview, decision: Decision, read: bytes) -> None:
     words[BASE] = words[ORIGIN] = decision.base
     words[READ] = decision.base + len(read)
     words[WRITTEN] = decision.written
-    words[FINAL_END] = 0
     words[GIVEN] = 0
+    if decision.unsent:
+        words[WROTE] = (decision.written & POSITION) - decision.unsent
+        words[FINAL_BASE] = decision.base
+        words[FINAL_END] = decision.written
+    else:
+        words[FINAL_END] = 0

@@ -27,7 +27,9 @@ row  what is found                                                          then
                                                                             if STREAM
 ===  =====================================================================  ===================
 
-If the position that was written last begins an open stream (OPEN in `slots`), rows 1 to 4 hold, and then:
+If the position that was written last begins an open stream (OPEN in `slots`), rows 1 to 4 hold, and then the rows
+below. Bytes of the backlog (see `pages`) count as written: the next worker writes them. If there are any, FINISH
+and RESTART become RESET, since the dispatcher writes nothing in the middle of a message.
 
 ===  =====================================================================  ===================
 row  what is found of an open stream                                        then
@@ -95,6 +97,8 @@ class Facts(NamedTuple):
         wrote: Bytes ever written to it, whether or not they have arrived; None likewise.
         handed: How many bytes from BASE on the dispatcher handed to the dead worker, and still has.
         agreed: The kernel's count of bytes read agrees with the worker's: see `agrees`.
+        unsent: How many of the bytes up to FINAL_END were not written, but are in the page of an open stream, so
+            that the next worker can write them.
     """
 
     open: bool
@@ -102,6 +106,7 @@ class Facts(NamedTuple):
     wrote: int | None
     handed: int = 0
     agreed: bool = True
+    unsent: int = 0
 
 
 class Action(Enum):
@@ -138,7 +143,9 @@ class Decision(NamedTuple):
         start: Where in the dead worker's buffer the bytes of a REPLAY begin.
         stop: Where in the buffer they end; 0 if they are the bytes that the dead worker was handed.
         attempt: The next worker's ATTEMPT.
-        reason: Of an ANSWER: why the request is not repeated, as the end of a sentence about it.
+        reason: Of an ANSWER or RESTART: why the request is not repeated, or why the stream does not go on, as the
+            end of a sentence about it.
+        unsent: How many bytes the next worker has to write first: see `Facts`.
     """
 
     action: Action
@@ -148,6 +155,7 @@ class Decision(NamedTuple):
     stop: int = 0
     attempt: int = 0
     reason: str = ""
+    unsent: int = 0
 
 
 def is_idle(slot: Sequence[int]) -> bool:
@@ -213,19 +221,21 @@ def decide(slot: Sequence[int], facts: Facts, replay: str) -> Decision:
         return Decision(Action.RESET)
     read, wrote = facts.read, facts.wrote
     base, written, called = slot[BASE], slot[WRITTEN], flags & _CALLED
+    if wrote is not None:
+        wrote += facts.unsent
     is_whole = slot[FINAL_END] and wrote is not None and wrote >= slot[FINAL_END] & POSITION
     if flags & _OPAQUE:
         return Decision(Action.RESET if called and not is_whole and wrote != written else Action.CLOSE)
     if is_whole:
         if flags & _CLOSING:
-            return Decision(Action.FINISH)
+            return Decision(Action.RESET if facts.unsent else Action.FINISH)
         base, written, called = slot[FINAL_BASE], slot[FINAL_END] & ~FINAL, 0
     elif flags & _INTERIM and wrote == (written & POSITION) + len(CONTINUE):
         written += len(CONTINUE)
     if wrote != written & POSITION:
         return Decision(Action.RESET)
     if written & OPEN:
-        return _decide_open(slot, facts, base, written)
+        return _decide_open(slot, facts, base, written)._replace(unsent=facts.unsent)
     has_begun = is_whole or slot[BUFFER] or flags & (_CALLED | _OVERFLOW)
     if not has_begun and read in {None, base + facts.handed}:
         return Decision(Action.REPLAY if facts.handed else Action.IDLE, base, written, attempt=slot[ATTEMPT])
@@ -281,4 +291,4 @@ def _decide_open(slot: Sequence[int], facts: Facts, base: int, written: int) -> 
         return Decision(Action.REPLAY, base, written, start, stop, attempt + more)
     else:
         reason = "of which a message is not in a buffer: it was too long, or no buffer was free"
-    return Decision(Action.RESTART, reason=reason)
+    return Decision(Action.RESET if facts.unsent else Action.RESTART, reason=reason)

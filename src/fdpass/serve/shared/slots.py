@@ -75,6 +75,11 @@ Another worker continues an open stream: it adds 1 to ATTEMPT, and then it calls
 later it stores ATTEMPT as 0, unless CALLED_BEFORE is in it. An event that goes out whole also stores ATTEMPT as 0.
 A worker that gives an open stream back stores nothing any more from then on.
 
+If the kernel takes only a part of a message, the worker may keep the rest as the backlog of the page (see
+`pages`). The end of the backlog is stored last; while it is FINAL_END, the message counts as written. So a worker
+with a backlog drops it before it stores FINAL_BASE or FINAL_END, and keeps it again after it has written. A worker
+that gets an open stream with FINAL_END first writes what the backlog has from WROTE on: WRITTEN counts it already.
+
 A buffer is zero behind what its present owner has read: it is cleared when its owner gives it back, and when it is
 full. So its owner has read every byte that is not zero, whatever a counter says.
 """
@@ -99,7 +104,9 @@ BUFFER: Annotated[int, "which of its worker's buffers the request is read into, 
 ORIGIN: Annotated[int, "bytes read up to the start of that buffer"] = 7
 READ: Annotated[int, "bytes read, as the worker says: the kernel's count may be ahead of it by one read"] = 8
 WROTE: Annotated[
-    int, "bytes written, as the worker says; Unix sockets only, whose bytes the kernel does not count"
+    int,
+    "bytes written: as the worker says, of Unix sockets, whose bytes the kernel does not count; as the dispatcher "
+    "says, of an open stream that it hands on with a backlog",
 ] = 9
 CLIENT: Annotated[int, "three words: the client's address, if a PROXY header told it"] = 10
 STATES: Annotated[

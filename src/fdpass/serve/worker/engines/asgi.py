@@ -31,6 +31,7 @@ from fdpass.serve.worker.http.protocol import HttpProtocol
 from fdpass.serve.worker.http.request import KnownHeaders
 from fdpass.serve.worker.http.wire import Address
 from fdpass.serve.worker.idle_timer import IdleTimer
+from fdpass.serve.worker.live.events_custody import EventsCustody
 from fdpass.serve.worker.live.websockets import WebSockets
 from fdpass.serve.worker.parking import Parking
 from fdpass.serve.worker.passed_socket import PassedSocket
@@ -73,7 +74,7 @@ class AsgiEngine:
         self._taking: set[asyncio.Task[Any]] = set()
         self.keeps_slots = self._slots is not None
         self.plain_http = self._ssl is None
-        self.finishing = False
+        self.finishing = self._exit_hooks_called = False
         self._cutting = False  # the time to finish is over
         if job.buffers is not None:
             self._buffers = job.buffers
@@ -138,7 +139,18 @@ class AsgiEngine:
     def _serve_in_custody(self, passed: PassedSocket) -> None:
         assert self._slots is not None
         words = slot_of(self._slots, passed.slot)
-        HttpCustody(self.poller, passed, words, self._buffers, self._scratch).start(HttpProtocol(self, passed))
+        custody = EventsCustody if self.resume else HttpCustody
+        custody(self.poller, passed, words, self._buffers, self._scratch).start(HttpProtocol(self, passed))
+
+    def _continue_events(self, passed: PassedSocket) -> None:
+        """Continue an open event stream: call the application as for a new request."""
+        assert self._slots is not None
+        assert self.pages is not None
+        pages.count_resumed(self.pages, passed.slot)
+        words = slot_of(self._slots, passed.slot)
+        transport = EventsCustody(self.poller, passed, words, self._buffers, self._scratch)
+        transport.continue_events(pages.load(self.pages, passed.slot))
+        transport.start(HttpProtocol(self, passed))
 
     def _resume(self, passed: PassedSocket) -> None:
         """Continue an open stream."""
@@ -147,8 +159,7 @@ class AsgiEngine:
         if pages.kind_of(self.pages, passed.slot) == pages.WEBSOCKET:
             self.websockets.resume(passed)
         else:
-            passed.reset()  # event streams are to follow
-            passed.close()
+            self._continue_events(passed)
 
     async def _connect(self, passed: PassedSocket) -> None:
         protocol = _TlsProtocol(self, passed)
@@ -232,9 +243,9 @@ class AsgiEngine:
     async def finish(self, seconds: float, *, retiring: bool) -> None:
         """See `fdpass.serve.worker.engines.Engine.finish`."""
         began = self.loop.time()
-        if not self.finishing:
-            self.finishing = True
-            call_exit_hooks(self._config)
+        self.finishing = True
+        if not (retiring and self.resume):  # else the hooks would end event streams that can move
+            self._call_exit_hooks()
         if retiring and self.keeps_slots:
             self._parking.give_back()
         else:
@@ -245,12 +256,20 @@ class AsgiEngine:
         if retiring:
             await self._wait_until_over(seconds, HttpProtocol.retire)
             left = _LAST_SECONDS
+            for connection in list(self.connections):
+                connection.move()
+        self._call_exit_hooks()
         for websocket in list(self._websockets.connections):
             websocket.shutdown()
-        await self._wait_until_over(left, HttpProtocol.shutdown)
+        await self._wait_until_over(left, HttpProtocol.move if retiring else HttpProtocol.shutdown)
         await self._cut(seconds)
         self._ticking.cancel()
         await stop_lifespan(self._lifespan, max(began + seconds - self.loop.time(), _LAST_SECONDS))
+
+    def _call_exit_hooks(self) -> None:
+        if not self._exit_hooks_called:
+            self._exit_hooks_called = True
+            call_exit_hooks(self._config)
 
     async def _wait_until_over(self, seconds: float, let_go: Callable[[HttpProtocol], None]) -> None:
         """Let connections go as they become idle, for so long."""
@@ -272,7 +291,8 @@ class AsgiEngine:
         self._cutting = True
         ends = [exchange.task for exchange in self.exchanges if exchange.task is not None]
         for exchange in list(self.exchanges):
-            exchange.give_up(seconds)
+            if not exchange.given_up:  # as `HttpProtocol.move` does
+                exchange.give_up(seconds)
         if ends:
             await asyncio.wait(ends, timeout=_DISCONNECT_SECONDS)
         tasks = [task for task in (*ends, *self._websockets.tasks, *self._taking) if not task.done()]

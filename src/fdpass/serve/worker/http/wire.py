@@ -76,6 +76,9 @@ class Wire(Protocol):
     def leave(self) -> bool:
         """Give the connection back to the dispatcher once it is idle; False: no other worker can have it."""
 
+    def move(self) -> bool:
+        """Give the connection back in the middle of its response; False: no other worker could continue it."""
+
     def pause_reading(self) -> None:
         """See `asyncio.ReadTransport`."""
 
