@@ -23,6 +23,7 @@ class Buffers:
     Attributes:
         memory: See above.
         free: The numbers, from 1, of the buffers that no connection has. Take the last one; `more` may add one.
+        zeros: As many as the last request had bytes: often the next one has as many.
         views: The bytes of each buffer that was ever taken, by its number; index 0 is unused.
     """
 
@@ -31,7 +32,7 @@ class Buffers:
         self.free: list[int] = []
         self.views: list[memoryview] = [memoryview(b"")]
         self._most = len(memory) // BUFFER_SIZE
-        self._zeros = b""  # as many as the last request had bytes: often the next one has as many
+        self.zeros = b""
 
     def more(self) -> bool:
         """Add a new buffer to ``free``; False if the memory is used up."""
@@ -44,12 +45,7 @@ class Buffers:
 
     def give_back(self, number: int, used: int) -> None:
         """Free a buffer, of which the first ``used`` bytes may have been written."""
-        zeros = self._zeros
-        if len(zeros) == used:  # the usual case of `clear`, for less
-            start = (number - 1) * BUFFER_SIZE
-            self.memory[start : start + used] = zeros
-        else:
-            self.clear(number, used)
+        self.clear(number, used)
         self.free.append(number)
 
     def clear(self, number: int, used: int) -> None:
@@ -58,6 +54,6 @@ class Buffers:
         if used > PAGE:
             self.memory.madvise(mmap.MADV_REMOVE, start + PAGE, BUFFER_SIZE - PAGE)
             used = PAGE
-        if len(self._zeros) != used:
-            self._zeros = bytes(used)
-        self.memory[start : start + used] = self._zeros
+        if len(self.zeros) != used:
+            self.zeros = bytes(used)
+        self.memory[start : start + used] = self.zeros

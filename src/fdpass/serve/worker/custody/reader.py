@@ -140,9 +140,15 @@ class Reader:
     def release(self) -> None:
         """Give the buffer back: no byte of a request is needed any more."""
         number = self._number
-        if number:
-            self._words[BUFFER] = self._number = 0
-            self._buffers.give_back(number, self.read - self._origin)
+        if not number:
+            return
+        self._words[BUFFER] = self._number = 0
+        buffers, used, offset = self._buffers, self.read - self._origin, self._offset
+        if len(buffers.zeros) == used:  # the usual case of `give_back`, for less
+            buffers.memory[offset : offset + used] = buffers.zeros
+            buffers.free.append(number)
+        else:
+            buffers.give_back(number, used)
 
     def forget(self) -> None:
         """Give the buffer back, and leave the slot as it is: another connection or worker will have it."""

@@ -17,7 +17,6 @@ from fdpass.serve.shared.slots import (
     BASE,
     CALLED_BEFORE,
     FINAL_BASE,
-    FINAL_END,
     FLAGS,
     GIVEN,
     REDELIVER,
@@ -152,7 +151,7 @@ class Delivery(HttpTransport):
             self._base = base
             if words[ATTEMPT]:
                 words[ATTEMPT] = 0
-            if words[FINAL_END]:
+            if self._backlog:  # with it, FINAL_END is set
                 words[FINAL_BASE] = base
             words[BASE] = base
         if base == self._reader.read:

@@ -50,13 +50,17 @@ class LiveWebSocket(Delivery):
             if not isinstance(error, BlockingIOError):
                 self._end(error)
             return
-        if data:
-            self._take(data)
-        else:
+        if not data:
             self._read_nothing()
             self._eof()
+            return
+        self._frames.feed(data, reader.read)
+        self._protocol.data_received(data)
+        if not (self._ends or self._undone):
+            self._poller.loop.call_soon(self._pass_border)  # see `_take`
 
     def _take(self, data: bytes) -> None:
+        """Give uvicorn's class what another worker had read."""
         self._frames.feed(data, self._reader.read)
         self._protocol.data_received(data)
         if not (self._ends or self._undone):
@@ -99,13 +103,19 @@ class LiveWebSocket(Delivery):
             return
         words = self.words
         if self._next is None and not (data[0] & _CONTROL or self._backlog or self._marks):  # most, for less
+            size = len(data)
             words[FINAL_BASE] = self._base
-            words[FINAL_END] = end = self._wrote + len(data) | OPEN | self._second
-            Transport.write(self, data, flags)
-            if not self._backlog:
+            words[FINAL_END] = end = self._wrote + size | OPEN | self._second
+            try:
+                sent = self.passed.send(data, flags)
+            except OSError:
+                sent = 0  # `Transport.write` will find out why
+            self._wrote += sent
+            if sent == size:
                 words[WRITTEN] = end
                 words[FINAL_END] = 0
             else:
+                Transport.write(self, data[sent:], flags)
                 self._written()
             return
         if data[0] & _CONTROL and ends_with_close(data):
