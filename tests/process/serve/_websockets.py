@@ -1,6 +1,7 @@
 """A client of WebSockets, byte by byte, without a library; and what tests of open WebSockets share."""
 
 import json
+import os
 import socket
 import zlib
 from pathlib import Path
@@ -143,7 +144,10 @@ class Noted:
 
 
 def about(client):
-    """What the application says of itself. It has asked for the next message by then."""
+    """What the application says of itself. It has asked for the next message, and its worker sleeps by then."""
     told = json.loads(client.ask("about"))
     client.settle()
+    stat = Path(f"/proc/{told['pid']}/stat")
+    while stat.read_text().rpartition(")")[2].split()[0] == "R":  # it has still to store what it has done
+        os.sched_yield()
     return told

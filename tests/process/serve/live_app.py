@@ -133,7 +133,7 @@ class WebSocket:
         self.resume.release()
 
     async def fill(self, more):
-        count, transport = 0, self._send.__self__
+        count, transport = 0, self._send.__self__.transport
         while not transport.get_write_buffer_size():
             await self.send(f"{count:010000d}")
             count += 1
