@@ -87,6 +87,7 @@ class AsgiEngine:
         self._parking = Parking(self.poller, settings.keep_alive, self._serve_in_custody)
         self._config = uvicorn.Config(
             self._counted(self.app),
+            http=HttpProtocol,  # else uvicorn loads its own
             interface="asgi3",
             lifespan=self.lifespan or settings.lifespan,  # type: ignore[arg-type]
             log_config=None,
