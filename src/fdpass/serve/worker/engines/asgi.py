@@ -20,22 +20,21 @@ from uvicorn.server import ServerState
 
 from fdpass._sockets import readable
 from fdpass.serve.shared import tls
-from fdpass.serve.shared.slots import BUFFER_SIZE, WORDS, WRITTEN, slot_of
 from fdpass.serve.worker.access_log import wrap
 from fdpass.serve.worker.application import StartupFailed
 from fdpass.serve.worker.cuts import log_cut
 from fdpass.serve.worker.engines import Job
+from fdpass.serve.worker.engines.asgi_custody import AsgiCustody
 from fdpass.serve.worker.engines.lifespan import call_exit_hooks, collected_errors, stop_lifespan
 from fdpass.serve.worker.http.exchange import Exchange
 from fdpass.serve.worker.http.protocol import HttpProtocol
 from fdpass.serve.worker.http.request import KnownHeaders
 from fdpass.serve.worker.http.wire import Address
 from fdpass.serve.worker.idle_timer import IdleTimer
-from fdpass.serve.worker.parking import Parking
+from fdpass.serve.worker.live.websockets import WebSockets
 from fdpass.serve.worker.passed_socket import PassedSocket
 from fdpass.serve.worker.poller import Poller
 from fdpass.serve.worker.transport.http import HttpTransport
-from fdpass.serve.worker.transport.http_custody import HttpCustody
 from fdpass.serve.worker.transport.http_tls import TlsTransport
 
 log = logging.getLogger("fdpass.serve")
@@ -66,15 +65,17 @@ class AsgiEngine:
         self._address = _only_address(job)
         self._ssl: ssl.SSLContext | None = tls.context(self._settings)
         self._slots = job.setup.slots if self._ssl is None else None
+        self._buffers = job.buffers
+        self._custody: AsgiCustody | None = None
+        self.websockets: WebSockets | None = None
+        self.resume = self._settings.resume if self._slots is not None else ()
+        self.pages = job.setup.pages
         self._heads: list[Exchange] = []  # exchanges whose head waits for the body
         self._taking: set[asyncio.Task[Any]] = set()
         self.keeps_slots = self._slots is not None
         self.plain_http = self._ssl is None
-        self.finishing = False
+        self.finishing = self._exit_hooks_called = False
         self._cutting = False  # the time to finish is over
-        if job.buffers is not None:
-            self._buffers = job.buffers
-            self._scratch = memoryview(bytearray(BUFFER_SIZE))
 
     async def start(self) -> None:
         """Run the lifespan's start."""
@@ -84,7 +85,6 @@ class AsgiEngine:
         self.idle = IdleTimer(self.loop, settings.keep_alive, HttpProtocol.expire)
         seconds = settings.header_timeout
         self.head_timer = IdleTimer(self.loop, seconds, HttpProtocol.expire_head) if seconds else None
-        self._parking = Parking(self.poller, settings.keep_alive, self._serve_in_custody)
         self._config = uvicorn.Config(
             self._counted(self.app),
             http=HttpProtocol,  # else uvicorn loads its own
@@ -104,6 +104,9 @@ class AsgiEngine:
             raise StartupFailed("the application's lifespan startup failed", "\n".join(said))
         self.state = self._lifespan.state
         self.websocket = self._websocket if self._config.ws_protocol_class is not None else None
+        if self._slots is not None and self._buffers is not None:
+            self._custody = AsgiCustody(self, self._slots, self._buffers, settings.keep_alive)
+            self.websockets = self._custody.websockets
         self._create_eager_task = eager(self.loop) or self.loop.create_task
         self._tick()
 
@@ -123,17 +126,10 @@ class AsgiEngine:
             task = self.loop.create_task(self._connect(passed))
             self._taking.add(task)
             task.add_done_callback(self._taking.discard)
-        elif self._slots is None:
-            HttpTransport(self.poller, passed).start(HttpProtocol(self, passed))
-        elif self._slots[passed.slot * WORDS + WRITTEN] and not passed.read:
-            self._parking.add(passed)  # it came idle from another worker
+        elif self._custody is not None:
+            self._custody.take(passed)
         else:
-            self._serve_in_custody(passed)
-
-    def _serve_in_custody(self, passed: PassedSocket) -> None:
-        assert self._slots is not None
-        words = slot_of(self._slots, passed.slot)
-        HttpCustody(self.poller, passed, words, self._buffers, self._scratch).start(HttpProtocol(self, passed))
+            HttpTransport(self.poller, passed).start(HttpProtocol(self, passed))
 
     async def _connect(self, passed: PassedSocket) -> None:
         protocol = _TlsProtocol(self, passed)
@@ -204,23 +200,29 @@ class AsgiEngine:
     async def finish(self, seconds: float, *, retiring: bool) -> None:
         """See `fdpass.serve.worker.engines.Engine.finish`."""
         began = self.loop.time()
-        if not self.finishing:
-            self.finishing = True
-            call_exit_hooks(self._config)
-        if retiring and self.keeps_slots:
-            self._parking.give_back()
-        else:
-            self._parking.end()
+        self.finishing = True
+        if not (retiring and self.resume):  # else the hooks would end event streams that can move
+            self._call_exit_hooks()
+        if self._custody is not None:
+            self._custody.finish(retiring=retiring)
         left = seconds
         if retiring:
             await self._wait_until_over(seconds, HttpProtocol.retire)
             left = _LAST_SECONDS
+            for connection in list(self.connections):
+                connection.move()
+        self._call_exit_hooks()
         for websocket in list(self._websockets.connections):
             websocket.shutdown()
-        await self._wait_until_over(left, HttpProtocol.shutdown)
+        await self._wait_until_over(left, HttpProtocol.move if retiring else HttpProtocol.shutdown)
         await self._cut(seconds)
         self._ticking.cancel()
         await stop_lifespan(self._lifespan, max(began + seconds - self.loop.time(), _LAST_SECONDS))
+
+    def _call_exit_hooks(self) -> None:
+        if not self._exit_hooks_called:
+            self._exit_hooks_called = True
+            call_exit_hooks(self._config)
 
     async def _wait_until_over(self, seconds: float, let_go: Callable[[HttpProtocol], None]) -> None:
         """Let connections go as they become idle, for so long."""
@@ -242,7 +244,8 @@ class AsgiEngine:
         self._cutting = True
         ends = [exchange.task for exchange in self.exchanges if exchange.task is not None]
         for exchange in list(self.exchanges):
-            exchange.give_up(seconds)
+            if not exchange.given_up:  # as `HttpProtocol.move` does
+                exchange.give_up(seconds)
         if ends:
             await asyncio.wait(ends, timeout=_DISCONNECT_SECONDS)
         tasks = [task for task in (*ends, *self._websockets.tasks, *self._taking) if not task.done()]
