@@ -19,8 +19,8 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from fdpass._sockets import readable
-from fdpass.serve.shared import tls
-from fdpass.serve.shared.slots import BUFFER_SIZE, WORDS, WRITTEN, slot_of
+from fdpass.serve.shared import pages, tls
+from fdpass.serve.shared.slots import BUFFER_SIZE, OPEN, WORDS, WRITTEN, slot_of
 from fdpass.serve.worker.access_log import wrap
 from fdpass.serve.worker.application import StartupFailed
 from fdpass.serve.worker.cuts import log_cut
@@ -31,6 +31,8 @@ from fdpass.serve.worker.http.protocol import HttpProtocol
 from fdpass.serve.worker.http.request import KnownHeaders
 from fdpass.serve.worker.http.wire import Address
 from fdpass.serve.worker.idle_timer import IdleTimer
+from fdpass.serve.worker.live.events_custody import EventsCustody
+from fdpass.serve.worker.live.websockets import WebSockets
 from fdpass.serve.worker.parking import Parking
 from fdpass.serve.worker.passed_socket import PassedSocket
 from fdpass.serve.worker.poller import Poller
@@ -66,11 +68,13 @@ class AsgiEngine:
         self._address = _only_address(job)
         self._ssl: ssl.SSLContext | None = tls.context(self._settings)
         self._slots = job.setup.slots if self._ssl is None else None
+        self.resume = self._settings.resume if self._slots is not None else ()
+        self.pages = job.setup.pages
         self._heads: list[Exchange] = []  # exchanges whose head waits for the body
         self._taking: set[asyncio.Task[Any]] = set()
         self.keeps_slots = self._slots is not None
         self.plain_http = self._ssl is None
-        self.finishing = False
+        self.finishing = self._exit_hooks_called = False
         self._cutting = False  # the time to finish is over
         if job.buffers is not None:
             self._buffers = job.buffers
@@ -103,6 +107,7 @@ class AsgiEngine:
             raise StartupFailed("the application's lifespan startup failed", "\n".join(said))
         self.state = self._lifespan.state
         self.websocket = self._websocket if self._config.ws_protocol_class is not None else None
+        self.websockets = self._websockets_in_custody() if self._slots is not None else None
         self._create_eager_task = eager(self.loop) or self.loop.create_task
         self._tick()
 
@@ -124,7 +129,9 @@ class AsgiEngine:
             task.add_done_callback(self._taking.discard)
         elif self._slots is None:
             HttpTransport(self.poller, passed).start(HttpProtocol(self, passed))
-        elif self._slots[passed.slot * WORDS + WRITTEN] and not passed.read:
+        elif (written := self._slots[passed.slot * WORDS + WRITTEN]) & OPEN:
+            self._resume(passed)
+        elif written and not passed.read:
             self._parking.add(passed)  # it came idle from another worker
         else:
             self._serve_in_custody(passed)
@@ -132,7 +139,27 @@ class AsgiEngine:
     def _serve_in_custody(self, passed: PassedSocket) -> None:
         assert self._slots is not None
         words = slot_of(self._slots, passed.slot)
-        HttpCustody(self.poller, passed, words, self._buffers, self._scratch).start(HttpProtocol(self, passed))
+        custody = EventsCustody if self.resume else HttpCustody
+        custody(self.poller, passed, words, self._buffers, self._scratch).start(HttpProtocol(self, passed))
+
+    def _continue_events(self, passed: PassedSocket) -> None:
+        """Continue an open event stream: call the application as for a new request."""
+        assert self._slots is not None
+        assert self.pages is not None
+        pages.count_resumed(self.pages, passed.slot)
+        words = slot_of(self._slots, passed.slot)
+        transport = EventsCustody(self.poller, passed, words, self._buffers, self._scratch)
+        transport.continue_events(pages.load(self.pages, passed.slot))
+        transport.start(HttpProtocol(self, passed))
+
+    def _resume(self, passed: PassedSocket) -> None:
+        """Continue an open stream."""
+        assert self.websockets is not None
+        assert self.pages is not None
+        if pages.kind_of(self.pages, passed.slot) == pages.WEBSOCKET:
+            self.websockets.resume(passed)
+        else:
+            self._continue_events(passed)
 
     async def _connect(self, passed: PassedSocket) -> None:
         protocol = _TlsProtocol(self, passed)
@@ -155,6 +182,19 @@ class AsgiEngine:
         """A protocol for a WebSocket."""
         return self._config.ws_protocol_class(  # type: ignore[call-arg, misc]
             config=self._config, server_state=self._websockets, app_state=self.state
+        )
+
+    def _websockets_in_custody(self) -> WebSockets:
+        assert self._slots is not None
+        assert self.pages is not None
+        return WebSockets(
+            self.poller,
+            slots=self._slots,
+            buffers=self._buffers,
+            scratch=self._scratch,
+            pages=self.pages,
+            prefixes=self.resume,
+            make=self.websocket,
         )
 
     def server_of(self, passed: PassedSocket) -> Address | None:
@@ -203,23 +243,33 @@ class AsgiEngine:
     async def finish(self, seconds: float, *, retiring: bool) -> None:
         """See `fdpass.serve.worker.engines.Engine.finish`."""
         began = self.loop.time()
-        if not self.finishing:
-            self.finishing = True
-            call_exit_hooks(self._config)
+        self.finishing = True
+        if not (retiring and self.resume):  # else the hooks would end event streams that can move
+            self._call_exit_hooks()
         if retiring and self.keeps_slots:
             self._parking.give_back()
         else:
             self._parking.end()
+        if self.websockets is not None:
+            (self.websockets.retire if retiring else self.websockets.end)()
         left = seconds
         if retiring:
             await self._wait_until_over(seconds, HttpProtocol.retire)
             left = _LAST_SECONDS
+            for connection in list(self.connections):
+                connection.move()
+        self._call_exit_hooks()
         for websocket in list(self._websockets.connections):
             websocket.shutdown()
-        await self._wait_until_over(left, HttpProtocol.shutdown)
+        await self._wait_until_over(left, HttpProtocol.move if retiring else HttpProtocol.shutdown)
         await self._cut(seconds)
         self._ticking.cancel()
         await stop_lifespan(self._lifespan, max(began + seconds - self.loop.time(), _LAST_SECONDS))
+
+    def _call_exit_hooks(self) -> None:
+        if not self._exit_hooks_called:
+            self._exit_hooks_called = True
+            call_exit_hooks(self._config)
 
     async def _wait_until_over(self, seconds: float, let_go: Callable[[HttpProtocol], None]) -> None:
         """Let connections go as they become idle, for so long."""
@@ -241,7 +291,8 @@ class AsgiEngine:
         self._cutting = True
         ends = [exchange.task for exchange in self.exchanges if exchange.task is not None]
         for exchange in list(self.exchanges):
-            exchange.give_up(seconds)
+            if not exchange.given_up:  # as `HttpProtocol.move` does
+                exchange.give_up(seconds)
         if ends:
             await asyncio.wait(ends, timeout=_DISCONNECT_SECONDS)
         tasks = [task for task in (*ends, *self._websockets.tasks, *self._taking) if not task.done()]

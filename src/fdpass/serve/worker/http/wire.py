@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from mmap import mmap
 from typing import Any, Protocol
 
 from fdpass.serve.worker.http.request import KnownHeaders
@@ -63,8 +64,20 @@ class Wire(Protocol):
     def quiet(self) -> bool:
         """Whether no byte waits to be sent, and no request waits to be served."""
 
+    def hand_over(self, websockets: Any, protocol: Any, handshake: bytes) -> bool:
+        """Let a WebSocket have the connection, and its protocol the handshake; False: the protocol takes the wire.
+
+        Args:
+            websockets: See `HttpEngine`.
+            protocol: Of the WebSocket.
+            handshake: The request that asks for it.
+        """
+
     def leave(self) -> bool:
         """Give the connection back to the dispatcher once it is idle; False: no other worker can have it."""
+
+    def move(self) -> bool:
+        """Give the connection back in the middle of its response; False: no other worker could continue it."""
 
     def pause_reading(self) -> None:
         """See `asyncio.ReadTransport`."""
@@ -107,7 +120,10 @@ class HttpEngine(Protocol):
         head_max: Bytes that the head of a request may have.
         body_max: Bytes that the body of a request may have; 0: there is no limit.
         websocket: Makes the protocol of a WebSocket; None if there is none.
+        websockets: The WebSockets in custody; None without custody.
         finishing: The worker stops or retires.
+        resume: The prefixes of the paths whose streams another worker can continue.
+        pages: The pages of open streams; None without custody.
     """
 
     count: RequestCount
@@ -121,7 +137,10 @@ class HttpEngine(Protocol):
     head_max: int
     body_max: int
     websocket: Callable[[], Any] | None
+    websockets: Any
     finishing: bool
+    resume: tuple[str, ...]
+    pages: mmap | None
 
     def server_of(self, passed: PassedSocket) -> Address | None:
         """The server's address to which the client of a connection connected; None if the client has gone."""

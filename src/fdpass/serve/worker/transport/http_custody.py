@@ -50,7 +50,7 @@ class HttpCustody(HttpTransport):
     """
 
     __slots__ = (
-        "_answered", "_attempt", "_begun", "_fed", "_held", "_leaving",
+        "_answered", "_attempt", "_begun", "_fed", "_held", "_leaving", "_live",
         "_marks", "_paused", "_reader", "_request_end", "words",
     )  # fmt: skip
 
@@ -296,6 +296,18 @@ class HttpCustody(HttpTransport):
             self.passed.returned = True  # bytes that come wait in the kernel
             self.passed.read = b""
             self._end(None)
+        return True
+
+    def hand_over(self, websockets: Any, protocol: Any, handshake: bytes) -> bool:
+        """See `Wire`. If it is not certain where the handshake ends, the connection leaves custody."""
+        if self._request_end.opaque or not self._request_end.complete or self._answered or self._closing:
+            return False
+        self._ending = self._closing = True
+        self._watch(0)
+        words, self.words = self.words, NOWHERE
+        self._protocol = None
+        wrote = self._wrote
+        websockets.open(self.passed, words, self._reader, wrote=wrote, protocol=protocol, handshake=handshake)
         return True
 
     def set_protocol(self, protocol: Any) -> None:
