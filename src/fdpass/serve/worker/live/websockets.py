@@ -21,7 +21,7 @@ from fdpass.serve.worker.passed_socket import PassedSocket
 from fdpass.serve.worker.poller import Poller
 
 _LIVED_SECONDS = 0.5  # after which an idle WebSocket has shown that it is not what its last worker died of
-_HANDSHAKE_MAX = pages.PAGE_SIZE - 1024  # bytes; what the 101 says has to fit into the page, too
+_HANDSHAKE_MAX = pages.HEAD_SIZE - 1024  # bytes; what the 101 says has to fit into the page, too
 _BATCH = 100  # of WebSockets that leave at once; then the loop gets its turn
 
 
