@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 LIMIT = 60
-TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 SETTLED = (0x80 | PONG, b"settled?")
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 
@@ -29,7 +29,7 @@ class WebSocket:
         head: The head of the answer to the handshake.
     """
 
-    def __init__(self, address, path="/ws", *, room=0, source=None, **headers):
+    def __init__(self, address, path="/ws", *, room=0, before=b"", **headers):
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
         self.sock = socket.socket(family)
         self.sock.settimeout(LIMIT)
@@ -40,7 +40,7 @@ class WebSocket:
         lines = [f"GET {path} HTTP/1.1", "host: test", "connection: Upgrade", "upgrade: websocket"]
         lines += ["sec-websocket-version: 13", f"sec-websocket-key: {KEY}"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-        self.sock.sendall("\r\n".join([*lines, "", ""]).encode())
+        self.sock.sendall(before + "\r\n".join([*lines, "", ""]).encode())
         self.head = ""
 
     def close(self):

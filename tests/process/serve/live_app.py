@@ -5,6 +5,8 @@ hang         waits for ever at the first attempt, and answers at the second
 part         sends a part of its answer, and then as `hang`
 answer       answers, and then waits for ever at the first attempt, before it asks for the next message
 big N        answers with N bytes
+fill N       sends messages until the kernel has no room, and then one of N bytes, if N is not 0
+die          kills the worker
 close        closes the WebSocket with code 4000
 about        answers with what it knows of itself, as JSON
 state X      stores the state X
@@ -74,9 +76,9 @@ class WebSocket:
         again = self.path.removeprefix("/ws/again/") if self.resumed else ""
         if again == "die":
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.path == "/ws/gate":
+        if self.path.endswith("/gate"):
             await gate()
-        if again == "reject" or self.path == "/ws/refuse":
+        if again == "reject" or self.path.endswith("/refuse"):
             await self._send({"type": "websocket.close"})
         elif again == "raise":
             raise LookupError("on purpose")
@@ -92,6 +94,11 @@ class WebSocket:
             await self.send("a part")
         if word in {"hang", "part"} and first:
             await asyncio.Event().wait()
+        if word == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if word == "fill":
+            await self.fill(int(rest))
+            text = "full"
         if word == "big":
             text = "x" * int(rest)
         if word == "state":
@@ -106,8 +113,19 @@ class WebSocket:
             await self._send({"type": "websocket.close", "code": 4000})
         else:
             await self.send(text)
+        if word == "fill":
+            note("filled")
         if word == "answer" and first:
             await asyncio.Event().wait()
+
+    async def fill(self, more):
+        count, transport = 0, self._send.__self__
+        while not transport.get_write_buffer_size():
+            await self.send(f"{count:010000d}")
+            count += 1
+        if more:
+            await self.send("x" * more)
+            note("filled")
 
     async def send(self, text):
         if self.commits:

@@ -116,7 +116,10 @@ def test_a_stream_that_another_worker_cannot_continue_is_reset(live, client):
 def test_pings_and_the_id_of_the_client(live, client):
     """Comments between events do no harm. Until an event has gone out, the client's own id counts."""
     server = live("--workers", "1")
-    pings, late = Stream(client(server), "/events/pings"), Stream(client(server), "/events/late", last_event_id="7")
+    pings, late = (
+        Stream(client(server), "/events/pings"),
+        Stream(client(server), "/events/late", last_event_id="7"),
+    )
     pings.events(3)
     assert late.part() == b": ping\n\n"
     server.kill_worker(server.workers()[0])
