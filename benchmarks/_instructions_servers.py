@@ -20,13 +20,14 @@ from typing import NamedTuple
 from _instructions_callgrind import functions
 from _serve_processes import COMMANDS, HERE, PATIENCE, Server, free_port
 
-ON, OFF, OTHER = "fdpass", "fdpass-custody-off", "uvicorn"
+ON, OFF, RESUME, OTHER = "fdpass", "fdpass-custody-off", "fdpass-resume", "uvicorn"
 WORKER, DISPATCHER = "worker", "dispatcher"
 LONG = "3600"  # seconds: no connection ends, and no worker is killed, because valgrind is slow
 OURS = ("--workers", "1", "--hang-timeout", "0", "--start-timeout", LONG, "--keep-alive", LONG)
 SERVERS: dict[str, tuple[str, ...]] = {
     ON: OURS,
     OFF: (*OURS, "--custody", "off"),
+    RESUME: (*OURS, "--resume", "/"),
     OTHER: ("--workers", "1", "--timeout-keep-alive", LONG),
 }
 START_SECONDS = 120.0

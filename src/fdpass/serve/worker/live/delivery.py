@@ -78,12 +78,13 @@ class Delivery(HttpTransport):
     """
 
     __slots__ = (
-        "_app", "_asked", "_base", "_frames", "_given", "_holds", "_marks", "_next", "_page", "_reader",
-        "_receive_next", "_redeliver", "_refusal", "_resumable", "_second", "_send_next", "_sending", "_undone",
+        "_app", "_asked", "_base", "_drains", "_ends", "_frames", "_given", "_holds", "_marks", "_moved", "_next",
+        "_page", "_reader", "_receive_next", "_redeliver", "_refusal", "_resumable", "_second", "_undone",
         "_websockets", "words",
     )  # fmt: skip
 
     _frames: Frames  # once it is open
+    _ends: list[int]  # where messages end that the application was not given; of `Frames`
 
     def __init__(
         self, websockets: Owner, passed: PassedSocket, words: memoryview, reader: Reader, wrote: int
@@ -97,7 +98,8 @@ class Delivery(HttpTransport):
         self._second = words[WRITTEN] & SECOND  # which state is in force
         self._base = self._given = reader.read  # the application is done with messages up to here; has been given
         self._undone = self._asked = False  # it is not done with one; it has asked for the next all the same
-        self._holds = self._sending = 0  # how often the application holds the WebSocket; how many sends it awaits
+        self._holds = 0  # how often the application holds the WebSocket
+        self._drains = self._moved = False  # sends that waited for the client go on now; another worker continues
         self._redeliver = 0  # REDELIVER, if the application has asked for it
         self._next: tuple[bytes | None] | None = None  # what is committed with the next message that is sent
         self._page = NO_PAGE  # until the WebSocket is open
@@ -114,8 +116,8 @@ class Delivery(HttpTransport):
         if not self._resumable:
             return await self._app(scope, receive, send)
         about |= {"resumed": self._page.resumed, "resume": Resume(self)}
-        self._receive_next, self._send_next = receive, send
-        return await self._app(scope, self._receive, self._send)
+        self._receive_next = receive
+        return await self._app(scope, self._receive, send)
 
     @property
     def attempt(self) -> int:
@@ -131,30 +133,21 @@ class Delivery(HttpTransport):
         if self._websockets.retiring:
             self.move_if_settled()
         message = await self._receive_next()
-        if self.passed.returned:
+        if self._moved:
             return _MOVED.copy()
-        if message["type"] == "websocket.receive" and self._frames.ends:
-            self._given = self._frames.ends.pop(0)
-            self.words[GIVEN] = self._given | self._redeliver
-            self._undone, self._asked = True, False
+        if message["type"] == "websocket.receive":
+            ends = self._ends
+            if ends:  # else the connection is closing: uvicorn's class has refused a message
+                self._given = given = ends.pop(0)
+                self.words[GIVEN] = given | self._redeliver
+                self._undone, self._asked = True, False
         return message
-
-    async def _send(self, message: Message) -> None:
-        if self.passed.returned:
-            raise ClientDisconnected
-        self._sending += 1
-        try:
-            await self._send_next(message)
-        finally:
-            self._sending -= 1
-        if self._websockets.retiring:
-            self.move_if_settled()
 
     def _advance(self) -> None:
         """The application is done with all messages that it was given."""
         self._undone = False
-        words, frames = self.words, self._frames
-        base = self._given if frames.ends else frames.border
+        words = self.words
+        base = self._given if self._ends else self._frames.border
         if base != self._base:
             self._base = base
             if words[ATTEMPT]:
@@ -163,7 +156,9 @@ class Delivery(HttpTransport):
                 words[FINAL_BASE] = base
             words[BASE] = base
         if base == self._reader.read:
-            self._read_nothing()
+            self._reader.release()
+            if words[FLAGS] & _OVERFLOW:
+                words[FLAGS] &= ~_OVERFLOW
 
     def redeliver(self) -> None:
         """See `Resume.redeliver`."""

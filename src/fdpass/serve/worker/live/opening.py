@@ -116,6 +116,7 @@ class Opening(LiveWebSocket):
         self.__class__ = LiveWebSocket  # type: ignore[assignment]
         self._page = NO_PAGE
         self._frames = Frames(self._base)
+        self._ends = self._frames.ends
         self._websockets.accepted(self)
         self._poller.loop.call_soon(self._go_on)
 
@@ -177,7 +178,7 @@ class Resuming(Opening):
     def move_if_settled(self) -> None:
         """Give it back, if the application was not called for it yet."""
         if self._protocol is _WAITING and not self._closing:
-            self.passed.returned = True  # with the bytes that came with it
+            self.passed.returned = self._moved = True  # with the bytes that came with it
             self.words = NOWHERE
             self._end(None)
 

@@ -58,10 +58,9 @@ class LiveWebSocket(Delivery):
             self._eof()
 
     def _take(self, data: bytes) -> None:
-        frames = self._frames
-        frames.feed(data, self._reader.read)
+        self._frames.feed(data, self._reader.read)
         self._protocol.data_received(data)
-        if not (frames.ends or self._undone):
+        if not (self._ends or self._undone):
             # Control frames alone, or part of a message; later, for one of uvicorn's classes answers in a task.
             self._poller.loop.call_soon(self._pass_border)
 
@@ -84,7 +83,7 @@ class LiveWebSocket(Delivery):
             self.words[ATTEMPT] = 0
 
     def _pass_border(self) -> None:
-        if not (self._frames.ends or self._undone or self._ending):
+        if not (self._ends or self._undone or self._ending):
             self._advance()
 
     def _make_room(self) -> None:
@@ -99,21 +98,28 @@ class LiveWebSocket(Delivery):
         """See `asyncio.WriteTransport`: one whole frame, or several."""
         if self._closing or not data:
             return
-        words, base, is_commit = self.words, self._base, False
-        if data[0] & _CONTROL:
-            if ends_with_close(data):
-                words[FLAGS] |= _CLOSING
-        elif self._next is not None:
+        words = self.words
+        if self._next is None and not (data[0] & _CONTROL or self._backlog or self._marks):  # most, for less
+            words[FINAL_BASE] = self._base
+            words[FINAL_END] = end = self._wrote + len(data) | OPEN | self._second
+            Transport.write(self, data, flags)
+            if not self._backlog:
+                words[WRITTEN] = end
+                words[FINAL_END] = 0
+            else:
+                self._written()
+            return
+        if data[0] & _CONTROL and ends_with_close(data):
+            words[FLAGS] |= _CLOSING
+        base, is_commit = self._base, self._next is not None and not data[0] & _CONTROL
+        if self._next is not None and is_commit:
             (state,), self._next = self._next, None
-            base, is_commit = self._given, True
+            base = self._given
             if state is not None:
                 self._second = store_state(words, state)
         self._announce(base, self._wrote + len(data))
         self._write_marked(data, flags)
-        if is_commit:
-            self._committed()
-        else:
-            self._written()
+        (self._committed if is_commit else self._written)()
 
     def _announce(self, base: int, position: int) -> None:
         words = self.words
@@ -154,8 +160,14 @@ class LiveWebSocket(Delivery):
             if not self.words[FLAGS] & _CLOSING:
                 self.words[FINAL_END] = 0
             pages.drop_backlog(self._websockets.pages, self.passed.slot)
+        # Sends that have waited for the client go on before this: what they write must not be lost by a move.
+        self._drains = True
+        self._poller.loop.call_soon(self._has_drained)
+
+    def _has_drained(self) -> None:
+        self._drains = False
         if self._websockets.retiring:
-            self._poller.loop.call_soon(self.move_if_settled)
+            self.move_if_settled()
 
     # Its end here
 
@@ -163,16 +175,17 @@ class LiveWebSocket(Delivery):
         """Let another worker continue it, if the application is done with what it was given, and all is sent."""
         words, reader = self.words, self._reader
         if (
-            self._undone or self._sending or self._holds or self._closing or self._backlog
+            self._undone or self._drains or self._holds or self._closing or self._backlog
             or self._next is not None or self.passed.read or words[FLAGS] & (_CLOSING | _OVERFLOW)
             or not reader.has(self._base)
         ):  # fmt: skip
             return
-        self.passed.returned = True
+        self.passed.returned = self._moved = True
         self.passed.read = reader.since(self._base)
         self.passed.on_returned = reader.forget  # until the dispatcher is told, the buffer has what was read
         self.words = NOWHERE
-        self._end(None)
+        if self._stop():
+            self._over(None)  # at once, so that no send can be lost: it raises from now on
 
     def _over(self, error: Exception | None) -> None:
         if not self.passed.returned:
