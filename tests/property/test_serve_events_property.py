@@ -12,9 +12,9 @@ LINES = [
     *(b"id: 1", b"id:2", b"id:  3", b"id", b"id:", b"id: ", b"id: \0", b"id: 4\0", b"id : 5", b"ids: 6"),
     *(b"event: x", b"retry: 100", b": ping", b":", b"", b"", b"", MARK, MARK + b"id: 7", b"\xef\xbb", b"\xef"),
 ]
-streams = st.lists(st.tuples(st.sampled_from(LINES), st.sampled_from(ENDS)) | st.binary(max_size=4), max_size=12).map(
-    lambda found: b"".join(part if isinstance(part, bytes) else b"".join(part) for part in found)
-)
+streams = st.lists(
+    st.tuples(st.sampled_from(LINES), st.sampled_from(ENDS)) | st.binary(max_size=4), max_size=12
+).map(lambda found: b"".join(part if isinstance(part, bytes) else b"".join(part) for part in found))
 
 
 def lines_of(stream):
