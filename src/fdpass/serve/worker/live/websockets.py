@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from fdpass.serve.shared import pages
-from fdpass.serve.shared.slots import ATTEMPT, POSITION, WRITTEN, slot_of
+from fdpass.serve.shared.slots import ATTEMPT, FINAL_END, POSITION, WRITTEN, WROTE, slot_of
 from fdpass.serve.worker.custody.buffers import Buffers
 from fdpass.serve.worker.custody.reader import Reader
 from fdpass.serve.worker.idle_timer import IdleTimer
@@ -20,7 +20,7 @@ from fdpass.serve.worker.passed_socket import PassedSocket
 from fdpass.serve.worker.poller import Poller
 
 _LIVED_SECONDS = 0.5  # after which an idle WebSocket has shown that it is not what its last worker died of
-_HANDSHAKE_MAX = pages.PAGE_SIZE - 1024  # bytes; what the 101 says has to fit into the page, too
+_HANDSHAKE_MAX = pages.HEAD_SIZE - 1024  # bytes; what the 101 says has to fit into the page, too
 _BATCH = 100  # of WebSockets that leave at once; then the loop gets its turn
 
 
@@ -78,6 +78,7 @@ class WebSockets:
             protocol: Of the WebSocket.
             handshake: What the protocol is given.
         """
+        passed.read = b""  # the handshake, if another worker had read it
         websocket = Opening(self, passed, words, reader, wrote)
         self._all.add(websocket)
         resumable = len(handshake) <= _HANDSHAKE_MAX and is_resumable(path_of(handshake), self._prefixes)
@@ -90,7 +91,8 @@ class WebSockets:
         reader = Reader(words, self._buffers, self._scratch, passed.is_unix)
         websocket = Resuming(self, passed, words, reader, words[WRITTEN] & POSITION)
         self._all.add(websocket)
-        websocket.wait()
+        unsent = pages.backlog(self.pages, passed.slot, words[WROTE])[0] if words[FINAL_END] else b""
+        websocket.wait(unsent)
         if self.retiring:
             websocket.move_if_settled()
         elif self.finishing:
