@@ -1,10 +1,9 @@
 """A client of WebSockets, byte by byte, without a library; and what tests of open WebSockets share."""
 
+import json
 import socket
 import zlib
 from pathlib import Path
-
-import pytest
 
 LIMIT = 60
 TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
@@ -143,29 +142,8 @@ class Noted:
         return self._wait_until(look, f"{text} is noted: ", lambda: f"{self.lines()}\n{self._server.log()}")
 
 
-@pytest.fixture
-def live(serve, tools):
-    """``server, noted = live(*flags, websockets="")``: a server with ``live_app.py``, which resumes ``/ws``."""
-    text = (Path(__file__).parent / "live_app.py").read_text()
-
-    def start(*flags, websockets="", **more):
-        env = {"WEBSOCKETS": websockets} if websockets else {}
-        server = serve("live_app:app", "--resume", "/ws", *flags, files={"live_app.py": text}, env=env, **more)
-        return server, Noted(server, tools.wait_until)
-
-    return start
-
-
-@pytest.fixture
-def open_websocket():
-    """``open_websocket(server, path, **headers)``: an open `WebSocket`, closed at the end of the test."""
-    made = []
-
-    def connect(server, path="/ws", address=None, **options):
-        made.append(WebSocket(address or server.address, path, **options))
-        return made[-1].opened()
-
-    connect.made = made
-    yield connect
-    for each in made:
-        each.close()
+def about(client):
+    """What the application says of itself. It has asked for the next message by then."""
+    told = json.loads(client.ask("about"))
+    client.settle()
+    return told

@@ -5,6 +5,8 @@ hang         waits for ever at the first attempt, and answers at the second
 part         sends a part of its answer, and then as `hang`
 answer       answers, and then waits for ever at the first attempt, before it asks for the next message
 big N        answers with N bytes
+gate         answers when there is the file `open`
+ahead ...    holds, answers in a task when there is the file `open`, and releases; asks for the next message at once
 fill N       sends messages until the kernel has no room, and then one of N bytes, if N is not 0
 die          kills the worker
 close        closes the WebSocket with code 4000
@@ -52,6 +54,7 @@ class WebSocket:
         self.receive = receive
         self._send = send
         self.commits = False
+        self.tasks = []
 
     async def serve(self):
         assert (await self.receive())["type"] == "websocket.connect"
@@ -89,6 +92,12 @@ class WebSocket:
 
     async def obey(self, text):
         word, _, rest = text.partition(" ")
+        if word == "ahead":
+            self.resume.hold()
+            self.tasks.append(asyncio.create_task(self.answer_later(text)))
+            return
+        if word == "gate":
+            await gate()
         first = not (self.resume is not None and self.resume.attempt)
         if word == "part":
             await self.send("a part")
@@ -117,6 +126,11 @@ class WebSocket:
             note("filled")
         if word == "answer" and first:
             await asyncio.Event().wait()
+
+    async def answer_later(self, text):
+        await gate()
+        await self.send(text)
+        self.resume.release()
 
     async def fill(self, more):
         count, transport = 0, self._send.__self__

@@ -1,22 +1,14 @@
 """WebSockets whose worker is killed: what each goes on with, in each state that its messages can be in."""
 
 import contextlib
-import json
 import zlib
 
 import pytest
 
-from ._websockets import CLOSE, PING, PONG, WebSocket, frame, live, open_websocket  # noqa: F401 - fixtures
+from ._websockets import CLOSE, PING, PONG, WebSocket, about, frame
 
 pytest.importorskip("websockets")
 RESTART = 1012
-
-
-def about(client):
-    """What the application says of itself. It has asked for the next message by then."""
-    told = json.loads(client.ask("about"))
-    client.settle()
-    return told
 
 
 def again(noted, text):
@@ -33,7 +25,9 @@ def again(noted, text):
         ("uvloop", True, ""),
     ],
 )
-def test_idle_websockets_go_on_one_death_after_the_other(live, open_websocket, loop, unix, websockets, tmp_path):
+def test_idle_websockets_go_on_one_death_after_the_other(
+    live, open_websocket, tmp_path, *, loop, unix, websockets
+):
     if websockets == "wsproto":
         pytest.importorskip("wsproto")
     path = str(tmp_path / "sock")
