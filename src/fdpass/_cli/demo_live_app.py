@@ -42,11 +42,8 @@ async def _answer(send: Any, status: int, kind: bytes, body: bytes) -> None:
 
 
 def _told(scope: Any, count: int) -> str:
-    """Write what a client learns with each count: who counts, and how the stream came to that worker."""
-    fdpass = scope["extensions"]["fdpass"]
-    return json.dumps(
-        {"count": count, "pid": os.getpid(), "resumed": fdpass["resumed"], "killed": fdpass["attempt"] > 0}
-    )
+    """Write what a client learns with each count: which worker counts, and how often the stream was resumed."""
+    return json.dumps({"count": count, "pid": os.getpid(), "resumed": scope["extensions"]["fdpass"]["resumed"]})
 
 
 async def _websocket(scope: Any, receive: Any, send: Any) -> None:

@@ -34,8 +34,7 @@ class Stream:
         self.count, self.pid, self.resumed = told["count"], told["pid"], told["resumed"]
         if before in {0, self.pid}:
             return None
-        how = "was killed" if told["killed"] else "has retired"
-        return f"{self.name}: worker {before} {how}; worker {self.pid} goes on from {last}"
+        return f"{self.name}: worker {self.pid} goes on from {last}, in the place of worker {before}"
 
 
 class LiveShow:
