@@ -14,15 +14,12 @@ from fdpass.serve.shared.slots import (
     FINAL_END,
     FLAGS,
     POSITION,
-    SECOND,
-    STATE_MAX,
-    STATE_WORDS,
-    STATES,
     WRITTEN,
     Flag,
 )
 from fdpass.serve.worker.custody.buffers import Buffers
 from fdpass.serve.worker.custody.reader import NOWHERE, Reader, nowhere
+from fdpass.serve.worker.custody.state import load_state, store_state
 from fdpass.serve.worker.custody.writer import Writer
 from fdpass.serve.worker.passed_socket import PassedSocket
 
@@ -88,8 +85,7 @@ class Link(asyncio.BufferedProtocol):
     @property
     def state(self) -> bytes:
         """The state of the last commit."""
-        start = STATES + (STATE_WORDS if self.words[WRITTEN] & SECOND else 0)
-        return self.words[start + 1 : start + STATE_WORDS].tobytes()[: self.words[start]]
+        return load_state(self.words)
 
     @property
     def settled(self) -> bool:
@@ -145,10 +141,7 @@ class Link(asyncio.BufferedProtocol):
     async def commit(self, state: bytes, reply: bytes) -> None:
         """See `Connection.commit`, and `slots` for the order of stores."""
         words = self.words
-        second = 0 if words[WRITTEN] & SECOND else SECOND
-        start = STATES + (STATE_WORDS if second else 0)
-        words[start + 1 : start + STATE_WORDS] = memoryview(state.ljust(STATE_MAX, b"\0")).cast("q")
-        words[start] = len(state)
+        second = store_state(words, state)
         words[FINAL_BASE] = self._handled
         words[FINAL_END] = self._writer.wrote + len(reply) | second | FINAL
         if reply:

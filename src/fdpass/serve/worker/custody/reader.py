@@ -111,6 +111,13 @@ class Reader:
             self._words[FLAGS] &= ~_READING
         return data
 
+    def since(self, position: int) -> bytes:
+        """The bytes from ``position`` on that were read and are in the buffer; b"" if some are in no buffer."""
+        if not self._number or position < self._origin:
+            return b""
+        start = self._offset + position - self._origin
+        return self._buffers.memory[start : self._offset + self.read - self._origin]
+
     @property
     def used(self) -> int:
         """How many bytes of the buffer were written since it was taken."""

@@ -19,8 +19,8 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from fdpass._sockets import readable
-from fdpass.serve.shared import tls
-from fdpass.serve.shared.slots import BUFFER_SIZE, WORDS, WRITTEN, slot_of
+from fdpass.serve.shared import pages, tls
+from fdpass.serve.shared.slots import BUFFER_SIZE, OPEN, WORDS, WRITTEN, slot_of
 from fdpass.serve.worker.access_log import wrap
 from fdpass.serve.worker.application import StartupFailed
 from fdpass.serve.worker.cuts import log_cut
@@ -31,6 +31,7 @@ from fdpass.serve.worker.http.protocol import HttpProtocol
 from fdpass.serve.worker.http.request import KnownHeaders
 from fdpass.serve.worker.http.wire import Address
 from fdpass.serve.worker.idle_timer import IdleTimer
+from fdpass.serve.worker.live.events_custody import EventsCustody
 from fdpass.serve.worker.parking import Parking
 from fdpass.serve.worker.passed_socket import PassedSocket
 from fdpass.serve.worker.poller import Poller
@@ -66,11 +67,13 @@ class AsgiEngine:
         self._address = _only_address(job)
         self._ssl: ssl.SSLContext | None = tls.context(self._settings)
         self._slots = job.setup.slots if self._ssl is None else None
+        self.resume = self._settings.resume if self._slots is not None else ()
+        self.pages = job.setup.pages
         self._heads: list[Exchange] = []  # exchanges whose head waits for the body
         self._taking: set[asyncio.Task[Any]] = set()
         self.keeps_slots = self._slots is not None
         self.plain_http = self._ssl is None
-        self.finishing = False
+        self.finishing = self._exit_hooks_called = False
         self._cutting = False  # the time to finish is over
         if job.buffers is not None:
             self._buffers = job.buffers
@@ -124,6 +127,8 @@ class AsgiEngine:
             task.add_done_callback(self._taking.discard)
         elif self._slots is None:
             HttpTransport(self.poller, passed).start(HttpProtocol(self, passed))
+        elif self._slots[passed.slot * WORDS + WRITTEN] & OPEN:
+            self._continue_events(passed)
         elif self._slots[passed.slot * WORDS + WRITTEN] and not passed.read:
             self._parking.add(passed)  # it came idle from another worker
         else:
@@ -132,7 +137,18 @@ class AsgiEngine:
     def _serve_in_custody(self, passed: PassedSocket) -> None:
         assert self._slots is not None
         words = slot_of(self._slots, passed.slot)
-        HttpCustody(self.poller, passed, words, self._buffers, self._scratch).start(HttpProtocol(self, passed))
+        custody = EventsCustody if self.resume else HttpCustody
+        custody(self.poller, passed, words, self._buffers, self._scratch).start(HttpProtocol(self, passed))
+
+    def _continue_events(self, passed: PassedSocket) -> None:
+        """Continue an open event stream: call the application as for a new request."""
+        assert self._slots is not None
+        assert self.pages is not None
+        pages.count_resumed(self.pages, passed.slot)
+        words = slot_of(self._slots, passed.slot)
+        transport = EventsCustody(self.poller, passed, words, self._buffers, self._scratch)
+        transport.continue_events(pages.load(self.pages, passed.slot))
+        transport.start(HttpProtocol(self, passed))
 
     async def _connect(self, passed: PassedSocket) -> None:
         protocol = _TlsProtocol(self, passed)
@@ -203,9 +219,9 @@ class AsgiEngine:
     async def finish(self, seconds: float, *, retiring: bool) -> None:
         """See `fdpass.serve.worker.engines.Engine.finish`."""
         began = self.loop.time()
-        if not self.finishing:
-            self.finishing = True
-            call_exit_hooks(self._config)
+        self.finishing = True
+        if not (retiring and self.resume):  # else the hooks would end event streams that can move
+            self._call_exit_hooks()
         if retiring and self.keeps_slots:
             self._parking.give_back()
         else:
@@ -214,12 +230,20 @@ class AsgiEngine:
         if retiring:
             await self._wait_until_over(seconds, HttpProtocol.retire)
             left = _LAST_SECONDS
+            for connection in list(self.connections):
+                connection.move()
+        self._call_exit_hooks()
         for websocket in list(self._websockets.connections):
             websocket.shutdown()
-        await self._wait_until_over(left, HttpProtocol.shutdown)
+        await self._wait_until_over(left, HttpProtocol.move if retiring else HttpProtocol.shutdown)
         await self._cut(seconds)
         self._ticking.cancel()
         await stop_lifespan(self._lifespan, max(began + seconds - self.loop.time(), _LAST_SECONDS))
+
+    def _call_exit_hooks(self) -> None:
+        if not self._exit_hooks_called:
+            self._exit_hooks_called = True
+            call_exit_hooks(self._config)
 
     async def _wait_until_over(self, seconds: float, let_go: Callable[[HttpProtocol], None]) -> None:
         """Let connections go as they become idle, for so long."""
@@ -241,7 +265,8 @@ class AsgiEngine:
         self._cutting = True
         ends = [exchange.task for exchange in self.exchanges if exchange.task is not None]
         for exchange in list(self.exchanges):
-            exchange.give_up(seconds)
+            if not exchange.given_up:  # as `HttpProtocol.move` does
+                exchange.give_up(seconds)
         if ends:
             await asyncio.wait(ends, timeout=_DISCONNECT_SECONDS)
         tasks = [task for task in (*ends, *self._websockets.tasks, *self._taking) if not task.done()]

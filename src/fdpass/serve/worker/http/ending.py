@@ -68,6 +68,13 @@ class Ending(asyncio.Protocol):
         if not self.wire.leave():
             self.shutdown()
 
+    def move(self) -> None:
+        """The worker's time is over: let another worker continue an event stream now, or end the connection."""
+        if not self.wire.move():
+            self.shutdown()
+        elif self._current is not None:
+            self._current.given_up = True
+
     def shutdown(self) -> None:
         """End the connection as soon as it is idle; a request that has come is answered first. May be repeated."""
         self._leaves = True

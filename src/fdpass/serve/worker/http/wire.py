@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from mmap import mmap
 from typing import Any, Protocol
 
 from fdpass.serve.worker.http.request import KnownHeaders
@@ -66,6 +67,9 @@ class Wire(Protocol):
     def leave(self) -> bool:
         """Give the connection back to the dispatcher once it is idle; False: no other worker can have it."""
 
+    def move(self) -> bool:
+        """Give the connection back in the middle of its response; False: no other worker could continue it."""
+
     def pause_reading(self) -> None:
         """See `asyncio.ReadTransport`."""
 
@@ -108,6 +112,8 @@ class HttpEngine(Protocol):
         body_max: Bytes that the body of a request may have; 0: there is no limit.
         websocket: Makes the protocol of a WebSocket; None if there is none.
         finishing: The worker stops or retires.
+        resume: The prefixes of the paths whose streams another worker can continue.
+        pages: The pages of open streams; None without custody.
     """
 
     count: RequestCount
@@ -122,6 +128,8 @@ class HttpEngine(Protocol):
     body_max: int
     websocket: Callable[[], Any] | None
     finishing: bool
+    resume: tuple[str, ...]
+    pages: mmap | None
 
     def server_of(self, passed: PassedSocket) -> Address | None:
         """The server's address to which the client of a connection connected; None if the client has gone."""

@@ -104,3 +104,7 @@ class HttpTransport(Transport):
     def leave(self) -> bool:
         """See `Wire`."""
         return False
+
+    def move(self) -> bool:
+        """See `Wire`."""
+        return False

@@ -50,7 +50,7 @@ class HttpCustody(HttpTransport):
     """
 
     __slots__ = (
-        "_answered", "_attempt", "_begun", "_fed", "_held", "_leaving",
+        "_answered", "_attempt", "_begun", "_fed", "_held", "_leaving", "_live",
         "_marks", "_paused", "_reader", "_request_end", "words",
     )  # fmt: skip
 

@@ -100,6 +100,10 @@ class TlsTransport:
         """See `Wire`."""
         return False
 
+    def move(self) -> bool:
+        """See `Wire`."""
+        return False
+
 
 class _Lingering(asyncio.Protocol):
     """Has a connection in the place of its protocol, and discards what comes until the client ends its side.

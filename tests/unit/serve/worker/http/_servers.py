@@ -104,7 +104,7 @@ class Fdpass(Server):
 
     def __init__(self, *, address, custody, files=None, state, keep_alive=KEEP_ALIVE, **settings):
         super().__init__(state)
-        self.engine = self._custody = self._slots = self._buffers = None
+        self.engine = self._custody = self._slots = self._pages = self._buffers = None
         self._free = list(range(_MOST))
         self._address = address
         self.returned = []
@@ -116,6 +116,7 @@ class Fdpass(Server):
             timers = {"call_later": loop.call_later, "watch": loop.add_reader, "unwatch": loop.remove_reader}
             self._custody = Custody(SimpleNamespace(**timers), _MOST, "safe")
             self._slots = memoryview(mapped(self._custody.memory)).cast("q")
+            self._pages = mapped(self._custody.pages)
             with common(_MOST * BUFFER_SIZE, name="fdpass-test") as memory:
                 self._buffers = Buffers(mapped(memory))
 
@@ -124,6 +125,7 @@ class Fdpass(Server):
         setup = SimpleNamespace(
             config=self._config,
             slots=self._slots,
+            pages=self._pages,
             family=socket.AF_INET,
             proto=socket.IPPROTO_TCP,
             address=self._address,
@@ -185,6 +187,7 @@ class Fdpass(Server):
             for view in (*self._buffers.views, self._slots):
                 view.release()
             self._buffers.memory.close()
+            self._pages.close()
             self._custody.close()
 
 

@@ -46,7 +46,7 @@ class Server(Fdpass):
         self.left += 1
 
     async def start(self):
-        setup = SimpleNamespace(config=self._config, slots=self._slots, address=self._address)
+        setup = SimpleNamespace(config=self._config, slots=self._slots, pages=self._pages, address=self._address)
         job = Job(self._app, RequestCount(), setup, buffers=self._buffers, leave=self._leave)
         self.engine = WsgiEngine(job)
         await self.engine.start()

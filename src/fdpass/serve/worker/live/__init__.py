@@ -1,0 +1,1 @@
+"""Open streams: WebSockets and event streams that another worker can continue."""

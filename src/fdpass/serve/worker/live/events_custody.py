@@ -1,0 +1,268 @@
+"""`EventsCustody`: the transport of `HttpProtocol` where another worker can continue a connection's event streams.
+
+`slots` has the order of stores, under "Open streams".
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, TypeVar
+
+from fdpass.serve.shared import pages
+from fdpass.serve.shared.pages import EVENTS, Page
+from fdpass.serve.shared.slots import (
+    ATTEMPT,
+    BASE,
+    BUFFER,
+    CALLED_BEFORE,
+    FINAL_BASE,
+    FINAL_END,
+    FLAGS,
+    OPEN,
+    POSITION,
+    SECOND,
+    STATE_MAX,
+    UNFINISHED,
+    WRITTEN,
+    Flag,
+)
+from fdpass.serve.worker.custody.reader import NOWHERE
+from fdpass.serve.worker.custody.state import load_state, store_state
+from fdpass.serve.worker.live.event_stream import agreed_by, behind_head, chunk_of, with_last_id
+from fdpass.serve.worker.live.events import Events
+from fdpass.serve.worker.live.paths import is_resumable
+from fdpass.serve.worker.transport.base import NOW, Transport
+from fdpass.serve.worker.transport.http_custody import HttpCustody
+
+log = logging.getLogger("fdpass.serve")
+_OPAQUE, _OVERFLOW = int(Flag.OPAQUE), int(Flag.OVERFLOW)
+_LIVED_SECONDS = 0.5  # after which a worker's death is not taken for the stream's fault
+_INTERIM = b"HTTP/1.1 1"  # the start of a response that is not the final one
+_Kind = TypeVar("_Kind", bound="EventsCustody")
+
+
+class EventsCustody(HttpCustody):
+    """A connection in custody whose event streams another worker can continue.
+
+    Its class says what is in progress, so that other requests cost what they cost elsewhere. It is this one while
+    there is no stream.
+    """
+
+    __slots__ = ()
+    _live: Any
+
+    def called(self, scope: dict[str, Any]) -> None:
+        """See `Wire`."""
+        HttpCustody.called(self, scope)
+        prefixes = self._protocol.engine.resume
+        if scope["method"] == "GET" and scope["http_version"] == "1.1" and is_resumable(scope["path"], prefixes):
+            scope["extensions"]["fdpass"]["resumed"] = 0
+            self.__class__ = _Candidate
+
+    def continue_events(self, page: Page) -> None:
+        """Continue the event stream of another worker, in the place of `start`'s reading."""
+        self._live = page
+        self._become(_Continued)
+
+    def _become(self, kind: type[_Kind]) -> _Kind:
+        self.__class__ = kind
+        return self  # type: ignore[return-value]
+
+
+class _Candidate(EventsCustody):
+    """The next response may be an event stream."""
+
+    __slots__ = ()
+
+    def write(self, data: Any, flags: int = NOW) -> None:
+        """See `asyncio.WriteTransport`."""
+        if not (self._closing or self._answered or data[: len(_INTERIM)] == _INTERIM):
+            if self._open(data):
+                return
+            self._become(EventsCustody)  # a later part has no head
+        HttpCustody.write(self, data, flags)
+
+    def _open(self, data: bytes) -> bool:
+        """Open an event stream with the first part of a response; False if no other worker could continue it."""
+        agreed, request = agreed_by(data), self._request()
+        if not (agreed and request):
+            return False
+        page = Page(EVENTS, 0, request, agreed)
+        if not pages.store(self._protocol.engine.pages, self.passed.slot, page):
+            return False
+        self._live = Events()
+        stream = self._become(_OpenEvents)
+        stream._send_events(data, chunk_of(behind_head(data)))  # noqa: SLF001 - it is the same object
+        return True
+
+    def _request(self) -> bytes:
+        """The head of the request, if it is in the buffer, and the client has sent nothing else; else b""."""
+        end = self._request_end
+        if self._held or end.opaque or not end.complete or self.words[FLAGS] & (_OPAQUE | _OVERFLOW):
+            return b""
+        request = self._reader.since(self.words[BASE]).lstrip(b"\r\n")
+        return b"" if behind_head(request) else request
+
+    def announce(self, count: int, *, last: bool) -> None:
+        """See `Wire`. The response is a file: it has no events."""
+        self._become(EventsCustody).announce(count, last=last)
+
+
+class _OpenEvents(EventsCustody):
+    """An event stream is open, or will be when the kernel has its first whole part."""
+
+    __slots__ = ()
+
+    def write(self, data: Any, flags: int = NOW) -> None:
+        """See `asyncio.WriteTransport`."""
+        if self._answered or self._live is None:
+            HttpCustody.write(self, data, flags)
+        elif data and not self._closing:
+            self._send_events(data, chunk_of(data))
+
+    def _send_events(self, data: bytes, events: bytes) -> None:
+        """Send a part of the response.
+
+        Args:
+            data: The part.
+            events: What the stream has of it.
+        """
+        words, live = self.words, self._live
+        live.feed(events)
+        if live.is_resumable and len(live.last_id) <= STATE_MAX:
+            is_same = live.last_id == load_state(words)
+            second = words[WRITTEN] & SECOND if is_same else store_state(words, live.last_id)
+            words[FINAL_BASE] = self._fed
+            words[FINAL_END] = self._wrote + len(data) | OPEN | second
+        else:
+            words[FINAL_END] = UNFINISHED | OPEN
+        HttpCustody.write(self, data)
+        if not (self._backlog or self._closing):
+            self._written()
+
+    def _written(self) -> None:
+        """The kernel has all that was sent."""
+        words = self.words
+        end = words[FINAL_END]
+        if end & POSITION == UNFINISHED:
+            return
+        is_opened = not words[WRITTEN] & OPEN
+        if is_opened:
+            words[FLAGS] = _OVERFLOW if self._held and not words[BUFFER] else 0
+            words[ATTEMPT] = self._attempt = 0
+            words[BASE] = self._fed
+        elif self._attempt and (end ^ words[WRITTEN]) & SECOND:  # there is a new id: the stream makes progress
+            words[ATTEMPT] = self._attempt = 0
+        words[WRITTEN] = end
+        words[FINAL_END] = 0
+        if is_opened:
+            self._release()
+
+    def _has_lived(self) -> None:
+        """The worker has not died of a stream that it continues."""
+        self.words[ATTEMPT] = self._attempt = 0
+
+    def _drained(self) -> None:
+        HttpCustody._drained(self)  # noqa: SLF001 - of the base class
+        if self.words[FINAL_END] & OPEN and not self._ending:
+            self._written()
+
+    def _read(self) -> None:
+        HttpCustody._read(self)  # noqa: SLF001 - of the base class
+        if self.words[WRITTEN] & OPEN:
+            self._release()
+
+    def _release(self) -> None:
+        """Give the buffer back, if the client has sent nothing behind its request."""
+        if not self._held:
+            self._reader.release()
+            self.words[FLAGS] &= ~_OVERFLOW
+
+    def announce(self, count: int, *, last: bool) -> None:
+        """See `Wire`. A file is the rest of the response."""
+        self._live = None
+        HttpCustody.announce(self, count, last=last)
+
+    def move(self) -> bool:
+        """See `Wire`."""
+        words = self.words
+        if (
+            not words[WRITTEN] & OPEN
+            or words[FINAL_END]
+            or self._backlog or self._held or self._answered or self._ended or self._closing
+        ):  # fmt: skip
+            return False
+        self._reader.release()
+        self.words = NOWHERE  # the slot must not change any more
+        self.passed.returned = True
+        self.passed.read = b""
+        self._end(None)
+        return True
+
+    def _commit(self) -> None:
+        memory, slot = self._protocol.engine.pages, self.passed.slot
+        self._become(EventsCustody)
+        HttpCustody._commit(self)  # noqa: SLF001 - of the base class
+        pages.forget(memory, slot)  # not before: until then another worker may have to continue the stream
+
+    def _let_go(self) -> None:
+        if not self.passed.returned:
+            pages.forget(self._protocol.engine.pages, self.passed.slot)
+        HttpCustody._let_go(self)  # noqa: SLF001 - of the base class
+
+
+class _Continued(_OpenEvents):
+    """An event stream is open that another worker has sent, and the application has not begun its response."""
+
+    __slots__ = ()
+
+    def _first(self) -> None:
+        self._begun = True
+        if self._held:  # behind the request
+            self._reader.begin(self._held)
+            self._reader.read += len(self._held)
+            Transport.read_no_more(self)
+        self._protocol.data_received(with_last_id(self._live.head, load_state(self.words)))
+
+    def called(self, scope: dict[str, Any]) -> None:
+        """See `Wire`."""
+        scope["extensions"]["fdpass"] = {
+            "attempt": self._attempt % CALLED_BEFORE,
+            "slot": self.passed.slot,
+            "resumed": self._live.resumed,
+        }
+
+    def write(self, data: Any, flags: int = NOW) -> None:
+        """See `asyncio.WriteTransport`."""
+        if data[: len(_INTERIM)] != _INTERIM and self._agrees(data):
+            self.write(behind_head(data), flags)
+
+    def respond(self, data: bytes, *, last: bool) -> None:
+        """See `Wire`."""
+        if self._agrees(data):
+            self.respond(behind_head(data), last=last)
+
+    def announce(self, count: int, *, last: bool) -> None:  # noqa: ARG002 - the connection ends
+        """See `Wire`. The response is a file: it has no events."""
+        self._refuse("a file")
+
+    def _agrees(self, data: bytes) -> bool:
+        """The application responds: whether the client can take the response for the rest of the one it has."""
+        if self._closing:
+            return False
+        if agreed_by(data) != self._live.agreed:
+            self._refuse(data[9:12].decode())
+            return False
+        self._become(_OpenEvents)
+        self._live = Events(load_state(self.words))
+        if self._attempt:
+            self._poller.loop.call_later(_LIVED_SECONDS, self._has_lived)
+        return True
+
+    def _refuse(self, answer: str) -> None:
+        """Reset the connection, so that the client asks anew, and gets this response."""
+        target = self._live.head.split(b" ", 2)[1].decode("ascii", "replace")
+        log.warning(
+            "reset: the application does not continue its event stream, but answers %s: GET %s", answer, target
+        )
+        self.cut(reset=True)
