@@ -21,6 +21,7 @@ from fdpass.serve.operator.client import ask
 
 _KILL_EVERY, _RELOAD_EVERY = 3.0, 10.0  # seconds
 _LOOK_EVERY = 0.25
+_FLAGS = ("--resume", "/live", "--graceful-timeout", "2")  # after which event streams leave a retiring worker
 
 
 @click.command(
@@ -57,7 +58,7 @@ def live(seconds: float, port: int) -> None:
     stop_on(signal.SIGTERM, signal.SIGHUP)  # while the server starts
     with (
         tempfile.TemporaryDirectory(prefix="fdpass-") as folder,
-        running(folder, "fdpass._cli.demo_live_app:app", "--resume", "/live", workers=2, port=port) as place,
+        running(folder, "fdpass._cli.demo_live_app:app", *_FLAGS, workers=2, port=port) as place,
     ):
         show = asyncio.run(_run(place, seconds, draws=_can_draw()))
     _print_summary(show)

@@ -116,7 +116,7 @@ STREAMS = {
         async def count(number):
             while True:
                 number += 1
-                yield {"id": number, "data": os.getpid()}
+                yield {"id": str(number), "data": str(os.getpid())}
                 await asyncio.sleep(0.05)
 
         async def events(request):
@@ -168,7 +168,8 @@ def resumed(serve):
     def start(name, source, *flags):
         if name in PACKAGES:
             pytest.importorskip(PACKAGES[name], reason=f"{name} is not installed")
-        return serve(f"{name}_:app", "--resume", "/", "--spare", "1", *flags, files={f"{name}_.py": source})
+        usual = ("--resume", "/", "--spare", "1", "--graceful-timeout", "1")
+        return serve(f"{name}_:app", *usual, *flags, files={f"{name}_.py": source})
 
     return start
 
