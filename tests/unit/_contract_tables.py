@@ -54,16 +54,17 @@ def stores():
     return text[text.index("**The order of stores.**") :] + "\n"
 
 
-def recovery_table():
-    """The table in the docstring of `recovery`; a row begins where its last column names an action."""
+def recovery_table(number=0):
+    """A table in the docstring of `recovery`; a row begins where its last column names an action."""
     text = recovery.__doc__.splitlines()
-    first, second, last = (index for index, line in enumerate(text) if line.startswith("==="))
+    rules = [index for index, line in enumerate(text) if line.startswith("===")]
+    first, second, last = rules[3 * number : 3 * number + 3]
     bounds = [match.start() for match in re.finditer("=+", text[first])]
     slices = [slice(start, stop) for start, stop in zip(bounds, [*bounds[1:], None], strict=True)]
     rows = [tuple(line[part].strip() for part in slices) for line in text[first + 1 : first + 2]]
     for line in text[second + 1 : last]:
         cells = tuple(line[part].strip() for part in slices)
-        if cells[-1][:1].isupper():
+        if cells[-1][:1].isupper() or cells[-1].startswith("as in"):
             rows.append(cells)
         else:
             rows[-1] = tuple(f"{before} {more}".strip() for before, more in zip(rows[-1], cells, strict=True))
@@ -81,6 +82,7 @@ MADE = {
     "the order of stores": stores,
     "the columns of the ledger": column_table,
     "the rows of recovery": recovery_table,
+    "the rows of recovery for open streams": lambda: recovery_table(1),
     "the actions of recovery": action_table,
 }
 """What docs/how-it-works.md has from the code, and the function that makes it."""

@@ -11,6 +11,7 @@ WORDS = {
     "account": "name or number",
     "switch": "`True`, `False`",
     "addresses": "one or more addresses",
+    "prefixes": "paths",
 }
 
 

@@ -19,7 +19,8 @@ from fdpass._losses import LossReason
 from fdpass.serve.dispatcher.pool.worker_handle import TRANSITIONS
 from fdpass.serve.dispatcher.recovery import Action
 from fdpass.serve.shared import messages, slots
-from fdpass.serve.shared.config import SETTINGS, flag
+from fdpass.serve.shared.config import SETTINGS
+from fdpass.serve.shared.setting import flag
 
 from ._contract_tables import MADE, described, described_members
 from ._rooms_table import ROOMS, tables
@@ -228,8 +229,8 @@ def test_each_message_has_a_description():
 def test_each_word_of_a_slot_has_a_description():
     """The described words fill a slot: none lacks a description, and no two overlap."""
     places = [place for _, place, _ in described(slots)]
-    assert places == [*range(11), slots.STATES]
-    assert slots.STATES + 2 * slots.STATE_WORDS <= slots.WORDS
+    assert places == [*range(11), slots.STATES, slots.GIVEN]
+    assert slots.STATES + 2 * slots.STATE_WORDS <= slots.GIVEN < slots.WORDS
 
 
 def test_each_flag_and_each_action_has_a_description():

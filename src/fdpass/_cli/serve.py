@@ -14,8 +14,8 @@ from fdpass._cli.habits import hint_for
 from fdpass._cli.streams import echo
 from fdpass._words import counted
 from fdpass.errors import ConfigError, StartFailed
-from fdpass.serve.shared.config import SETTINGS, Config, check_name, flag, typed
-from fdpass.serve.shared.setting import size
+from fdpass.serve.shared.config import SETTINGS, Config, check_name, typed
+from fdpass.serve.shared.setting import flag, size
 
 if TYPE_CHECKING:
     _IntType = click.ParamType[int]
@@ -34,6 +34,7 @@ class _Size(_IntType):
 
 
 _METAVARS = {"addresses": "ADDRESS", "path": "FILE", "account": "NAME", "seconds": "SECONDS"}
+_REPEATABLE = {"addresses", "prefixes"}  # kinds of settings
 _TYPES: dict[str, Any] = {"whole": int, "seconds": float, "size": _Size()}
 _AS_TEXT: dict[type, Callable[[Any], str]] = {tuple: " ".join, float: "{:g}".format, bool: lambda _: ""}
 
@@ -47,7 +48,7 @@ def _parameter(name: str) -> click.Parameter:
         [flag(name), name],
         type=click.Choice(setting.choices) if setting.choices else _TYPES.get(setting.kind),
         is_flag=setting.kind == "switch",
-        multiple=setting.kind == "addresses",
+        multiple=setting.kind in _REPEATABLE,
         metavar=setting.metavar or _METAVARS.get(setting.kind),
         envvar=variable,
         default=None,
@@ -89,8 +90,9 @@ def _settings_in(file: str, *, whole: bool) -> dict[str, Any]:
             typed(name, value)  # click would accept a number as text, and true as a number
     except ConfigError as error:
         raise click.UsageError(f"{file}: {error}") from error
-    if isinstance(found.get("bind"), str):
-        found["bind"] = [found["bind"]]
+    for name, value in found.items():
+        if SETTINGS[name].kind in _REPEATABLE and isinstance(value, str):
+            found[name] = [value]
     return found
 
 

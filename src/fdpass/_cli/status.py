@@ -28,8 +28,8 @@ def status(control: str, as_json: bool) -> None:
     """Show the listeners, connections and workers of a running server.
 
     Connections: accepted = finished + live + lost, at all times. "handed" counts handoffs to workers, "rehanded"
-    the handoffs of connections that another worker had before. "moved", "replayed", "answered_502" and "cut" count
-    the connections of workers that died or retired, by what the dispatcher did with them.
+    the handoffs of connections that another worker had before. The other figures count the connections of workers
+    that died or retired, by what the dispatcher did with them.
     """
     status = ask(control, "status")
     if as_json:

@@ -5,6 +5,7 @@ Each call is a line in the file "calls": path, last id, how often the stream was
 
 import asyncio
 import os
+import signal
 
 PART_SECONDS = 0.02
 UNNAMED, HALF, PING = "data: {pid}\n\n", "id: {number}\nda", ": ping\n\n"
@@ -37,18 +38,25 @@ async def app(scope, receive, send):
     status, headers = OTHERWISE.get(path, (200, _LIST)) if resumed else (200, _LIST)
     await send({"type": "http.response.start", "status": status, "headers": headers})
     try:
-        await _stream(path, int(last or 0), send, ended)
+        await _stream(path, int(last or 0), resumed, send, ended)
     finally:
         ended.cancel()
 
 
-async def _stream(path, number, send, ended):
+async def _stream(path, number, resumed, send, ended):
     async def part(text, *, more=True):
         body = text.format(number=number, pid=os.getpid()).encode()
         await send({"type": "http.response.body", "body": body, "more_body": more})
 
+    if resumed and path == "/events/dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if not resumed and path == "/events/late":
+        await part(PING)
+        await ended
     while not ended.done():
         number += 1
+        if path == "/events/large":
+            await part(EVENT.replace("{pid}", "{pid}" + "x" * 40_000_000))
         await part(UNNAMED if path == "/events/unnamed" else EVENT)
         if path == "/events/pings":
             await part(PING)

@@ -27,15 +27,17 @@ class Stream:
 
     def event(self):
         """Read one event: the id and the pid; None at the end of the response."""
-        while b"\n\n" not in self.data:
-            data = self.part()
-            if not data:
-                assert not self.data
-                return None
-            self.data += data
-        event, self.data = self.data.split(b"\n\n", 1)
+        event = b":"
+        while event.startswith(b":"):
+            while b"\n\n" not in self.data:
+                data = self.part()
+                if not data:
+                    assert not self.data
+                    return None
+                self.data += data
+            event, self.data = self.data.split(b"\n\n", 1)
         fields = dict(line.split(": ", 1) for line in event.decode().splitlines())
-        return int(fields.get("id", 0)), int(fields["data"]) if "data" in fields else None
+        return int(fields.get("id", 0)), int(fields["data"])
 
     def events(self, count):
         """Read so many events; returns their pids. The ids must follow on each other."""
@@ -80,3 +82,127 @@ def test_a_stream_outlives_killed_workers_without_a_gap(live, client, loop):
     assert first == ("/events", "-", "0", "0")
     assert [int(resumed) for _, _, resumed, _ in others] == [1, 2, 3]
     server.wait_connections(accepted=1, live=1, lost=0, moved=3, cut=0)
+
+
+REFUSED = {  # how the application answers when the stream is continued: the status in the log
+    **{"/events/401": "401", "/events/204": "204", "/events/type": "200", "/events/length": "200"},
+    **{"/events/raises": "500", "/events/nothing": "500"},
+}
+
+
+def test_a_stream_that_another_worker_cannot_continue_is_reset(live, client):
+    """A client sees an error, connects again, and gets the application's own answer."""
+    server = live("--workers", "1")
+    refused = [Stream(client(server), path) for path in REFUSED]
+    cut = [Stream(client(server), path) for path in ("/events/half", "/events/unnamed", "/else")]
+    for stream in refused:
+        stream.events(3)
+    cut[0].events(3)
+    while not cut[0].part().startswith(b"id: 4\nda"):
+        pass
+    cut[1].event()
+    cut[2].event()
+    server.kill_worker(server.workers()[0])
+    for stream in cut + refused:
+        assert stream.client.cut()[1], stream.client.sock
+    assert server.log().count("cut: its worker died in the middle of a response") == 3
+    for path, status in REFUSED.items():
+        server.wait_log(f"does not continue its event stream, but answers {status}: GET {path}")
+    server.wait_connections(accepted=9, live=0)
+
+
+def test_pings_and_the_id_of_the_client(live, client):
+    """Comments between events do no harm. Until an event has gone out, the client's own id counts."""
+    server = live("--workers", "1")
+    pings, late = Stream(client(server), "/events/pings"), Stream(client(server), "/events/late", last_event_id="7")
+    pings.events(3)
+    assert late.part() == b": ping\n\n"
+    server.kill_worker(server.workers()[0])
+    pings.events(3)
+    late.number = 7
+    late.events(3)
+    assert ("/events/late", "7", "1", "1") in calls(server)
+    server.wait_connections(accepted=2, live=2, moved=2, lost=0)
+
+
+def test_a_stream_that_kills_its_workers_is_reset_after_four_deaths(live, client):
+    server = live("--workers", "1")
+    stream = Stream(client(server), "/events/dies")
+    stream.event()
+    server.kill_worker(server.workers()[0])
+    assert stream.client.cut()[1]
+    assert calls(server) == [("/events/dies", "-" if not n else "1", str(n), str(n)) for n in range(4)]
+    server.wait_connections(accepted=1, live=0, lost=1)
+
+
+def until_moved(stream, old):
+    """Read events until another worker sends them; returns its pid."""
+    while (pid := stream.events(1)[0]) in old:
+        pass
+    return pid
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_reload_moves_streams_without_a_gap_when_their_time_is_over(live, client, tools, loop):
+    """Until then a stream may end by itself; its connection then moves as any idle one."""
+    server = live("--loop", loop, "--graceful-timeout", "1")
+    streams = [Stream(client(server)) for _ in range(4)]
+    ends, unnamed = Stream(client(server), "/events/ends"), Stream(client(server), "/events/unnamed")
+    old = {pid for stream in streams for pid in stream.events(3)}
+    ends.event()
+    unnamed.event()
+    server.cli("reload")
+    (server.folder / "end").touch()
+    while (event := ends.event()) is not None:
+        last = event
+    assert last[1] == 0
+    for stream in streams:
+        assert until_moved(stream, old) in server.workers()
+        stream.events(3)
+    assert unnamed.client.cut() != (b"", True)
+    assert int(ends.client.send("/plain").answer()[1]) not in old
+    server.wait_status(all_ready(2, 2))
+    assert sorted(call[1:3] for call in calls(server) if call[0] == "/events")[:4] == [("-", "0")] * 4
+    assert [call[2] for call in calls(server) if call[0] == "/events" and call[1] != "-"] == ["1"] * 4
+    log = server.log()
+    assert log.count("cut after 1 s of graceful time (--graceful-timeout): GET /events/unnamed") == 1
+    assert log.count("cut after") == 1
+    ended = (server.folder / "ended").read_text().splitlines()
+    assert sorted(line.split()[0] for line in ended) == ["/events"] * 4 + ["/events/unnamed"]
+    server.wait_connections(accepted=6, live=5, lost=0, moved=5)
+    assert streams[0].headers["content-type"] == "text/event-stream; charset=utf-8"
+
+
+def test_a_stop_ends_streams_at_once(live, client):
+    server = live("--graceful-timeout", "1")
+    stream = Stream(client(server))
+    stream.events(1)
+    assert server.stop() == 0
+    data, _ = stream.client.cut()
+    assert not data.endswith(b"0\r\n\r\n")
+    assert len(calls(server)) == 1
+
+
+def test_streams_of_unix_sockets(live, client, tmp_path):
+    path = tmp_path / "socket"
+    server = live("--graceful-timeout", "1", bind=(f"unix:{path}",))
+    stream = Stream(client(server, address=str(path)))
+    old = {*stream.events(3)}
+    for pid in list(old):
+        server.kill_worker(pid)
+    old |= {until_moved(stream, old)}
+    server.cli("reload")
+    until_moved(stream, old)
+    stream.events(3)
+    assert [call[2] for call in calls(server)] == ["0", "1", "2"]
+
+
+def test_a_stream_of_a_slow_client_is_reset_when_its_worker_is_killed(live, client):
+    """The kernel does not have the stream whole up to an event's end."""
+    server = live("--workers", "1")
+    one = client(server).send("/events/large")
+    assert one.head()[0] == 200
+    server.kill_worker(server.workers()[0])
+    data, reset = one.cut()
+    assert reset
+    assert 0 < len(data) < 40_000_000

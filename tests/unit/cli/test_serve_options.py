@@ -8,7 +8,8 @@ import pytest
 
 from fdpass._cli.habits import _HINTS
 from fdpass._cli.serve import _config, serve
-from fdpass.serve.shared.config import NAMES, SETTINGS, Config, flag
+from fdpass.serve.shared.config import NAMES, SETTINGS, Config
+from fdpass.serve.shared.setting import flag
 
 PARAMETERS = {parameter.name: parameter for parameter in serve.params}
 EXAMPLES = {  # the text of a value, and the value; a setting with choices gets its last choice
@@ -20,8 +21,8 @@ EXAMPLES = {  # the text of a value, and the value; a setting with choices gets 
     "size": ("9K", 9216),
     "switch": ("1", True),
     "addresses": ("unix:s", ("unix:s",)),
+    "prefixes": ("/ws", ("/ws",)),
 }
-NEEDED = ["--tls-cert", "cert.pem"]
 
 
 def example(name):
@@ -44,6 +45,11 @@ def made(given, env=None):
             patch.setenv(name, value)
         context = serve.make_context("serve", list(given))
     return _config({name: value for name, value in context.params.items() if name != "check"})
+
+
+def needed(name):
+    """The arguments without which a setting is refused."""
+    return ["--tls-cert", "cert.pem"] if name in {"tls_key", "tls_ca"} else []
 
 
 @pytest.fixture(autouse=True)
@@ -70,16 +76,33 @@ def test_an_option_has_the_name_the_variable_and_the_help_of_its_setting(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_value_on_the_command_line_reaches_the_config(name):
-    given = arguments(name) if name == "tls_cert" else [*NEEDED, *arguments(name)]
     _, expected = example(name)
-    assert getattr(made(given), name) == expected != Config.__dataclass_fields__[name].default or name == "app_dir"
+    assert (
+        getattr(made([*needed(name), *arguments(name)]), name)
+        == expected
+        != Config.__dataclass_fields__[name].default
+        or name == "app_dir"
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_value_in_the_environment_reaches_the_config(name):
     text, _ = example(name)
-    needed = [] if name == "tls_cert" else NEEDED
-    assert made(needed, {f"FDPASS_{name.upper()}": text}) == made([*needed, *arguments(name)])
+    assert made(needed(name), {f"FDPASS_{name.upper()}": text}) == made([*needed(name), *arguments(name)])
+
+
+@pytest.mark.parametrize(
+    ("name", "values"), [("bind", ["unix:a", "unix:b"]), ("resume", ["/ws", "/events"])], ids=["bind", "resume"]
+)
+def test_a_repeatable_option_takes_its_values_from_flags_environment_and_file(name, values, tmp_path):
+    flags = [word for value in values for word in (flag(name), value)]
+    assert getattr(made(flags), name) == tuple(values)
+    assert getattr(made([], {f"FDPASS_{name.upper()}": " ".join(values)}), name) == tuple(values)
+    file = tmp_path / "fdpass.toml"
+    file.write_text(f"{name} = {values}\n")
+    assert getattr(made(["--config", str(file)]), name) == tuple(values)
+    file.write_text(f"{name} = {values[0]!r}\n")
+    assert getattr(made(["--config", str(file)]), name) == (values[0],)
 
 
 def test_without_options_the_config_has_its_defaults():
@@ -100,6 +123,7 @@ def test_an_option_has_the_choices_of_its_setting(name):
         ("workers", "one per usable processor, at least 2"),
         ("spare", "0"),
         ("replay", "safe"),
+        ("resume", "none"),
         ("keep_alive", "5"),
         ("group", "the user's own"),
         ("tls_key", "the file of --tls-cert"),

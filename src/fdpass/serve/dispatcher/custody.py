@@ -6,21 +6,20 @@ This file reads the slot and the kernel's counters, `recovery` decides by them, 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import mmap
-import os
 import socket
-import struct
-import termios
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from fdpass._memory import common, mapped
 from fdpass._message import close_all
 from fdpass.errors import ProtocolError
-from fdpass.serve.dispatcher.loop import Loop, Timer
+from fdpass.serve.dispatcher.handing_on import bytes_to_hand, prepare_slot
+from fdpass.serve.dispatcher.kernel_counters import borrowed, counters
+from fdpass.serve.dispatcher.lingering import Lingering
+from fdpass.serve.dispatcher.loop import Loop
 from fdpass.serve.dispatcher.lost_request import (
     REASON_502,
     RESPONSE_502,
@@ -29,20 +28,17 @@ from fdpass.serve.dispatcher.lost_request import (
     named,
     scope_of,
 )
-from fdpass.serve.dispatcher.recovery import Action, Decision, Facts, agrees, decide, is_idle, is_sane
+from fdpass.serve.dispatcher.recovery import Action, Decision, Facts, agrees, decide, is_given, is_idle, is_sane
 from fdpass.serve.shared import pages
-from fdpass.serve.shared.pages import PAGE_SIZE, WEBSOCKET
 from fdpass.serve.shared.reset import has_ended, reset
 from fdpass.serve.shared.slots import (
     ATTEMPT,
     BASE,
-    BUFFER,
-    BUFFER_SIZE,
+    CALLED_BEFORE,
     FINAL_END,
     FLAGS,
-    GIVEN,
     OPEN,
-    ORIGIN,
+    POSITION,
     READ,
     SLOT_SIZE,
     WORDS,
@@ -54,21 +50,18 @@ from fdpass.serve.shared.slots import (
 
 log = logging.getLogger("fdpass.serve")
 
-_INFO = struct.Struct("=B119xQQ")  # struct tcp_info (linux/tcp.h): state, bytes_acked, bytes_received
 _ESTABLISHED, _CLOSE_WAIT = 1, 8  # include/net/tcp_states.h
-_INT = struct.Struct("=i")
 _ZEROS = bytes(SLOT_SIZE)
 _READING, _WRITING = int(Flag.READING), int(Flag.WRITING)
-_LINGER_SECONDS = 2.0  # for a client to read its last bytes before the connection is closed
 _CLOSE_1012 = b"\x88\x02\x03\xf4"  # a close frame (RFC 6455, 5.5.1): service restart
+_DURING_STREAM = "its worker died during a stream, "
 _LOGGED = {
     Action.REPLAY: (logging.INFO, "its worker died before it answered the request"),
     Action.ANSWER: (logging.WARNING, "its worker died before it answered the request, "),
     Action.RESET: (logging.WARNING, "its worker died in the middle of a response"),
     Action.CLOSE: (logging.WARNING, "its worker died, and no other process has its state"),
-    Action.RESTART: (logging.WARNING, "its worker died during a stream, "),
+    Action.RESTART: (logging.WARNING, _DURING_STREAM),
 }
-_DONTWAIT = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
 
 class Custody:
@@ -84,8 +77,8 @@ class Custody:
         pages: The pages of open streams (see `shared.pages`), likewise.
         answered: The requests that were answered with a 502, as scopes of ASGI; for `take_answered`.
         counts: For each action, how many connections of dead workers it was done with; IDLE also counts those that
-            living workers gave back.
-        resumed: How many open streams another worker has continued.
+            living workers gave back. Open streams that another worker gets are in ``resumed`` instead.
+        resumed: How many times an open stream was handed to another worker.
     """
 
     def __init__(self, loop: Loop, most: int, replay: str) -> None:
@@ -93,14 +86,13 @@ class Custody:
         self.counts: Counter[Action] = Counter()
         self.answered: list[dict[str, Any]] = []
         self.resumed = 0
-        self._loop = loop
+        self._lingering = Lingering(loop)
         self._fds: dict[int, int] = {}  # of each slot in use, the dispatcher's descriptor
         self._handed: dict[int, tuple[int, bytes]] = {}  # by slot: bytes handed on, and their BASE
-        self._lingering: dict[int, Timer] = {}  # by descriptor: clients that may still read their 502
         self.memory = common(SLOT_SIZE * most, name="fdpass-slots")
         self._map = mapped(self.memory)
         self._words = memoryview(self._map).cast("q")
-        self.pages = common(PAGE_SIZE * most, name="fdpass-pages")
+        self.pages = common(pages.PAGE_SIZE * most, name="fdpass-pages")
         self._pages = mapped(self.pages)
 
     def keep(self, slot: int, fd: int) -> None:
@@ -115,14 +107,19 @@ class Custody:
 
     def end(self, slots: Iterable[int]) -> None:
         """Close the descriptors of connections that have ended."""
-        if self._handed:
-            slots = list(slots)
-            for slot in slots:
-                self._handed.pop(slot, None)
-        take = self._fds.pop
-        fds = [take(slot) for slot in slots]
+        fds = [self._take(slot) for slot in slots]
         fds.sort()
         close_all(fds)
+
+    def _take(self, slot: int) -> int:
+        """The descriptor of a connection that ends; what was kept for the next worker is forgotten."""
+        words = self._words
+        start = slot * WORDS
+        if (words[start + WRITTEN] | words[start + FINAL_END]) & OPEN:
+            pages.forget(self._pages, slot)
+        if self._handed:
+            self._handed.pop(slot, None)
+        return self._fds.pop(slot)
 
     def shut_down(self, slots: Iterable[int]) -> None:
         """Shut connections down that no worker can shut down any more, and close their descriptors."""
@@ -141,14 +138,34 @@ class Custody:
         Raises:
             ProtocolError: The slot holds impossible values.
         """
-        self.counts[Action.IDLE] += 1
         words = self._slot(slot)
         if not is_sane(words):
             raise ProtocolError("it gives back a connection with a slot of nonsense")
-        self.resumed += words[WRITTEN] & OPEN > 0
+        if is_given(words):
+            raise ProtocolError("it gives back a stream, and its application still has a message of it")
+        self._count(Action.IDLE, words[WRITTEN])
         if read or not is_idle(words):
-            prepare_slot(words, Decision(Action.IDLE, words[BASE], words[WRITTEN], attempt=words[ATTEMPT]), read)
+            attempt = words[ATTEMPT]
+            if words[WRITTEN] & OPEN:
+                attempt &= CALLED_BEFORE  # the worker did not die of the stream
+            prepare_slot(words, Decision(Action.IDLE, words[BASE], words[WRITTEN], attempt=attempt), read)
         self._remember(slot, read)
+
+    def _count(self, action: Action, written: int) -> None:
+        """Count a connection that another worker gets with this WRITTEN."""
+        if written & OPEN:
+            self.resumed += 1
+        else:
+            self.counts[action] += 1
+
+    def outcomes(self) -> Counter[str]:
+        """Count the connections of dead and retiring workers by what became of them, in words."""
+        found: Counter[str] = Counter()
+        for action in Action:
+            found[action.value] = self.counts[action]
+            if action is Action.IDLE:
+                found["resumed"] = self.resumed
+        return found
 
     def _slot(self, slot: int) -> memoryview:
         return slot_of(self._words, slot)
@@ -176,42 +193,72 @@ class Custody:
         if base != words[BASE]:
             handed = b""  # the worker had moved BASE beyond them
         if is_idle(words) and not handed:
-            self.counts[Action.IDLE] += 1
-            if words[WRITTEN] & OPEN:
-                self.resumed += 1
-                words[ATTEMPT] = 1  # until the next worker has shown that it does not die of this stream
+            self._count(Action.IDLE, words[WRITTEN])
             return Action.IDLE, b""
         facts = self._facts(words, fd)
         agreed = facts.read is None or agrees(words, facts.read, buffers)
-        decision = decide(words, facts._replace(handed=len(handed), agreed=agreed), self.replay)
-        self.counts[decision.action] += 1
-        scope: dict[str, Any] = {}
-        if decision.action in _LOGGED:
-            level, reason = _LOGGED[decision.action]
-            opening = pages.load(self._pages, slot).head if words[WRITTEN] & OPEN else b""
-            scope = scope_of(words, client_of(fd), opening or begun(words, buffers) or handed)
-            what = f"{reason}{decision.reason}: {named(scope)}"
-            log.log(level, "connection %d: %s: %s", slot, decision.action.value, what)
+        unsent = self._unsent(slot, facts) if words[FINAL_END] & OPEN else 0
+        decision = decide(words, facts._replace(handed=len(handed), agreed=agreed, unsent=unsent), self.replay)
         if decision.action is Action.IDLE or decision.action is Action.REPLAY:
-            read = bytes_to_hand(words, decision, buffers, handed)
-            prepare_slot(words, decision, read)
-            self._remember(slot, read)
-            self.resumed += decision.written & OPEN > 0
-            return decision.action, read
-        if decision.action is Action.ANSWER:
+            return self._go_on(slot, decision, buffers, handed)
+        action = decision.action
+        if action is Action.RESTART and pages.kind_of(self._pages, slot) != pages.WEBSOCKET:
+            action = Action.RESET  # the client of an event stream connects again by itself
+        self.counts[action] += 1
+        scope = self._log(slot, action, decision, begun(words, buffers) or handed)
+        if action is Action.ANSWER:
             self._answer_502(slot, scope)
         elif decision.action is Action.RESTART:
             self._restart(slot)
-        elif decision.action is Action.RESET:
+        elif action is Action.RESET:
             reset(fd)
             self.end([slot])
         else:
             self.shut_down([slot])
-        return decision.action, b""
+        return action, b""
+
+    def _go_on(
+        self, slot: int, decision: Decision, buffers: mmap.mmap | None, handed: bytes
+    ) -> tuple[Action, bytes]:
+        """Prepare the slot of a connection that another worker gets."""
+        words = self._slot(slot)
+        read = bytes_to_hand(words, decision, buffers, handed)
+        is_open = decision.written & OPEN
+        if decision.action is Action.REPLAY and not is_open:
+            self._log(slot, Action.REPLAY, decision, read)
+        if not is_open and (words[FLAGS] & Flag.CALLED or words[WRITTEN] & OPEN):
+            pages.forget(self._pages, slot)  # its stream has ended, or the worker died before the stream was open
+        self._count(decision.action, decision.written)
+        prepare_slot(words, decision, read)
+        self._remember(slot, read)
+        return decision.action, read
+
+    def _log(self, slot: int, action: Action, decision: Decision, data: bytes) -> dict[str, Any]:
+        """Log what is done with a connection, if its client may notice it; return its request.
+
+        Args:
+            slot: The slot.
+            action: What is done.
+            decision: The reason.
+            data: The start of the request in progress.
+        """
+        if decision.action not in _LOGGED:
+            return {}
+        words = self._slot(slot)
+        level, why = _LOGGED[decision.action]
+        if words[WRITTEN] & OPEN:
+            data = pages.load(self._pages, slot).head
+            if decision.reason:
+                why = _DURING_STREAM
+            elif decision.action is Action.RESET:
+                why = "its worker died in the middle of a message or an event"
+        scope = scope_of(words, client_of(self._fds[slot]), data)
+        log.log(level, "connection %d: %s: %s%s: %s", slot, action.value, why, decision.reason, named(scope))
+        return scope
 
     def _facts(self, words: memoryview, fd: int) -> Facts:
         try:
-            info, unread, unacknowledged = _counters(fd)
+            info, unread, unacknowledged = counters(fd)
         except OSError:  # EOPNOTSUPP: the kernel keeps no counters of Unix sockets, so the slot's words count
             flags = words[FLAGS]
             read = None if flags & _READING else words[READ]
@@ -221,6 +268,13 @@ class Custody:
             return Facts(False, None, None)
         # The kernel counts the peer's FIN as one received byte.
         return Facts(True, received - unread - (state == _CLOSE_WAIT), acknowledged + unacknowledged)
+
+    def _unsent(self, slot: int, facts: Facts) -> int:
+        """See `Facts`."""
+        if facts.wrote is None:
+            return 0
+        data, end = pages.backlog(self._pages, slot, facts.wrote)
+        return len(data) if end == self._slot(slot)[FINAL_END] & POSITION else 0
 
     def give_up(self, slot: int, read: bytes) -> None:
         """End a connection that waits for a worker, though none will come; a request in it gets a 502."""
@@ -237,51 +291,22 @@ class Custody:
 
     def _answer_502(self, slot: int, scope: dict[str, Any]) -> None:
         self.answered.append(scope)
-        self._end_with(
-            slot, RESPONSE_502[: -len(REASON_502) or None] if scope["method"] == "HEAD" else RESPONSE_502
-        )
+        data = RESPONSE_502[: -len(REASON_502) or None] if scope["method"] == "HEAD" else RESPONSE_502
+        self._lingering.end(self._take(slot), data)
 
     def _restart(self, slot: int) -> None:
-        """Tell the client of an open WebSocket to connect again. An event stream is reset: its client does so."""
-        if pages.kind_of(self._pages, slot) == WEBSOCKET:
-            self._end_with(slot, _CLOSE_1012)
+        """Tell the client of an open WebSocket to connect again; that of an event stream does so after a reset."""
+        words = self._slot(slot)
+        has_unsent = words[FINAL_END] == words[WRITTEN]  # see `prepare_slot`
+        if pages.kind_of(self._pages, slot) == pages.WEBSOCKET and not has_unsent:
+            self._lingering.end(self._take(slot), _CLOSE_1012)
         else:
             reset(self._fds[slot])
             self.end([slot])
 
-    def _end_with(self, slot: int, data: bytes) -> None:
-        """Send the last bytes of a connection, and close it when the client has ended its side.
-
-        A close(2) while bytes are unread would send a reset, and the client could lose what was sent.
-        """
-        fd = self._fds.pop(slot)
-        self._remember(slot, b"")
-        with _borrowed(fd) as sock, contextlib.suppress(OSError):
-            sock.send(data, _DONTWAIT)
-            sock.shutdown(socket.SHUT_WR)
-        self._lingering[fd] = self._loop.call_later(_LINGER_SECONDS, lambda: self._end_lingering(fd))
-        self._loop.watch(fd, lambda: self._discard_unread(fd))
-
-    def _discard_unread(self, fd: int) -> None:
-        with _borrowed(fd) as sock:
-            try:
-                more = sock.recv(65536, _DONTWAIT)  # once: a client that sends fast must not keep the loop
-            except BlockingIOError:
-                return
-            except OSError:
-                more = b""
-        if not more:
-            self._end_lingering(fd)
-
-    def _end_lingering(self, fd: int) -> None:
-        self._lingering.pop(fd).cancel()
-        self._loop.unwatch(fd)
-        os.close(fd)
-
     def close(self) -> None:
         """Close every connection, and the slots."""
-        for fd in list(self._lingering):
-            self._end_lingering(fd)
+        self._lingering.close()
         self.end(list(self._fds))
         self._words.release()
         self._map.close()
@@ -290,69 +315,6 @@ class Custody:
         self.pages.close()
 
 
-def bytes_to_hand(words: memoryview, decision: Decision, buffers: mmap.mmap | None, handed: bytes) -> bytes:
-    """The bytes that the next worker has to be handed with a connection.
-
-    Args:
-        words: The slot, as the dead worker left it.
-        decision: IDLE or REPLAY.
-        buffers: The dead worker's receive buffers.
-        handed: The bytes that the dead worker was handed.
-    """
-    if decision.action is Action.IDLE:
-        return b""
-    if not decision.stop:
-        return handed
-    assert buffers is not None, "a request is in a buffer"
-    start = (words[BUFFER] - 1) * BUFFER_SIZE
-    return buffers[start + decision.start : start + decision.stop]
-
-
-def prepare_slot(words: memoryview, decision: Decision, read: bytes) -> None:
-    """Prepare a slot for the next worker, which is handed the bytes of ``read``."""
-    words[BUFFER] = 0
-    words[ATTEMPT] = decision.attempt
-    words[FLAGS] &= Flag.STREAM
-    words[BASE] = words[ORIGIN] = decision.base
-    words[READ] = decision.base + len(read)
-    words[WRITTEN] = decision.written
-    words[FINAL_END] = 0
-    words[GIVEN] = 0
-
-
-@contextlib.contextmanager
-def _borrowed(fd: int) -> Iterator[socket.socket]:
-    """A descriptor as a socket object that leaves it open."""
-    # Family and kind given here save the system calls that would find them; the calls below work with wrong ones.
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fd)
-    try:
-        yield sock
-    finally:
-        sock.detach()
-
-
 def _shut_down(fd: int) -> None:
-    with _borrowed(fd) as sock, contextlib.suppress(OSError):
+    with borrowed(fd) as sock, contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_RDWR)
-
-
-def _counters(fd: int) -> tuple[tuple[int, int, int], int, int]:
-    """TCP's state, bytes acknowledged and received; bytes unread and unacknowledged: all of one moment.
-
-    Three system calls ask for them, and a packet can arrive in between: an acknowledgement could make it seem that
-    a response that was sent was never written. Every packet changes TCP_INFO, so the calls are repeated until
-    TCP_INFO is the same before and after the others.
-    """
-    with _borrowed(fd) as sock:
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
-        while True:
-            unread, unacknowledged = _ioctl(fd, termios.FIONREAD), _ioctl(fd, termios.TIOCOUTQ)
-            before, info = info, sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
-            counters = _INFO.unpack(info)
-            if counters == _INFO.unpack(before):
-                return counters, unread, unacknowledged
-
-
-def _ioctl(fd: int, request: int) -> int:
-    value: int = _INT.unpack(fcntl.ioctl(fd, request, bytes(_INT.size)))[0]
-    return value

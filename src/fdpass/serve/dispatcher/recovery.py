@@ -27,19 +27,22 @@ row  what is found                                                          then
                                                                             if STREAM
 ===  =====================================================================  ===================
 
-If the position that was written last begins an open stream (OPEN in `slots`), rows 1 to 6 hold too (row 6
-with RESTART in the place of ANSWER), and then:
+If the position that was written last begins an open stream (OPEN in `slots`), rows 1 to 4 hold, and then the rows
+below. Bytes of the backlog (see `pages`) count as written: the next worker writes them. If there are any, FINISH
+and RESTART become RESET, since the dispatcher writes nothing in the middle of a message.
 
 ===  =====================================================================  ===================
 row  what is found of an open stream                                        then
 ===  =====================================================================  ===================
-10   a message is in the application (GIVEN behind BASE), and it may not    RESTART
+10   a message is in the application (GIVEN behind BASE), and it must not   RESTART
      be given again, or was given again already
 11   four workers have died with the stream one after the other, and none   RESTART
      made progress
-12   nothing was read that the application is not done with                 IDLE
-13   all of it is in the buffer                                             REPLAY
-14   otherwise                                                              RESTART
+12   the worker has read nothing                                            as in row 5
+13   how much was read is not certain, as in row 6                          RESTART
+14   nothing was read that the application is not done with                 IDLE
+     all of it is in the buffer                                             REPLAY
+     otherwise                                                              RESTART
 ===  =====================================================================  ===================
 
 A response that went out whole ends its request, even if the application was still running (a background task): it
@@ -70,6 +73,7 @@ from fdpass.serve.shared.slots import (
     POSITION,
     READ,
     REDELIVER,
+    SECOND,
     WRITTEN,
     Flag,
 )
@@ -93,6 +97,8 @@ class Facts(NamedTuple):
         wrote: Bytes ever written to it, whether or not they have arrived; None likewise.
         handed: How many bytes from BASE on the dispatcher handed to the dead worker, and still has.
         agreed: The kernel's count of bytes read agrees with the worker's: see `agrees`.
+        unsent: How many of the bytes up to FINAL_END were not written, but are in the page of an open stream, so
+            that the next worker can write them.
     """
 
     open: bool
@@ -100,6 +106,7 @@ class Facts(NamedTuple):
     wrote: int | None
     handed: int = 0
     agreed: bool = True
+    unsent: int = 0
 
 
 class Action(Enum):
@@ -136,7 +143,9 @@ class Decision(NamedTuple):
         start: Where in the dead worker's buffer the bytes of a REPLAY begin.
         stop: Where in the buffer they end; 0 if they are the bytes that the dead worker was handed.
         attempt: The next worker's ATTEMPT.
-        reason: Of an ANSWER: why the request is not repeated, as the end of a sentence about it.
+        reason: Of an ANSWER or RESTART: why the request is not repeated, or why the stream does not go on, as the
+            end of a sentence about it.
+        unsent: How many bytes the next worker has to write first: see `Facts`.
     """
 
     action: Action
@@ -146,6 +155,7 @@ class Decision(NamedTuple):
     stop: int = 0
     attempt: int = 0
     reason: str = ""
+    unsent: int = 0
 
 
 def is_idle(slot: Sequence[int]) -> bool:
@@ -155,7 +165,12 @@ def is_idle(slot: Sequence[int]) -> bool:
     (STREAM) can write at any time, and bytes of a request that was handed on (ATTEMPT) have been read: such a slot
     is never idle here. If the client has gone, the next worker will see it.
     """
-    return not (slot[FLAGS] or slot[BUFFER] or slot[FINAL_END] or slot[ATTEMPT])
+    return not (slot[FLAGS] or slot[BUFFER] or slot[FINAL_END] or slot[ATTEMPT] or is_given(slot))
+
+
+def is_given(slot: Sequence[int]) -> bool:
+    """Whether the application has a message of an open stream that it is not done with."""
+    return slot[GIVEN] & POSITION > slot[BASE]
 
 
 def agrees(slot: Sequence[int], read: int, memory: bytes | mmap.mmap | None) -> bool:
@@ -206,19 +221,21 @@ def decide(slot: Sequence[int], facts: Facts, replay: str) -> Decision:
         return Decision(Action.RESET)
     read, wrote = facts.read, facts.wrote
     base, written, called = slot[BASE], slot[WRITTEN], flags & _CALLED
+    if wrote is not None:
+        wrote += facts.unsent
     is_whole = slot[FINAL_END] and wrote is not None and wrote >= slot[FINAL_END] & POSITION
     if flags & _OPAQUE:
         return Decision(Action.RESET if called and not is_whole and wrote != written else Action.CLOSE)
     if is_whole:
         if flags & _CLOSING:
-            return Decision(Action.FINISH)
+            return Decision(Action.RESET if facts.unsent else Action.FINISH)
         base, written, called = slot[FINAL_BASE], slot[FINAL_END] & ~FINAL, 0
     elif flags & _INTERIM and wrote == (written & POSITION) + len(CONTINUE):
         written += len(CONTINUE)
     if wrote != written & POSITION:
         return Decision(Action.RESET)
     if written & OPEN:
-        return _decide_open(slot, facts, base, written)
+        return _decide_open(slot, facts, base, written)._replace(unsent=facts.unsent)
     has_begun = is_whole or slot[BUFFER] or flags & (_CALLED | _OVERFLOW)
     if not has_begun and read in {None, base + facts.handed}:
         return Decision(Action.REPLAY if facts.handed else Action.IDLE, base, written, attempt=slot[ATTEMPT])
@@ -249,30 +266,29 @@ def decide(slot: Sequence[int], facts: Facts, replay: str) -> Decision:
 
 
 def _decide_open(slot: Sequence[int], facts: Facts, base: int, written: int) -> Decision:
-    """Rows 5, 6 and 10 to 14, for an open stream: nothing was written behind ``written``."""
-    attempt, read = slot[ATTEMPT], facts.read
-    has_begun = slot[BUFFER] or slot[FLAGS] & _OVERFLOW
-    if not has_begun:
-        read = base + facts.handed
-    if read is None or read < base:
-        return Decision(Action.RESET)
-    is_given = slot[GIVEN] & POSITION > base
-    if not facts.agreed:
-        reason = "of which it is not certain what was read"
-    elif is_given and not slot[GIVEN] & REDELIVER:
+    """Rows 10 to 14, for an open stream: nothing was written behind ``written``."""
+    read = facts.read
+    has_progressed = base != slot[BASE] or (written ^ slot[WRITTEN]) & (OPEN | SECOND)
+    attempt = 0 if has_progressed else slot[ATTEMPT]
+    has_message = slot[GIVEN] & POSITION > base
+    has_begun = has_message or slot[BUFFER] or slot[FLAGS] & _OVERFLOW
+    handed = facts.handed if base == slot[BASE] else 0
+    if has_message and not slot[GIVEN] & REDELIVER:
         reason = "with a message in the application"
-    elif is_given and attempt >= CALLED_BEFORE:
+    elif has_message and attempt >= CALLED_BEFORE:
         reason = "with a message in the application, which had been given again already"
     elif attempt % CALLED_BEFORE >= MOST_ATTEMPTS:
         reason = f"which {MOST_ATTEMPTS + 1} workers have died with"
-    elif read == base:
-        return Decision(Action.IDLE, base, written, attempt=attempt + 1)
-    elif not has_begun:
-        return Decision(Action.REPLAY, base, written, attempt=attempt + 1)
-    elif slot[BUFFER] and 0 <= base - slot[ORIGIN] <= read - slot[ORIGIN] <= BUFFER_SIZE:
+    elif not has_begun and read in {None, base + handed}:
+        return Decision(Action.REPLAY if handed else Action.IDLE, base, written, attempt=attempt)
+    elif read is None or not facts.agreed:
+        reason = "of which it is not certain what was read"
+    elif read == base and not has_message:
+        return Decision(Action.IDLE, base, written, attempt=attempt)
+    elif slot[BUFFER] and 0 <= base - slot[ORIGIN] < read - slot[ORIGIN] <= BUFFER_SIZE:
         start, stop = base - slot[ORIGIN], read - slot[ORIGIN]
-        more = CALLED_BEFORE if is_given else 0
-        return Decision(Action.REPLAY, base, written, start, stop, attempt + 1 + more)
+        more = CALLED_BEFORE if has_message else 0
+        return Decision(Action.REPLAY, base, written, start, stop, attempt + more)
     else:
         reason = "of which a message is not in a buffer: it was too long, or no buffer was free"
-    return Decision(Action.RESTART, reason=reason)
+    return Decision(Action.RESET if facts.unsent else Action.RESTART, reason=reason)

@@ -16,8 +16,9 @@ from fdpass.serve.operator.folder import Folder
 from fdpass.serve.operator.outcomes import OK, STOPPING, Outcomes, no_reply, refused, reply_all
 from fdpass.serve.operator.systemd import Notifier
 from fdpass.serve.shared import tls
-from fdpass.serve.shared.config import FIXED, Config, flag
+from fdpass.serve.shared.config import FIXED, Config
 from fdpass.serve.shared.logs import configure, read_config
+from fdpass.serve.shared.setting import flag
 
 log = logging.getLogger("fdpass.serve")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
-import math
 import os
 import textwrap
 from collections.abc import Mapping
@@ -20,18 +19,11 @@ from fdpass.errors import ConfigError
 from fdpass.serve.shared import app_name
 from fdpass.serve.shared.ledger import MOST_WORKERS
 from fdpass.serve.shared.processors import processors
-from fdpass.serve.shared.setting import Setting, field, size
+from fdpass.serve.shared.setting import Setting, check_range, convert, field
 
 WELCOME = "fdpass.serve.worker.welcome:app"
 MOST_WANTED = MOST_WORKERS // 4
 """The greatest number of workers to ask for: a reload has two generations of them, and others may still retire."""
-
-_TAKES: dict[str, tuple[Any, str]] = {
-    "whole": (int, "a whole number"),
-    "size": (int, "a whole number"),
-    "seconds": (float | int, "a number of seconds"),
-    "switch": (bool, "true or false"),
-}
 
 
 def _default_workers() -> int:
@@ -88,8 +80,8 @@ class Config:
     )
     resume: tuple[str, ...] = field(
         (),
-        "Path prefix of WebSockets and event streams that go on in another worker, whose application is called "
-        "anew for them; repeatable. Needs custody.",
+        "Path of WebSockets and event streams, with all paths below it, that go on in another worker when theirs "
+        "dies or retires: the application is called anew for each. Repeatable. Needs custody, and no TLS.",
         kind="prefixes",
         metavar="PATH",
         shown="none",
@@ -231,9 +223,13 @@ class Config:
             object.__setattr__(self, each.name, typed(each.name, getattr(self, each.name)))
         app_name.check(self.app)
         for name, setting in SETTINGS.items():
-            _check_range(name, setting, getattr(self, name))
+            check_range(name, setting, getattr(self, name))
         if (self.tls_key or self.tls_ca) and not self.tls_cert:
             raise ConfigError("--tls-key and --tls-ca need --tls-cert, the server's own certificate")
+        if self.resume and not self.keeps:
+            raise ConfigError("--resume needs custody, which --custody off and --accept worker turn off")
+        if self.resume and self.tls_cert:
+            raise ConfigError("--resume cannot be combined with --tls-cert: a TLS session ends with its worker")
         if not os.path.isdir(self.app_dir):
             raise ConfigError(f"--app-dir {self.app_dir!r} is not a folder")
 
@@ -272,11 +268,6 @@ if Config.__doc__:  # python -OO has none
     Config.__doc__ = f"{inspect.cleandoc(Config.__doc__)}\n\nAttributes:\n{_attributes()}\n"
 
 
-def flag(name: str) -> str:
-    """The option that gives a setting on the command line."""
-    return "--" + name.replace("_", "-") if name != "app" else "the application"
-
-
 def check_name(name: str) -> None:
     """Refuse the name of a setting that does not exist.
 
@@ -295,38 +286,4 @@ def typed(name: str, value: Any) -> Any:
     Raises:
         ConfigError: The value is of another type.
     """
-    kind = SETTINGS[name].kind
-    if kind in {"addresses", "prefixes"}:
-        return _several(name, kind, value)
-    if kind == "size" and isinstance(value, str):
-        return size(value)
-    if kind == "path" and isinstance(value, os.PathLike):
-        value = os.fspath(value)
-    if kind == "account" and type(value) is int:
-        value = str(value)
-    wanted, words = _TAKES.get(kind, (str, "text"))
-    if not isinstance(value, wanted) or (isinstance(value, bool) and kind != "switch"):
-        raise ConfigError(f"{flag(name)} takes {words}, not {value!r}")
-    if kind == "seconds" and not math.isfinite(value):
-        raise ConfigError(f"{flag(name)} takes a finite number, not {value!r}")
-    return value
-
-
-def _several(name: str, kind: str, value: Any) -> tuple[str, ...]:
-    found = (value,) if isinstance(value, str) else value
-    if not isinstance(found, tuple | list) or not all(isinstance(item, str) for item in found):
-        raise ConfigError(f"{flag(name)} takes texts, not {value!r}")
-    if kind == "addresses" and not found:
-        raise ConfigError(f"{flag(name)} takes one or more addresses, not {value!r}")
-    if kind == "prefixes" and (wrong := [item for item in found if not item.startswith("/")]):
-        raise ConfigError(f"{flag(name)} {wrong[0]!r}: a path begins with a slash, such as /ws")
-    return tuple(found)
-
-
-def _check_range(name: str, setting: Setting, value: Any) -> None:
-    if setting.choices and value not in setting.choices:
-        raise ConfigError(f"{flag(name)} {value!r}: must be one of {', '.join(setting.choices)}")
-    if setting.bounds is not None:
-        least, most = setting.bounds
-        if not least <= value <= most:
-            raise ConfigError(f"{flag(name)} {value!r}: must be from {least:,} to {most:,}")
+    return convert(name, SETTINGS[name], value)

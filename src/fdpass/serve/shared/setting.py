@@ -1,8 +1,10 @@
-"""`Setting`: the properties of a setting, which `field` attaches to a field of `Config`; and sizes as text."""
+"""`Setting`: the properties of a setting, which `field` attaches to a field of `Config`; and checks of values."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
+import os
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +13,12 @@ from fdpass.errors import ConfigError
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 _KINDS = {str: "text", int: "whole", float: "seconds", bool: "switch", tuple: "addresses"}
+_TAKES: dict[str, tuple[Any, str]] = {
+    "whole": (int, "a whole number"),
+    "size": (int, "a whole number"),
+    "seconds": (float | int, "a number of seconds"),
+    "switch": (bool, "true or false"),
+}
 _BOUNDS = {"whole": (0, 2**62), "size": (0, 2**62), "seconds": (0, 1_000_000)}  # of settings without their own
 
 
@@ -20,7 +28,7 @@ class Setting:
 
     Attributes:
         help: The help text, for the command line and the reference; `...` marks code.
-        kind: Kind of value: text, path, account, whole (number), seconds, size, switch or addresses.
+        kind: Kind of value: text, path, account, whole (number), seconds, size, switch, addresses or prefixes.
         choices: The allowed values; empty if the kind is the only limit.
         bounds: The least and the greatest number; None if the value is not a number.
         metavar: Placeholder for the value in a usage line; empty if the kind gives one.
@@ -58,3 +66,70 @@ def size(text: str) -> int:
             f"{text!r} is not a size: give a number of bytes, or a number with K, M or G, such as 500M"
         )
     return int(match[1]) * _UNITS[match[2].upper()]
+
+
+def flag(name: str) -> str:
+    """The option that gives a setting on the command line."""
+    return "--" + name.replace("_", "-") if name != "app" else "the application"
+
+
+def convert(name: str, setting: Setting, value: Any) -> Any:
+    """Convert a value from Python or TOML to the type of its setting.
+
+    Raises:
+        ConfigError: The value is of another type.
+    """
+    kind = setting.kind
+    if kind == "addresses":
+        return _texts(name, "one or more addresses", value, least=1)
+    if kind == "prefixes":
+        return _prefixes(name, value)
+    if kind == "size" and isinstance(value, str):
+        return size(value)
+    if kind == "path" and isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if kind == "account" and type(value) is int:
+        value = str(value)
+    wanted, words = _TAKES.get(kind, (str, "text"))
+    if not isinstance(value, wanted) or (isinstance(value, bool) and kind != "switch"):
+        raise ConfigError(f"{flag(name)} takes {words}, not {value!r}")
+    if kind == "seconds" and not math.isfinite(value):
+        raise ConfigError(f"{flag(name)} takes a finite number, not {value!r}")
+    return value
+
+
+def _texts(name: str, words: str, value: Any, *, least: int) -> tuple[str, ...]:
+    found = (value,) if isinstance(value, str) else value
+    if (
+        not isinstance(found, tuple | list)
+        or len(found) < least
+        or not all(isinstance(item, str) for item in found)
+    ):
+        raise ConfigError(f"{flag(name)} takes {words}, not {value!r}")
+    return tuple(found)
+
+
+def _prefixes(name: str, value: Any) -> tuple[str, ...]:
+    found = _texts(name, "paths", value, least=0)
+    for path in found:
+        if not path.startswith("/"):
+            raise ConfigError(f"{flag(name)} {path!r}: a path begins with a slash, such as /ws")
+        if "*" in path or "?" in path:
+            raise ConfigError(
+                f"{flag(name)} {path!r}: give a path without * or ?; all paths below it belong to it"
+            )
+    return found
+
+
+def check_range(name: str, setting: Setting, value: Any) -> None:
+    """Refuse a value that is not a choice, or not within the bounds.
+
+    Raises:
+        ConfigError: The value is not allowed.
+    """
+    if setting.choices and value not in setting.choices:
+        raise ConfigError(f"{flag(name)} {value!r}: must be one of {', '.join(setting.choices)}")
+    if setting.bounds is not None:
+        least, most = setting.bounds
+        if not least <= value <= most:
+            raise ConfigError(f"{flag(name)} {value!r}: must be from {least:,} to {most:,}")

@@ -66,11 +66,19 @@ It goes on so:
 
 An event stream opens with the head of its response: the worker writes the page, and stores as for a WebSocket.
 Each event is then as a message that the application sends; the state is the id of the last event that went out
-whole. If only a part of an event goes out, or an event of a stream that has no ids, FINAL_END is UNFINISHED,
-and stays so until the event is whole. The end of the response stores FINAL_END without OPEN, as for any
-request.
+whole. If only a part of an event goes out, or an event of a stream that has no ids, FINAL_END is UNFINISHED with
+OPEN, and stays so until the event is whole. The end of the response stores FINAL_END without OPEN, as for any
+request. In step 5 the worker gives the page back before it stores WRITTEN without OPEN. The page of a connection
+that ends while it is open is given back by the dispatcher.
 
+Another worker continues an open stream: it adds 1 to ATTEMPT, and then it calls the application. Half a second
+later it stores ATTEMPT as 0, unless CALLED_BEFORE is in it. An event that goes out whole also stores ATTEMPT as 0.
 A worker that gives an open stream back stores nothing any more from then on.
+
+If the kernel takes only a part of a message, the worker may keep the rest as the backlog of the page (see
+`pages`). The end of the backlog is stored last; while it is FINAL_END, the message counts as written. So a worker
+with a backlog drops it before it stores FINAL_BASE or FINAL_END, and keeps it again after it has written. A worker
+that gets an open stream with FINAL_END first writes what the backlog has from WROTE on: WRITTEN counts it already.
 
 A buffer is zero behind what its present owner has read: it is cleared when its owner gives it back, and when it is
 full. So its owner has read every byte that is not zero, whatever a counter says.
@@ -89,13 +97,16 @@ FLAGS: Annotated[int, "see the next table"] = 4
 ATTEMPT: Annotated[
     int,
     "how often the request was handed to another worker; plus 2^32 if one of the dead workers had called the "
-    "application",
+    "application. Of an open stream: how many workers have continued it since it made progress; plus 2^32 if a "
+    "message is given again",
 ] = 5
 BUFFER: Annotated[int, "which of its worker's buffers the request is read into, from 1; 0 = none"] = 6
 ORIGIN: Annotated[int, "bytes read up to the start of that buffer"] = 7
 READ: Annotated[int, "bytes read, as the worker says: the kernel's count may be ahead of it by one read"] = 8
 WROTE: Annotated[
-    int, "bytes written, as the worker says; Unix sockets only, whose bytes the kernel does not count"
+    int,
+    "bytes written: as the worker says, of Unix sockets, whose bytes the kernel does not count; as the dispatcher "
+    "says, of an open stream that it hands on with a backlog",
 ] = 9
 CLIENT: Annotated[int, "three words: the client's address, if a PROXY header told it"] = 10
 STATES: Annotated[
@@ -108,7 +119,7 @@ GIVEN: Annotated[
 ] = 31
 
 CALLED_BEFORE = 1 << 32
-"""Added to ATTEMPT when a worker dies that had called the application."""
+"""Added to ATTEMPT when a worker dies that had called the application, or had given it a message of a stream."""
 
 WORDS = 32
 """Number of words in a slot."""
@@ -132,7 +143,7 @@ POSITION = OPEN - 1
 """Mask of the position in WRITTEN, FINAL_END and GIVEN."""
 
 UNFINISHED = POSITION
-"""Position in FINAL_END of an open stream: if anything was written behind WRITTEN, no other worker can go on."""
+"""Position in FINAL_END, with OPEN: if anything was written behind WRITTEN, no other worker can go on."""
 
 REDELIVER = 1 << 60
 """Bit of GIVEN: a message that the application was given may be given again, once."""

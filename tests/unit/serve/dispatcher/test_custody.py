@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from fdpass.serve.dispatcher import custody as module
+from fdpass.serve.dispatcher import lingering as module
 from fdpass.serve.dispatcher.recovery import Action
 from fdpass.serve.shared.slots import (
     ATTEMPT,
@@ -79,7 +79,7 @@ def test_a_502_arrives_whole_and_then_the_end_of_the_connection(case, more):
     assert head.startswith(b"HTTP/1.1 502 Bad Gateway\r\n")
     assert b"content-length: %d\r\n" % len(body) in head
     assert b"connection: close" in head
-    assert case.custody._lingering == {case.number: case.custody._lingering[case.number]}
+    assert list(case.custody._lingering._timers) == [case.number]
     case.client.close()
     case.go_until(lambda: not case.custody._lingering)
     assert_closed(case.number)
@@ -93,7 +93,7 @@ def test_a_client_that_sends_fast_behind_its_502_does_not_keep_the_loop(case):
     assert case.die() == (Action.ANSWER, b"")
     case.client.setblocking(False)
     sent = case.client.send(b"z" * 200_000)
-    case.custody._discard_unread(case.number)
+    case.custody._lingering._discard_unread(case.number)
     assert 0 < unread(case.number) < sent
 
 

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from fdpass.serve.dispatcher import custody as module
+from fdpass.serve.dispatcher import kernel_counters as module
 from fdpass.serve.dispatcher.recovery import Action, Facts
 from fdpass.serve.shared.slots import BUFFER, FLAGS, Flag
 

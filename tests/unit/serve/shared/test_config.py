@@ -8,9 +8,9 @@ import re
 import pytest
 
 from fdpass.errors import ConfigError
-from fdpass.serve.shared.config import NAMES, SETTINGS, Config, check_name, flag
+from fdpass.serve.shared.config import NAMES, SETTINGS, Config, check_name
 from fdpass.serve.shared.ledger import MOST_WORKERS
-from fdpass.serve.shared.setting import size
+from fdpass.serve.shared.setting import flag, size
 
 CHOICES = {name: setting.choices for name, setting in SETTINGS.items() if setting.choices}
 BOUNDS = {
@@ -42,7 +42,7 @@ TEXTS = ("app", "user", "group", *PATHS, *CHOICES)
 
 
 def test_each_setting_is_in_a_list_of_these_tests():
-    assert {*WHOLE, *SECONDS, *SWITCHES, *TEXTS, "bind"} == set(NAMES)
+    assert {*WHOLE, *SECONDS, *SWITCHES, *TEXTS, "bind", "resume"} == set(NAMES)
     assert set(BOUNDS) == {*WHOLE, *SECONDS} == {name for name, setting in SETTINGS.items() if setting.bounds}
 
 
@@ -61,7 +61,7 @@ def test_what_a_setting_takes_fits_the_type_of_its_field(name):
         "int": {"whole", "size"},
         "float": {"seconds"},
         "bool": {"switch"},
-        "tuple[str, ...]": {"addresses"},
+        "tuple[str, ...]": {"addresses", "prefixes"},
     }
     assert SETTINGS[name].kind in kinds[Config.__dataclass_fields__[name].type]
 
@@ -157,6 +157,40 @@ def test_addresses_may_be_one_or_several(value, expected):
 def test_no_address_is_refused(value):
     with pytest.raises(ConfigError, match="--bind takes one or more addresses"):
         Config(bind=value)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("/ws", ("/ws",)), (["/ws", "/events/"], ("/ws", "/events/")), (("/",), ("/",)), ([], ()), ((), ())],
+)
+def test_paths_to_resume_may_be_none_one_or_several(value, expected):
+    assert Config(resume=value).resume == expected
+
+
+@pytest.mark.parametrize("path", ["", "ws", "https://example.org/ws"])
+def test_a_path_to_resume_begins_with_a_slash(path):
+    with pytest.raises(ConfigError, match=f"^--resume {path!r}: a path begins with a slash, such as /ws$"):
+        Config(resume=path)
+
+
+@pytest.mark.parametrize("path", ["/ws/*", "/ws?room=1"])
+def test_a_path_to_resume_has_no_asterisk_and_no_query(path):
+    with pytest.raises(ConfigError, match=r"give a path without \* or \?"):
+        Config(resume=["/ok", path])
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        ({"custody": "off"}, "--resume needs custody"),
+        ({"accept": "worker"}, "--resume needs custody"),
+        ({"tls_cert": "cert.pem"}, "--resume cannot be combined with --tls-cert"),
+    ],
+)
+def test_resume_without_what_it_needs_is_refused(other, why):
+    with pytest.raises(ConfigError, match=f"^{why}"):
+        Config(resume="/ws", **other)
+    Config(**other)
 
 
 @pytest.mark.parametrize("app", ["a:b", "a.b:c", "a.b:c.d", "_a1.b2:c"])

@@ -257,7 +257,7 @@ class ByDispatcher(Acceptor):
         self.take_back_unread(worker)
         if self._custody is None:
             return describe_lost(self._connections.lose_all(worker.row))
-        before = self._custody.counts.copy()
+        before = self._custody.outcomes()
         for slot in self._connections.slots_of(worker.row):
             action, read = self._custody.recover(slot, worker.buffers_map)
             if action is Action.IDLE or action is Action.REPLAY:
@@ -268,8 +268,8 @@ class ByDispatcher(Acceptor):
                 self._connections.finish(slot, worker.row)
             else:
                 self._connections.lose(slot, worker.row)
-        counts = self._custody.counts - before
-        return "".join(f"; {counts[action]} {action.value}" for action in Action if counts[action])
+        counts = self._custody.outcomes() - before
+        return "".join(f"; {count} {outcome}" for outcome, count in counts.items())
 
     def drop_waiting(self) -> None:
         """See `Acceptor.drop_waiting`."""

@@ -123,6 +123,10 @@ class Reader:
         """How many bytes of the buffer were written since it was taken."""
         return self.read - self._origin
 
+    def has(self, position: int) -> bool:
+        """Whether the buffer has all that was read from a position on; True if that is nothing."""
+        return position == self.read or (self._number > 0 and position >= self._origin)
+
     def exchange(self, data: bytes) -> None:
         """Take another buffer for these bytes, the last ones that came, and give the present one back."""
         words = self._words

@@ -14,6 +14,7 @@ _LINE_MAX = 4096
 _LENGTH = re.compile(rb"\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r\n", re.ASCII)
 _CHUNKED = re.compile(rb"\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n")
 _WEBSOCKET = re.compile(rb"\nupgrade:[^\n]*websocket")
+_HAS_BODY = re.compile(rb"\n(?:content-length|transfer-encoding)")
 _UPGRADES = re.compile(rb"\n(?:proxy-)?connection:[^\n]*upgrade")  # else an Upgrade header means nothing
 _CONNECTION = re.compile(rb"(?:proxy-)?connection:", re.IGNORECASE)  # as a trailer, llhttp takes it for a header
 _SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
@@ -57,13 +58,14 @@ class RequestEnd:
         complete: The request that began last has come to its end.
         blank: Since then only empty lines have come, which are no part of a request (RFC 9112, 2.2).
         opaque: It is not known any more where requests end.
+        websocket: The request that was complete last asks for a WebSocket.
     """
 
-    __slots__ = ("_left", "_line", "_part", "blank", "complete", "opaque")
+    __slots__ = ("_left", "_line", "_part", "blank", "complete", "opaque", "websocket")
 
     def __init__(self) -> None:
         self.complete = True
-        self.blank = self.opaque = False
+        self.blank = self.opaque = self.websocket = False
         self._part = _HEAD
         self._left = 0  # bytes of a body or chunk that are still to come
         self._line = b""  # what has come of a head or line
@@ -73,7 +75,7 @@ class RequestEnd:
 
         Empty lines before a request belong to it; if nothing else has come, this request is complete and `blank`.
         """
-        self.complete = False
+        self.complete = self.websocket = False
         if self.opaque:
             return len(data)
         used = 0
@@ -105,14 +107,20 @@ class RequestEnd:
         head = whole[start : end + 2].lower()
         if is_special(head):
             self._special(head)
+            # A client has to wait for the answer to its handshake (RFC 6455, 4.1).
+            self.opaque |= self.websocket and end + 4 < len(whole)
         else:
             self.complete = True
         return used
 
     def _special(self, head: bytes) -> None:
         """Find out what follows a head that `is_special`. One that parsers may read differently is opaque."""
-        if _is_odd(head) or (b"\nupgrade:" in head and _WEBSOCKET.search(head) and _UPGRADES.search(head)):
+        if _is_odd(head):
             self.opaque = True
+        elif b"\nupgrade:" in head and _WEBSOCKET.search(head) and _UPGRADES.search(head):
+            self.websocket = head.startswith(b"get ") and not _HAS_BODY.search(head)
+            self.complete = self.websocket
+            self.opaque = not self.websocket
         elif b"\ntransfer-encoding" in head:
             self._part = _SIZE_LINE
             once = head.count(b"\ntransfer-encoding") == 1 and b"\ncontent-length" not in head

@@ -19,24 +19,22 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from fdpass._sockets import readable
-from fdpass.serve.shared import pages, tls
-from fdpass.serve.shared.slots import BUFFER_SIZE, OPEN, WORDS, WRITTEN, slot_of
+from fdpass.serve.shared import tls
 from fdpass.serve.worker.access_log import wrap
 from fdpass.serve.worker.application import StartupFailed
 from fdpass.serve.worker.cuts import log_cut
 from fdpass.serve.worker.engines import Job
+from fdpass.serve.worker.engines.asgi_custody import AsgiCustody
 from fdpass.serve.worker.engines.lifespan import call_exit_hooks, collected_errors, stop_lifespan
 from fdpass.serve.worker.http.exchange import Exchange
 from fdpass.serve.worker.http.protocol import HttpProtocol
 from fdpass.serve.worker.http.request import KnownHeaders
 from fdpass.serve.worker.http.wire import Address
 from fdpass.serve.worker.idle_timer import IdleTimer
-from fdpass.serve.worker.live.events_custody import EventsCustody
-from fdpass.serve.worker.parking import Parking
+from fdpass.serve.worker.live.websockets import WebSockets
 from fdpass.serve.worker.passed_socket import PassedSocket
 from fdpass.serve.worker.poller import Poller
 from fdpass.serve.worker.transport.http import HttpTransport
-from fdpass.serve.worker.transport.http_custody import HttpCustody
 from fdpass.serve.worker.transport.http_tls import TlsTransport
 
 log = logging.getLogger("fdpass.serve")
@@ -67,6 +65,9 @@ class AsgiEngine:
         self._address = _only_address(job)
         self._ssl: ssl.SSLContext | None = tls.context(self._settings)
         self._slots = job.setup.slots if self._ssl is None else None
+        self._buffers = job.buffers
+        self._custody: AsgiCustody | None = None
+        self.websockets: WebSockets | None = None
         self.resume = self._settings.resume if self._slots is not None else ()
         self.pages = job.setup.pages
         self._heads: list[Exchange] = []  # exchanges whose head waits for the body
@@ -75,9 +76,6 @@ class AsgiEngine:
         self.plain_http = self._ssl is None
         self.finishing = self._exit_hooks_called = False
         self._cutting = False  # the time to finish is over
-        if job.buffers is not None:
-            self._buffers = job.buffers
-            self._scratch = memoryview(bytearray(BUFFER_SIZE))
 
     async def start(self) -> None:
         """Run the lifespan's start."""
@@ -87,7 +85,6 @@ class AsgiEngine:
         self.idle = IdleTimer(self.loop, settings.keep_alive, HttpProtocol.expire)
         seconds = settings.header_timeout
         self.head_timer = IdleTimer(self.loop, seconds, HttpProtocol.expire_head) if seconds else None
-        self._parking = Parking(self.poller, settings.keep_alive, self._serve_in_custody)
         self._config = uvicorn.Config(
             self._counted(self.app),
             interface="asgi3",
@@ -106,6 +103,9 @@ class AsgiEngine:
             raise StartupFailed("the application's lifespan startup failed", "\n".join(said))
         self.state = self._lifespan.state
         self.websocket = self._websocket if self._config.ws_protocol_class is not None else None
+        if self._slots is not None and self._buffers is not None:
+            self._custody = AsgiCustody(self, self._slots, self._buffers, settings.keep_alive)
+            self.websockets = self._custody.websockets
         self._create_eager_task = eager(self.loop) or self.loop.create_task
         self._tick()
 
@@ -125,30 +125,10 @@ class AsgiEngine:
             task = self.loop.create_task(self._connect(passed))
             self._taking.add(task)
             task.add_done_callback(self._taking.discard)
-        elif self._slots is None:
-            HttpTransport(self.poller, passed).start(HttpProtocol(self, passed))
-        elif self._slots[passed.slot * WORDS + WRITTEN] & OPEN:
-            self._continue_events(passed)
-        elif self._slots[passed.slot * WORDS + WRITTEN] and not passed.read:
-            self._parking.add(passed)  # it came idle from another worker
+        elif self._custody is not None:
+            self._custody.take(passed)
         else:
-            self._serve_in_custody(passed)
-
-    def _serve_in_custody(self, passed: PassedSocket) -> None:
-        assert self._slots is not None
-        words = slot_of(self._slots, passed.slot)
-        custody = EventsCustody if self.resume else HttpCustody
-        custody(self.poller, passed, words, self._buffers, self._scratch).start(HttpProtocol(self, passed))
-
-    def _continue_events(self, passed: PassedSocket) -> None:
-        """Continue an open event stream: call the application as for a new request."""
-        assert self._slots is not None
-        assert self.pages is not None
-        pages.count_resumed(self.pages, passed.slot)
-        words = slot_of(self._slots, passed.slot)
-        transport = EventsCustody(self.poller, passed, words, self._buffers, self._scratch)
-        transport.continue_events(pages.load(self.pages, passed.slot))
-        transport.start(HttpProtocol(self, passed))
+            HttpTransport(self.poller, passed).start(HttpProtocol(self, passed))
 
     async def _connect(self, passed: PassedSocket) -> None:
         protocol = _TlsProtocol(self, passed)
@@ -222,10 +202,8 @@ class AsgiEngine:
         self.finishing = True
         if not (retiring and self.resume):  # else the hooks would end event streams that can move
             self._call_exit_hooks()
-        if retiring and self.keeps_slots:
-            self._parking.give_back()
-        else:
-            self._parking.end()
+        if self._custody is not None:
+            self._custody.finish(retiring=retiring)
         left = seconds
         if retiring:
             await self._wait_until_over(seconds, HttpProtocol.retire)

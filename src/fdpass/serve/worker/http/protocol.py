@@ -256,6 +256,8 @@ class HttpProtocol(Ending):
         wire, protocol, is_full = self.wire, self.engine.websocket(), self.full is not None
         handshake, self._handshake = self._handshake, b""
         self.connection_lost(None)
+        if wire.hand_over(self.engine.websockets, protocol, handshake):
+            return
         protocol.connection_made(wire)
         wire.set_protocol(protocol)
         if is_full:  # of the response before

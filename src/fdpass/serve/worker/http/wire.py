@@ -64,6 +64,15 @@ class Wire(Protocol):
     def quiet(self) -> bool:
         """Whether no byte waits to be sent, and no request waits to be served."""
 
+    def hand_over(self, websockets: Any, protocol: Any, handshake: bytes) -> bool:
+        """Let a WebSocket have the connection, and its protocol the handshake; False: the protocol takes the wire.
+
+        Args:
+            websockets: See `HttpEngine`.
+            protocol: Of the WebSocket.
+            handshake: The request that asks for it.
+        """
+
     def leave(self) -> bool:
         """Give the connection back to the dispatcher once it is idle; False: no other worker can have it."""
 
@@ -111,6 +120,7 @@ class HttpEngine(Protocol):
         head_max: Bytes that the head of a request may have.
         body_max: Bytes that the body of a request may have; 0: there is no limit.
         websocket: Makes the protocol of a WebSocket; None if there is none.
+        websockets: The WebSockets in custody; None without custody.
         finishing: The worker stops or retires.
         resume: The prefixes of the paths whose streams another worker can continue.
         pages: The pages of open streams; None without custody.
@@ -127,6 +137,7 @@ class HttpEngine(Protocol):
     head_max: int
     body_max: int
     websocket: Callable[[], Any] | None
+    websockets: Any
     finishing: bool
     resume: tuple[str, ...]
     pages: mmap | None

@@ -128,10 +128,11 @@ class _OpenEvents(EventsCustody):
             events: What the stream has of it.
         """
         words, live = self.words, self._live
+        before = live.last_id
         live.feed(events)
         if live.is_resumable and len(live.last_id) <= STATE_MAX:
-            is_same = live.last_id == load_state(words)
-            second = words[WRITTEN] & SECOND if is_same else store_state(words, live.last_id)
+            is_stored = live.last_id == before and not words[FINAL_END] and words[WRITTEN] & OPEN
+            second = words[WRITTEN] & SECOND if is_stored else store_state(words, live.last_id)
             words[FINAL_BASE] = self._fed
             words[FINAL_END] = self._wrote + len(data) | OPEN | second
         else:

@@ -119,7 +119,7 @@ class Transport(asyncio.Transport):
                 self._read()
             elif events & self._wanted & _GONE:
                 self._watch(self._wanted & ~_GONE | _BROKEN)
-                self._protocol.client_ended()
+                self._client_ended()
             elif events & self._wanted & _BROKEN:
                 self._end(None)  # the client, which had ended its side, has gone
             elif self._watched != self._wanted:
@@ -149,6 +149,9 @@ class Transport(asyncio.Transport):
             self._watch(self._wanted & ~_IN | _BROKEN)
         else:
             self.close()
+
+    def _client_ended(self) -> None:
+        self._protocol.client_ended()
 
     def is_reading(self) -> bool:
         """See `asyncio.ReadTransport`."""

@@ -298,6 +298,18 @@ class HttpCustody(HttpTransport):
             self._end(None)
         return True
 
+    def hand_over(self, websockets: Any, protocol: Any, handshake: bytes) -> bool:
+        """See `Wire`. If it is not certain where the handshake ends, the connection leaves custody."""
+        if self._request_end.opaque or not self._request_end.complete or self._answered or self._closing:
+            return False
+        self._ending = self._closing = True
+        self._watch(0)
+        words, self.words = self.words, NOWHERE
+        self._protocol = None
+        wrote = self._wrote
+        websockets.open(self.passed, words, self._reader, wrote=wrote, protocol=protocol, handshake=handshake)
+        return True
+
     def set_protocol(self, protocol: Any) -> None:
         """See `asyncio.BaseTransport`: another protocol, WebSocket, has the connection from now on."""
         self.words[FLAGS] |= _OPAQUE

@@ -96,6 +96,10 @@ class TlsTransport:
         else:
             self.close()
 
+    def hand_over(self, websockets: Any, protocol: Any, handshake: bytes) -> bool:  # noqa: ARG002 - not in custody
+        """See `Wire`."""
+        return False
+
     def leave(self) -> bool:
         """See `Wire`."""
         return False

@@ -1,0 +1,81 @@
+"""`AsgiCustody`: connections in custody of an ASGI worker: new ones, idle ones, open streams of other workers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fdpass.serve.shared import pages
+from fdpass.serve.shared.slots import BUFFER_SIZE, OPEN, WRITTEN, slot_of
+from fdpass.serve.worker.custody.buffers import Buffers
+from fdpass.serve.worker.http.protocol import HttpProtocol
+from fdpass.serve.worker.live.events_custody import EventsCustody
+from fdpass.serve.worker.live.websockets import WebSockets
+from fdpass.serve.worker.parking import Parking
+from fdpass.serve.worker.passed_socket import PassedSocket
+from fdpass.serve.worker.transport.http_custody import HttpCustody
+
+
+class AsgiCustody:
+    """Gives each connection the transport that it needs.
+
+    Args:
+        engine: See `fdpass.serve.worker.http.wire.HttpEngine`.
+        slots: Of all connections.
+        buffers: Of this worker.
+        keep_alive: Seconds for which a connection may be idle.
+
+    Attributes:
+        websockets: All WebSockets.
+    """
+
+    def __init__(self, engine: Any, slots: memoryview, buffers: Buffers, keep_alive: float) -> None:
+        self._engine = engine
+        self._slots, self._buffers = slots, buffers
+        self._scratch = memoryview(bytearray(BUFFER_SIZE))
+        self._transport = EventsCustody if engine.resume else HttpCustody
+        self._parking = Parking(engine.poller, keep_alive, self._serve)
+        self.websockets = WebSockets(
+            engine.poller,
+            slots=slots,
+            buffers=buffers,
+            scratch=self._scratch,
+            pages=engine.pages,
+            prefixes=engine.resume,
+            make=engine.websocket,
+        )
+
+    def take(self, passed: PassedSocket) -> None:
+        """Serve a connection."""
+        written = slot_of(self._slots, passed.slot)[WRITTEN]
+        if written & OPEN:
+            self._resume(passed)
+        elif written and not passed.read:
+            self._parking.add(passed)  # it came idle from another worker
+        else:
+            self._serve(passed)
+
+    def _serve(self, passed: PassedSocket) -> None:
+        words = slot_of(self._slots, passed.slot)
+        transport = self._transport(self._engine.poller, passed, words, self._buffers, self._scratch)
+        transport.start(HttpProtocol(self._engine, passed))
+
+    def _resume(self, passed: PassedSocket) -> None:
+        """Continue an open stream: call the application as for a new client."""
+        memory = self._engine.pages
+        if pages.kind_of(memory, passed.slot) == pages.WEBSOCKET:
+            self.websockets.resume(passed)
+            return
+        pages.count_resumed(memory, passed.slot)
+        words = slot_of(self._slots, passed.slot)
+        transport = EventsCustody(self._engine.poller, passed, words, self._buffers, self._scratch)
+        transport.continue_events(pages.load(memory, passed.slot))
+        transport.start(HttpProtocol(self._engine, passed))
+
+    def finish(self, *, retiring: bool) -> None:
+        """End what is idle; or, if the worker retires, give it back, and let WebSockets move when they can."""
+        if retiring:
+            self._parking.give_back()
+            self.websockets.retire()
+        else:
+            self._parking.end()
+            self.websockets.end()

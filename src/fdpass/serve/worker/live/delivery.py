@@ -1,0 +1,225 @@
+"""`Delivery`: what of a WebSocket's messages the application was given, is done with, and has sent.
+
+The worker stores that in the slot: `slots` has the order of stores, and `recovery` their use.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from uvicorn.protocols.utils import ClientDisconnected
+
+from fdpass.serve.shared import pages
+from fdpass.serve.shared.slots import (
+    ATTEMPT,
+    BASE,
+    CALLED_BEFORE,
+    FINAL_BASE,
+    FINAL_END,
+    FLAGS,
+    GIVEN,
+    OPEN,
+    REDELIVER,
+    SECOND,
+    WRITTEN,
+    Flag,
+)
+from fdpass.serve.worker.custody.reader import Reader
+from fdpass.serve.worker.custody.state import store_state
+from fdpass.serve.worker.live.frames import Frames
+from fdpass.serve.worker.live.resume import Resume, check_state
+from fdpass.serve.worker.passed_socket import PassedSocket
+from fdpass.serve.worker.poller import Poller
+from fdpass.serve.worker.transport.http import HttpTransport
+
+Message = dict[str, Any]
+_CLOSING, _OVERFLOW = int(Flag.CLOSING), int(Flag.OVERFLOW)
+NO_PAGE = pages.Page(0, 0, b"", b"")
+_MOVED = {"type": "websocket.disconnect", "code": 1012, "reason": "it goes on in another worker"}
+
+
+class Owner(Protocol):
+    """What a WebSocket needs of those of its worker together: see `fdpass.serve.worker.live.websockets`.
+
+    Attributes:
+        poller: Watches the connections.
+        pages: Of all connections.
+        retiring: WebSockets are to go on in other workers.
+        finishing: The worker retires or stops.
+    """
+
+    poller: Poller
+    pages: mmap.mmap
+    retiring: bool
+    finishing: bool
+
+    def accepted(self, websocket: Any) -> None:
+        """The application has answered the handshake, or the answer can be awaited no more."""
+
+    def forget(self, websocket: Any) -> None:
+        """The WebSocket has ended here."""
+
+
+class Delivery(HttpTransport):
+    """The part of `fdpass.serve.worker.live.websocket.LiveWebSocket` between uvicorn's class and the application.
+
+    Args:
+        websockets: See `Owner`.
+        passed: The connection. Given.
+        words: Its slot.
+        reader: Reads it.
+        wrote: How many bytes were written to it, ever.
+
+    Attributes:
+        words: See above; a slot of no connection once the WebSocket has ended here.
+        attempt: 0; more if a worker has died with the handshake, or with a message, that now comes again.
+        passed: See above.
+    """
+
+    __slots__ = (
+        "_app", "_asked", "_base", "_frames", "_given", "_holds", "_marks", "_next", "_page", "_reader",
+        "_receive_next", "_redeliver", "_refusal", "_resumable", "_second", "_send_next", "_sending", "_undone",
+        "_websockets", "words",
+    )  # fmt: skip
+
+    _frames: Frames  # once it is open
+
+    def __init__(
+        self, websockets: Owner, passed: PassedSocket, words: memoryview, reader: Reader, wrote: int
+    ) -> None:
+        HttpTransport.__init__(self, websockets.poller, passed)
+        self.words = words
+        self._websockets = websockets
+        self._reader = reader
+        self._marks = passed.is_unix
+        self._wrote = wrote
+        self._second = words[WRITTEN] & SECOND  # which state is in force
+        self._base = self._given = reader.read  # the application is done with messages up to here; has been given
+        self._undone = self._asked = False  # it is not done with one; it has asked for the next all the same
+        self._holds = self._sending = 0  # how often the application holds the WebSocket; how many sends it awaits
+        self._redeliver = 0  # REDELIVER, if the application has asked for it
+        self._next: tuple[bytes | None] | None = None  # what is committed with the next message that is sent
+        self._page = NO_PAGE  # until the WebSocket is open
+        self._resumable = False
+        self._refusal = b""  # what uvicorn's class has written of a response that is no 101
+        self._app: Any = None
+
+    # The application
+
+    async def call(self, scope: Any, receive: Callable[[], Awaitable[Message]], send: Any) -> Any:
+        """Call the application, in uvicorn's place."""
+        about: dict[str, Any] = {"slot": self.passed.slot, "attempt": self.attempt}
+        scope.setdefault("extensions", {})["fdpass"] = about
+        if not self._resumable:
+            return await self._app(scope, receive, send)
+        about |= {"resumed": self._page.resumed, "resume": Resume(self)}
+        self._receive_next, self._send_next = receive, send
+        return await self._app(scope, self._receive, self._send)
+
+    @property
+    def attempt(self) -> int:
+        """See above."""
+        return int(self.words[ATTEMPT] >= CALLED_BEFORE)
+
+    async def _receive(self) -> Message:
+        if self._undone:
+            if self._holds:
+                self._asked = True
+            else:
+                self._advance()
+        if self._websockets.retiring:
+            self.move_if_settled()
+        message = await self._receive_next()
+        if self.passed.returned:
+            return _MOVED.copy()
+        if message["type"] == "websocket.receive" and self._frames.ends:
+            self._given = self._frames.ends.pop(0)
+            self.words[GIVEN] = self._given | self._redeliver
+            self._undone, self._asked = True, False
+        return message
+
+    async def _send(self, message: Message) -> None:
+        if self.passed.returned:
+            raise ClientDisconnected
+        self._sending += 1
+        try:
+            await self._send_next(message)
+        finally:
+            self._sending -= 1
+        if self._websockets.retiring:
+            self.move_if_settled()
+
+    def _advance(self) -> None:
+        """The application is done with all messages that it was given."""
+        self._undone = False
+        words, frames = self.words, self._frames
+        base = self._given if frames.ends else frames.border
+        if base != self._base:
+            self._base = base
+            if words[ATTEMPT]:
+                words[ATTEMPT] = 0
+            words[BASE] = base
+        if base == self._reader.read:
+            self._read_nothing()
+
+    def redeliver(self) -> None:
+        """See `Resume.redeliver`."""
+        self._redeliver = REDELIVER
+        if self._undone:
+            self.words[GIVEN] = self._given | REDELIVER
+
+    def commit(self, state: bytes | None) -> None:
+        """See `Resume.commit`."""
+        if self._ending:
+            raise ClientDisconnected
+        words = self.words
+        if state is not None:
+            self._second = store_state(words, check_state(state))
+        self._next = None
+        words[FINAL_BASE] = self._given
+        words[FINAL_END] = self._wrote | OPEN | self._second
+        self._committed(self._wrote | OPEN | self._second)
+
+    def commit_with_next(self, state: bytes | None) -> None:
+        """See `Resume.with_next`."""
+        self._next = (None if state is None else check_state(state),)
+
+    def _committed(self, end: int) -> None:
+        words = self.words
+        self._base = self._given
+        words[ATTEMPT] = 0
+        words[BASE] = self._given
+        words[WRITTEN] = end
+        if not words[FLAGS] & _CLOSING:
+            words[FINAL_END] = 0
+        self._advance()
+        if self._websockets.retiring:
+            self._poller.loop.call_soon(self.move_if_settled)
+
+    def hold(self) -> None:
+        """See `Resume.hold`."""
+        self._holds += 1
+
+    def release(self) -> None:
+        """See `Resume.release`."""
+        if not self._holds:
+            raise RuntimeError("release() without a hold() before it")
+        self._holds -= 1
+        if not self._holds and not self._ending:
+            if self._asked:
+                self._advance()
+            if self._websockets.retiring:
+                self.move_if_settled()
+
+    def _read_nothing(self) -> None:
+        """If the application is done with all that was read, no buffer is needed."""
+        if self._base == self._reader.read:
+            self._reader.release()
+            if self.words[FLAGS] & _OVERFLOW:
+                self.words[FLAGS] &= ~_OVERFLOW
+
+    def move_if_settled(self) -> None:
+        """Let another worker continue it, if the application is done with what it was given, and all is sent."""
+        raise NotImplementedError

@@ -1,0 +1,168 @@
+"""`LiveWebSocket`: the transport of an open WebSocket that another worker can continue.
+
+It knows where the client's messages end, and reads them into a buffer that the dispatcher has, too. uvicorn's
+class speaks the protocol. It gives each frame to `write` whole, sometimes several at once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fdpass.serve.shared.slots import (
+    ATTEMPT,
+    BUFFER_SIZE,
+    CALLED_BEFORE,
+    FINAL_BASE,
+    FINAL_END,
+    FLAGS,
+    OPEN,
+    WRITTEN,
+    WROTE,
+    Flag,
+)
+from fdpass.serve.worker.custody.reader import NOWHERE
+from fdpass.serve.worker.custody.state import store_state
+from fdpass.serve.worker.live.delivery import Delivery
+from fdpass.serve.worker.live.frames import ends_with_close
+from fdpass.serve.worker.transport.base import NOW, Transport
+
+_CLOSING, _OVERFLOW, _WRITING = int(Flag.CLOSING), int(Flag.OVERFLOW), int(Flag.WRITING)
+_CONTROL = 8  # bit of a frame's first byte: a control frame
+_AHEAD_MAX = BUFFER_SIZE // 2  # bytes of a buffer, behind which what is still needed moves into another one
+
+
+class LiveWebSocket(Delivery):
+    """The transport of uvicorn's class, once the WebSocket is open. Before that it is a class of `opening`."""
+
+    __slots__ = ()
+
+    # What comes
+
+    def _read(self) -> None:
+        reader = self._reader
+        if reader.read != self._base:
+            self._make_room()
+        try:
+            data = reader.receive(self.passed)
+        except OSError as error:
+            self._read_nothing()
+            if not isinstance(error, BlockingIOError):
+                self._end(error)
+            return
+        if data:
+            self._take(data)
+        else:
+            self._read_nothing()
+            self._eof()
+
+    def _take(self, data: bytes) -> None:
+        frames = self._frames
+        frames.feed(data, self._reader.read)
+        self._protocol.data_received(data)
+        if not (frames.ends or self._undone):
+            # Control frames alone, or part of a message; later, for one of uvicorn's classes answers in a task.
+            self._poller.loop.call_soon(self._pass_border)
+
+    def _go_on(self) -> None:
+        """The WebSocket is open: read, first what another worker had read."""
+        if self._ending:
+            return
+        Transport.resume_reading(self)
+        data, self.passed.read = self.passed.read, b""
+        if data:
+            self._reader.begin(data)
+            self._reader.read += len(data)
+            self._take(data)
+        if self._websockets.retiring:
+            self.move_if_settled()
+
+    def outlived(self) -> None:
+        """Its worker has lived with it for half a second."""
+        if self.words[ATTEMPT] < CALLED_BEFORE:
+            self.words[ATTEMPT] = 0
+
+    def _pass_border(self) -> None:
+        if not (self._frames.ends or self._undone or self._ending):
+            self._advance()
+
+    def _make_room(self) -> None:
+        """Before a buffer is full, move what is still needed to the start of another one."""
+        reader, needed = self._reader, self._reader.read - self._base
+        if needed <= _AHEAD_MAX < reader.used and not self.words[FLAGS] & _OVERFLOW:
+            reader.exchange(reader.since(self._base))
+
+    # What goes
+
+    def write(self, data: Any, flags: int = NOW) -> None:
+        """See `asyncio.WriteTransport`: one whole frame, or several."""
+        if self._closing or not data:
+            return
+        words, base, is_commit = self.words, self._base, False
+        if data[0] & _CONTROL:
+            if ends_with_close(data):
+                words[FLAGS] |= _CLOSING
+        elif self._next is not None:
+            (state,), self._next = self._next, None
+            base, is_commit = self._given, True
+            if state is not None:
+                self._second = store_state(words, state)
+        end = self._wrote + len(data) | OPEN | self._second
+        words[FINAL_BASE] = base
+        words[FINAL_END] = end
+        self._write_marked(data, flags)
+        if is_commit:
+            self._committed(end)
+            return
+        # Even if the kernel has not all of it: then a death is a reset, for the application has sent it.
+        words[WRITTEN] = end
+        if not words[FLAGS] & _CLOSING:
+            words[FINAL_END] = 0
+
+    def _write_marked(self, data: Any, flags: int) -> None:
+        if not self._marks:
+            Transport.write(self, data, flags)
+            return
+        self.words[FLAGS] |= _WRITING
+        Transport.write(self, data, flags)
+        if not self._backlog:
+            self._mark()
+
+    def _mark(self) -> None:
+        """Store that the kernel has all bytes that were written to a Unix socket."""
+        self.words[WROTE] = self._wrote
+        self.words[FLAGS] &= ~_WRITING
+
+    def _drained(self) -> None:
+        super()._drained()
+        if self._marks:
+            self._mark()
+        if self._websockets.retiring:
+            self._poller.loop.call_soon(self.move_if_settled)
+
+    # Its end here
+
+    def move_if_settled(self) -> None:
+        """Let another worker continue it, if the application is done with what it was given, and all is sent."""
+        words, reader = self.words, self._reader
+        if (
+            self._undone or self._sending or self._holds or self._closing or self._backlog
+            or self._next is not None or self.passed.read or words[FLAGS] & (_CLOSING | _OVERFLOW)
+            or not reader.has(self._base)
+        ):  # fmt: skip
+            return
+        self.passed.returned = True
+        self.passed.read = reader.since(self._base)
+        self.passed.on_returned = reader.forget  # until the dispatcher is told, the buffer has what was read
+        self.words = NOWHERE
+        self._end(None)
+
+    def _over(self, error: Exception | None) -> None:
+        if not self.passed.returned:
+            if not self._lingers:
+                self.passed.shut_down()
+            self.words[FLAGS] |= _OVERFLOW  # what was read is no request that another worker could answer
+            self._reader.release()  # the slot must not name a buffer that another connection gets
+            self._reader.forget()
+        self.words = NOWHERE
+        self._websockets.forget(self)
+        Delivery._over(self, error)  # noqa: SLF001 - of the base class
