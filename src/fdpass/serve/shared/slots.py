@@ -58,9 +58,10 @@ It goes on so:
 3. The application asks for the next message. The worker stores ATTEMPT as 0; FINAL_BASE, if FINAL_END is set;
    BASE as the end of the message before; BUFFER as 0, if nothing more was read.
 4. The application sends a message. The worker stores FINAL_BASE as BASE; FINAL_END with OPEN. K: the frame is
-   written. It stores WRITTEN with OPEN; FINAL_END as 0. If the application has announced a commit that belongs
-   to this message, the worker has written the state first, as for a raw handler, and FINAL_BASE is GIVEN; BASE
-   and ATTEMPT as 0 are stored after the frame, before WRITTEN.
+   written. It stores WRITTEN with OPEN, even if the kernel has taken only a part; FINAL_END as 0, once the kernel
+   has all of it. If the application has announced a commit that belongs to this message, the worker has written
+   the state first, as for a raw handler, and FINAL_BASE is GIVEN; ATTEMPT as 0 and BASE are stored after the
+   frame, before WRITTEN.
 5. A commit without a message: the same as 4, and nothing is written.
 6. A close frame is sent: CLOSING is stored before FINAL_END, and FINAL_END stays.
 

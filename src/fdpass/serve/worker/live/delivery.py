@@ -20,7 +20,6 @@ from fdpass.serve.shared.slots import (
     FINAL_END,
     FLAGS,
     GIVEN,
-    OPEN,
     REDELIVER,
     SECOND,
     WRITTEN,
@@ -35,7 +34,7 @@ from fdpass.serve.worker.poller import Poller
 from fdpass.serve.worker.transport.http import HttpTransport
 
 Message = dict[str, Any]
-_CLOSING, _OVERFLOW = int(Flag.CLOSING), int(Flag.OVERFLOW)
+_OVERFLOW = int(Flag.OVERFLOW)
 NO_PAGE = pages.Page(0, 0, b"", b"")
 _MOVED = {"type": "websocket.disconnect", "code": 1012, "reason": "it goes on in another worker"}
 
@@ -160,6 +159,8 @@ class Delivery(HttpTransport):
             self._base = base
             if words[ATTEMPT]:
                 words[ATTEMPT] = 0
+            if words[FINAL_END]:
+                words[FINAL_BASE] = base
             words[BASE] = base
         if base == self._reader.read:
             self._read_nothing()
@@ -178,22 +179,19 @@ class Delivery(HttpTransport):
         if state is not None:
             self._second = store_state(words, check_state(state))
         self._next = None
-        words[FINAL_BASE] = self._given
-        words[FINAL_END] = self._wrote | OPEN | self._second
-        self._committed(self._wrote | OPEN | self._second)
+        self._announce(self._given, self._wrote)
+        self._committed()
 
     def commit_with_next(self, state: bytes | None) -> None:
         """See `Resume.with_next`."""
         self._next = (None if state is None else check_state(state),)
 
-    def _committed(self, end: int) -> None:
+    def _committed(self) -> None:
         words = self.words
         self._base = self._given
         words[ATTEMPT] = 0
         words[BASE] = self._given
-        words[WRITTEN] = end
-        if not words[FLAGS] & _CLOSING:
-            words[FINAL_END] = 0
+        self._written()
         self._advance()
         if self._websockets.retiring:
             self._poller.loop.call_soon(self.move_if_settled)
@@ -219,6 +217,14 @@ class Delivery(HttpTransport):
             self._reader.release()
             if self.words[FLAGS] & _OVERFLOW:
                 self.words[FLAGS] &= ~_OVERFLOW
+
+    def _announce(self, base: int, position: int) -> None:
+        """Up to this position will be written; then the application is done with messages up to ``base``."""
+        raise NotImplementedError
+
+    def _written(self) -> None:
+        """What was announced is written, or is in the backlog."""
+        raise NotImplementedError
 
     def move_if_settled(self) -> None:
         """Let another worker continue it, if the application is done with what it was given, and all is sent."""

@@ -28,7 +28,7 @@ from fdpass.serve.worker.live.websocket import LiveWebSocket
 from fdpass.serve.worker.passed_socket import unread
 from fdpass.serve.worker.transport.base import NOW, Transport
 
-_GONE = select.EPOLLRDHUP
+_GONE, _OUT = select.EPOLLRDHUP, select.EPOLLOUT
 _CLOSING, _OPAQUE, _OVERFLOW = int(Flag.CLOSING), int(Flag.OPAQUE), int(Flag.OVERFLOW)
 _AGREED = re.compile(rb"\r\n(sec-websocket-(?:protocol|extensions):[^\r\n]*)", re.IGNORECASE)
 _REFUSAL_MAX = 64 * 1024  # bytes of a response to a handshake that are held back until it is whole
@@ -157,12 +157,17 @@ class Resuming(Opening):
 
     attempt = LiveWebSocket.attempt
 
-    def wait(self) -> None:
-        """Notice the client's end already now, although the application will be called later."""
+    def wait(self, unsent: bytes) -> None:
+        """Notice the client's end already now, although the application will be called later.
+
+        Args:
+            unsent: The backlog of the worker before, which is sent now.
+        """
         self._protocol = _WAITING
         self._fresh = False
+        self._backlog += unsent
         try:
-            self._watch(_GONE)
+            self._watch(_GONE | _OUT if unsent else _GONE)
         except OSError as error:  # ENOSPC, ENOMEM: see epoll_ctl(2)
             self._end(error)
 

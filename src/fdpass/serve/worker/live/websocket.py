@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fdpass.serve.shared import pages
 from fdpass.serve.shared.slots import (
     ATTEMPT,
     BUFFER_SIZE,
@@ -106,16 +107,28 @@ class LiveWebSocket(Delivery):
             base, is_commit = self._given, True
             if state is not None:
                 self._second = store_state(words, state)
-        end = self._wrote + len(data) | OPEN | self._second
-        words[FINAL_BASE] = base
-        words[FINAL_END] = end
+        self._announce(base, self._wrote + len(data))
         self._write_marked(data, flags)
         if is_commit:
-            self._committed(end)
-            return
-        # Even if the kernel has not all of it: then a death is a reset, for the application has sent it.
-        words[WRITTEN] = end
-        if not words[FLAGS] & _CLOSING:
+            self._committed()
+        else:
+            self._written()
+
+    def _announce(self, base: int, position: int) -> None:
+        words = self.words
+        if self._backlog:
+            pages.drop_backlog(self._websockets.pages, self.passed.slot)
+        words[FINAL_BASE] = base
+        words[FINAL_END] = position | OPEN | self._second
+
+    def _written(self) -> None:
+        words = self.words
+        # Even if the kernel has not all of it: what the application has sent must not be lost without a sign.
+        words[WRITTEN] = words[FINAL_END]
+        if self._backlog:
+            start = self._wrote - len(self._backlog)
+            pages.keep_backlog(self._websockets.pages, self.passed.slot, start, self._backlog)
+        elif not words[FLAGS] & _CLOSING:
             words[FINAL_END] = 0
 
     def _write_marked(self, data: Any, flags: int) -> None:
@@ -136,6 +149,10 @@ class LiveWebSocket(Delivery):
         super()._drained()
         if self._marks:
             self._mark()
+        if self.words[WRITTEN] & OPEN:
+            if not self.words[FLAGS] & _CLOSING:
+                self.words[FINAL_END] = 0
+            pages.drop_backlog(self._websockets.pages, self.passed.slot)
         if self._websockets.retiring:
             self._poller.loop.call_soon(self.move_if_settled)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from fdpass.serve.shared import pages
-from fdpass.serve.shared.slots import ATTEMPT, POSITION, WRITTEN, slot_of
+from fdpass.serve.shared.slots import ATTEMPT, FINAL_END, POSITION, WRITTEN, WROTE, slot_of
 from fdpass.serve.worker.custody.buffers import Buffers
 from fdpass.serve.worker.custody.reader import Reader
 from fdpass.serve.worker.idle_timer import IdleTimer
@@ -21,7 +21,7 @@ from fdpass.serve.worker.passed_socket import PassedSocket
 from fdpass.serve.worker.poller import Poller
 
 _LIVED_SECONDS = 0.5  # after which an idle WebSocket has shown that it is not what its last worker died of
-_HANDSHAKE_MAX = pages.PAGE_SIZE - 1024  # bytes; what the 101 says has to fit into the page, too
+_HANDSHAKE_MAX = pages.HEAD_SIZE - 1024  # bytes; what the 101 says has to fit into the page, too
 _BATCH = 100  # of WebSockets that leave at once; then the loop gets its turn
 
 
@@ -91,7 +91,8 @@ class WebSockets:
         reader = Reader(words, self._buffers, self._scratch, passed.is_unix)
         websocket = Resuming(self, passed, words, reader, words[WRITTEN] & POSITION)
         self._all.add(websocket)
-        websocket.wait()
+        unsent = pages.backlog(self.pages, passed.slot, words[WROTE])[0] if words[FINAL_END] else b""
+        websocket.wait(unsent)
         if self.retiring:
             websocket.move_if_settled()
         elif self.finishing:
