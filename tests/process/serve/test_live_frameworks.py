@@ -34,8 +34,8 @@ SOCKETS = {
             if user != "ann":
                 raise WebSocketException(code=1008)
             await socket.accept()
-            while True:
-                await socket.send_text(f"{await socket.receive_text()} {os.getpid()}")
+            async for text in socket.iter_text():
+                await socket.send_text(f"{text} {os.getpid()}")
     """,
     "channels": """
         import os
@@ -49,7 +49,7 @@ SOCKETS = {
         )
         import django
         django.setup()
-        from channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
+        from channels.generic.websocket import AsyncWebsocketConsumer
         from channels.routing import ProtocolTypeRouter, URLRouter
         from django.urls import path
 
@@ -69,9 +69,9 @@ SOCKETS = {
             async def chat_message(self, event):
                 await self.send(text_data=event["text"])
 
-        class Echo(WebsocketConsumer):
-            def receive(self, text_data):
-                self.send(text_data=f"{text_data} {os.getpid()}")
+        class Echo(AsyncWebsocketConsumer):
+            async def receive(self, text_data):
+                await self.send(text_data=f"{text_data} {os.getpid()}")
 
         routes = [path("room/<slug:room>", Room.as_asgi()), path("ws", Echo.as_asgi())]
         app = ProtocolTypeRouter({"websocket": URLRouter(routes)})
@@ -179,9 +179,11 @@ def websocket(server, path="/ws", **options):
 
 
 def answer(socket, text):
-    """The text and the pid that come back."""
+    """The pid that comes back with a text. The application has asked for the next message then, and is idle."""
     found, pid = socket.recv(LIMIT).split()
     assert found == text
+    for _ in range(2):  # the worker's loop has run since the answer: uvloop may read one ping before that
+        assert socket.ping().wait(LIMIT)
     return int(pid)
 
 
@@ -251,11 +253,18 @@ def test_clients_of_a_channels_group_join_it_again(resumed):
 
 
 def wait_joined(members):
-    """Wait until each member has joined: it answers itself."""
+    """Wait until each member has joined: it receives what it says. Then all receive the last word."""
     for number, member in enumerate(members):
         member.send(f"joined-{number}")
-        while member.recv(LIMIT).split()[0] != f"joined-{number}":
-            pass
+        read_until(member, f"joined-{number}")
+    members[0].send("settled")
+    for member in members:
+        read_until(member, "settled")
+
+
+def read_until(member, word):
+    while member.recv(LIMIT).split()[0] != word:
+        pass
 
 
 class Events:
