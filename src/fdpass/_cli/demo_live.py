@@ -8,6 +8,7 @@ import importlib
 import signal
 import sys
 import tempfile
+from operator import itemgetter
 
 import click
 
@@ -99,8 +100,11 @@ async def _run(place: Place, seconds: float, *, draws: bool) -> LiveShow:
 
 async def _kill(show: LiveShow) -> None:
     while await show.wait(_KILL_EVERY):
-        busy = [worker for worker in show.status["workers"] if worker["connections"]]
-        if victim := kill_any(busy):
+        busy = [
+            worker for worker in show.status["workers"] if worker["connections"] and worker["state"] == "ready"
+        ]
+        oldest = sorted(busy, key=itemgetter("generation", "pid"))[:1]  # so that each connection has its turn
+        if victim := kill_any(oldest):
             show.kills += 1
             had = counted(victim["connections"], "connection")
             show.add_event(f"kill -9 worker {victim['pid']}, which had {had}")
