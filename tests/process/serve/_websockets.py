@@ -1,13 +1,12 @@
 """A client of WebSockets, byte by byte, without a library; and what tests of open WebSockets share."""
 
+import json
 import socket
 import zlib
 from pathlib import Path
 
-import pytest
-
 LIMIT = 60
-TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 SETTLED = (0x80 | PONG, b"settled?")
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 
@@ -29,7 +28,7 @@ class WebSocket:
         head: The head of the answer to the handshake.
     """
 
-    def __init__(self, address, path="/ws", *, room=0, source=None, **headers):
+    def __init__(self, address, path="/ws", *, room=0, before=b"", **headers):
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
         self.sock = socket.socket(family)
         self.sock.settimeout(LIMIT)
@@ -40,7 +39,7 @@ class WebSocket:
         lines = [f"GET {path} HTTP/1.1", "host: test", "connection: Upgrade", "upgrade: websocket"]
         lines += ["sec-websocket-version: 13", f"sec-websocket-key: {KEY}"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-        self.sock.sendall("\r\n".join([*lines, "", ""]).encode())
+        self.sock.sendall(before + "\r\n".join([*lines, "", ""]).encode())
         self.head = ""
 
     def close(self):
@@ -143,29 +142,8 @@ class Noted:
         return self._wait_until(look, f"{text} is noted: ", lambda: f"{self.lines()}\n{self._server.log()}")
 
 
-@pytest.fixture
-def live(serve, tools):
-    """``server, noted = live(*flags, websockets="")``: a server with ``live_app.py``, which resumes ``/ws``."""
-    text = (Path(__file__).parent / "live_app.py").read_text()
-
-    def start(*flags, websockets="", **more):
-        env = {"WEBSOCKETS": websockets} if websockets else {}
-        server = serve("live_app:app", "--resume", "/ws", *flags, files={"live_app.py": text}, env=env, **more)
-        return server, Noted(server, tools.wait_until)
-
-    return start
-
-
-@pytest.fixture
-def open_websocket():
-    """``open_websocket(server, path, **headers)``: an open `WebSocket`, closed at the end of the test."""
-    made = []
-
-    def connect(server, path="/ws", address=None, **options):
-        made.append(WebSocket(address or server.address, path, **options))
-        return made[-1].opened()
-
-    connect.made = made
-    yield connect
-    for each in made:
-        each.close()
+def about(client):
+    """What the application says of itself. It has asked for the next message by then."""
+    told = json.loads(client.ask("about"))
+    client.settle()
+    return told

@@ -20,6 +20,8 @@ import pytest
 from fdpass import Fd
 from fdpass.serve.operator.client import ask
 
+from ._websockets import Noted, WebSocket
+
 LIMIT = 60
 APP = """
 import asyncio, os
@@ -508,6 +510,35 @@ def kept(serve):
         return serve("kept:app", "--keep-alive", "60", *flags, files={"kept.py": text, **(files or {})}, **more)
 
     return start
+
+
+@pytest.fixture
+def live(serve):
+    """``server, noted = live(*flags, websockets="")``: a server with ``live_app.py``, which resumes ``/ws``."""
+    text = (Path(__file__).parent / "live_app.py").read_text()
+
+    def start(*flags, websockets="", resume=("--resume", "/ws"), files=None, **more):
+        env = {"WEBSOCKETS": websockets} if websockets else {}
+        files = {"live_app.py": text, **(files or {})}
+        server = serve("live_app:app", *resume, *flags, files=files, env=env, **more)
+        return server, Noted(server, wait_until)
+
+    return start
+
+
+@pytest.fixture
+def open_websocket():
+    """``open_websocket(server, path, **headers)``: an open `WebSocket`, closed at the end of the test."""
+    made = []
+
+    def connect(server, path="/ws", address=None, **options):
+        made.append(WebSocket(address or server.address, path, **options))
+        return made[-1].opened()
+
+    connect.made = made
+    yield connect
+    for each in made:
+        each.close()
 
 
 @pytest.fixture

@@ -5,6 +5,10 @@ hang         waits for ever at the first attempt, and answers at the second
 part         sends a part of its answer, and then as `hang`
 answer       answers, and then waits for ever at the first attempt, before it asks for the next message
 big N        answers with N bytes
+gate         answers when there is the file `open`
+ahead ...    holds, answers in a task when there is the file `open`, and releases; asks for the next message at once
+fill N       sends messages until the kernel has no room, and then one of N bytes, if N is not 0
+die          kills the worker
 close        closes the WebSocket with code 4000
 about        answers with what it knows of itself, as JSON
 state X      stores the state X
@@ -50,6 +54,7 @@ class WebSocket:
         self.receive = receive
         self._send = send
         self.commits = False
+        self.tasks = []
 
     async def serve(self):
         assert (await self.receive())["type"] == "websocket.connect"
@@ -74,9 +79,9 @@ class WebSocket:
         again = self.path.removeprefix("/ws/again/") if self.resumed else ""
         if again == "die":
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.path == "/ws/gate":
+        if self.path.endswith("/gate"):
             await gate()
-        if again == "reject" or self.path == "/ws/refuse":
+        if again == "reject" or self.path.endswith("/refuse"):
             await self._send({"type": "websocket.close"})
         elif again == "raise":
             raise LookupError("on purpose")
@@ -87,11 +92,22 @@ class WebSocket:
 
     async def obey(self, text):
         word, _, rest = text.partition(" ")
+        if word == "ahead":
+            self.resume.hold()
+            self.tasks.append(asyncio.create_task(self.answer_later(text)))
+            return
+        if word == "gate":
+            await gate()
         first = not (self.resume is not None and self.resume.attempt)
         if word == "part":
             await self.send("a part")
         if word in {"hang", "part"} and first:
             await asyncio.Event().wait()
+        if word == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if word == "fill":
+            await self.fill(int(rest))
+            text = "full"
         if word == "big":
             text = "x" * int(rest)
         if word == "state":
@@ -106,8 +122,24 @@ class WebSocket:
             await self._send({"type": "websocket.close", "code": 4000})
         else:
             await self.send(text)
+        if word == "fill":
+            note("filled")
         if word == "answer" and first:
             await asyncio.Event().wait()
+
+    async def answer_later(self, text):
+        await gate()
+        await self.send(text)
+        self.resume.release()
+
+    async def fill(self, more):
+        count, transport = 0, self._send.__self__
+        while not transport.get_write_buffer_size():
+            await self.send(f"{count:010000d}")
+            count += 1
+        if more:
+            await self.send("x" * more)
+            note("filled")
 
     async def send(self, text):
         if self.commits:

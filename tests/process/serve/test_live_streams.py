@@ -85,8 +85,12 @@ def test_a_stream_outlives_killed_workers_without_a_gap(live, client, loop):
 
 
 REFUSED = {  # how the application answers when the stream is continued: the status in the log
-    **{"/events/401": "401", "/events/204": "204", "/events/type": "200", "/events/length": "200"},
-    **{"/events/raises": "500", "/events/nothing": "500"},
+    "/events/401": "401",
+    "/events/204": "204",
+    "/events/type": "200",
+    "/events/length": "200",
+    "/events/raises": "500",
+    "/events/nothing": "500",
 }
 
 
@@ -114,7 +118,10 @@ def test_a_stream_that_another_worker_cannot_continue_is_reset(live, client):
 def test_pings_and_the_id_of_the_client(live, client):
     """Comments between events do no harm. Until an event has gone out, the client's own id counts."""
     server = live("--workers", "1")
-    pings, late = Stream(client(server), "/events/pings"), Stream(client(server), "/events/late", last_event_id="7")
+    pings, late = (
+        Stream(client(server), "/events/pings"),
+        Stream(client(server), "/events/late", last_event_id="7"),
+    )
     pings.events(3)
     assert late.part() == b": ping\n\n"
     server.kill_worker(server.workers()[0])

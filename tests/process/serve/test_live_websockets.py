@@ -1,23 +1,14 @@
 """WebSockets whose worker is killed: what each goes on with, in each state that its messages can be in."""
 
 import contextlib
-import json
-import os
-import signal
+import zlib
 
 import pytest
 
-from ._websockets import BINARY, CLOSE, PING, PONG, TEXT, WebSocket, frame, live, open_websocket  # noqa: F401 - fixtures
+from ._websockets import CLOSE, PING, PONG, WebSocket, about, frame
 
 pytest.importorskip("websockets")
 RESTART = 1012
-
-
-def about(client):
-    """What the application says of itself. It has asked for the next message by then."""
-    told = json.loads(client.ask("about"))
-    client.settle()
-    return told
 
 
 def again(noted, text):
@@ -34,7 +25,9 @@ def again(noted, text):
         ("uvloop", True, ""),
     ],
 )
-def test_idle_websockets_go_on_one_death_after_the_other(live, open_websocket, loop, unix, websockets, tmp_path):
+def test_idle_websockets_go_on_one_death_after_the_other(
+    live, open_websocket, tmp_path, *, loop, unix, websockets
+):
     if websockets == "wsproto":
         pytest.importorskip("wsproto")
     path = str(tmp_path / "sock")
@@ -156,3 +149,137 @@ def test_a_message_that_the_application_is_not_done_with(live, open_websocket, p
     else:
         assert client.hear() == "echo next"
         assert client.ask("echo last") == "echo last"
+
+
+def test_a_message_that_kills_each_worker_is_repeated_once(live, open_websocket):
+    server, noted = live()
+    client = open_websocket(server, "/ws/redeliver")
+    client.say("die")
+    assert client.hear() == RESTART
+    assert [text for text, _ in noted.lines()].count("die") == 2
+    assert "which had been given again already" in server.log()
+    server.wait_connections(live=0, lost=1)
+
+
+def test_a_websocket_whose_application_kills_each_worker_is_given_up_after_four(live, open_websocket):
+    server, noted = live()
+    client = open_websocket(server, "/ws/again/die")
+    server.kill_worker(about(client)["pid"])
+    assert client.hear() == RESTART
+    called = [text for text, _ in noted.lines() if text.startswith("called-")]
+    assert called == ["called-0", "called-1", "called-2", "called-3"]
+    assert "which 4 workers have died with" in server.log()
+
+
+@pytest.mark.parametrize("websockets", ["", "websockets", "wsproto"])
+def test_an_application_that_goes_on_otherwise_than_it_began(live, open_websocket, websockets):
+    if websockets == "wsproto":
+        pytest.importorskip("wsproto")
+    server, _ = live(websockets=websockets)
+    codes = {"reject": 1008, "raise": 1011, "other": RESTART}
+    clients = {
+        kind: open_websocket(server, f"/ws/again/{kind}", sec_websocket_protocol="one, two") for kind in codes
+    }
+    for client in clients.values():
+        assert "\nsec-websocket-protocol: one" in client.head
+        client.settle()
+    for pid in server.workers():
+        server.kill_worker(pid)
+    for kind, client in clients.items():
+        assert (kind, client.hear()) == (kind, codes[kind])
+        client.say(codes[kind].to_bytes(2), CLOSE)
+        assert client.is_closed()
+    server.wait_connections(live=0, finished=3, lost=0)
+
+
+@pytest.mark.parametrize("more", [0, 200_000])
+def test_messages_for_a_client_that_does_not_read(live, open_websocket, more):
+    """What the kernel has no room for is in shared memory, up to 60 KiB; with more, the death is a reset."""
+    server, noted = live()
+    client = open_websocket(server, room=4096)
+    client.say(f"fill {more}")
+    killed = noted.wait("filled")
+    server.kill_worker(killed)
+    if more:
+        assert client.is_reset()
+        assert "cut: its worker died in the middle of a message" in server.log()
+        return
+    count = 0
+    while (text := client.hear()) != "full":
+        assert text == f"{count:010000d}"
+        count += 1
+    assert count > 0
+    assert client.ask("echo on") == "echo on"
+
+
+@pytest.mark.parametrize("path", ["/ws/gate", "/other/gate"])
+def test_a_handshake_that_is_not_answered_yet_is_repeated_in_another_worker(live, open_websocket, path):
+    """So is that of a WebSocket that ends with its worker later."""
+    server, noted = live()
+    client = WebSocket(server.address, path)
+    with contextlib.closing(client):
+        killed = noted.wait("waits")
+        server.kill_worker(killed)
+        noted.wait("waits", 2)
+        (server.folder / "open").touch()
+        client.opened()
+        told = about(client)
+        assert told["pid"] != killed
+        if path == "/ws/gate":
+            assert (told["resumed"], told["attempt"]) == (0, 0)
+            return
+        assert "resumed" not in told
+        server.kill_worker(told["pid"])
+        assert client.is_closed()
+        assert "closed: its worker died, and no other process has its state" in server.log()
+
+
+def test_a_handshake_that_is_refused_gets_its_whole_answer_and_its_path_may_be_any(live):
+    server, noted = live()
+    for path in ("/ws/refuse", "/other/refuse"):
+        client = WebSocket(server.address, path)
+        with contextlib.closing(client):
+            assert client.refused() == 403
+    assert [text for text, _ in noted.lines()].count("called-0") == 2
+    server.wait_connections(accepted=2, finished=2, lost=0)
+
+
+def test_compression_has_no_context_where_a_websocket_can_be_resumed(live, open_websocket):
+    server, noted = live()
+    offer = {"sec_websocket_extensions": "permessage-deflate; client_max_window_bits"}
+    other = open_websocket(server, "/other", **offer)
+    assert "permessage-deflate" in other.head
+    assert "context_takeover" not in other.head
+    client = open_websocket(server, **offer)
+    assert "server_no_context_takeover" in client.head
+    assert "client_no_context_takeover" in client.head
+    compressed = _compressed("echo " + "again and " * 20)
+    for _ in range(2):
+        client.say(compressed, first=0xC0)
+        assert client.hear() == "echo " + "again and " * 20
+        server.kill_worker(about(client)["pid"])
+    cut = frame(compressed[:10], first=0x40) + frame(compressed[10:], 0)
+    client.sock.sendall(cut[:20])
+    server.wait_read(client)
+    server.kill_worker(noted.lines()[-1][1])
+    client.sock.sendall(cut[20:])
+    assert client.hear() == "echo " + "again and " * 20
+
+
+def _compressed(text):
+    packer = zlib.compressobj(wbits=-12)
+    return (packer.compress(text.encode()) + packer.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+def test_a_state_and_the_client_behind_a_proxy_go_on(live, open_websocket):
+    server, _ = live("--proxy-protocol")
+    client = WebSocket(server.address, before=b"PROXY TCP4 192.0.2.7 192.0.2.8 1234 80\r\n")
+    with contextlib.closing(client):
+        client.opened()
+        assert client.ask("state one") == "state one"
+        assert client.ask("state two") == "state two"
+        for _ in range(2):
+            told = about(client)
+            assert (told["state"], told["client"]) == ("two", ["192.0.2.7", 1234])
+            server.kill_worker(told["pid"])
+        assert about(client)["resumed"] == 2

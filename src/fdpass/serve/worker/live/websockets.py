@@ -79,6 +79,7 @@ class WebSockets:
             protocol: Of the WebSocket.
             handshake: What the protocol is given.
         """
+        passed.read = b""  # the handshake, if another worker had read it
         websocket = Opening(self, passed, words, reader, wrote)
         self._all.add(websocket)
         resumable = len(handshake) <= _HANDSHAKE_MAX and is_resumable(path_of(handshake), self._prefixes)
