@@ -200,6 +200,12 @@ class _OpenEvents(EventsCustody):
         self._live = None
         HttpCustody.announce(self, count, last=last)
 
+    @property
+    def is_resumable(self) -> bool:
+        """See `Wire`."""
+        words, live = self.words, self._live
+        return live is not None and bool(words[WRITTEN] & OPEN) and not getattr(live, "is_unnamed", False)
+
     def move(self) -> bool:
         """See `Wire`."""
         words = self.words
