@@ -8,7 +8,7 @@ from collections import deque
 from fdpass.serve.worker.http.exchange import Exchange
 from fdpass.serve.worker.http.parser import Parser, ParserError
 from fdpass.serve.worker.http.wire import HttpEngine, Wire
-from fdpass.serve.worker.live.event_stream import has_events
+from fdpass.serve.worker.live.event_heads import has_events
 from fdpass.serve.worker.passed_socket import PassedSocket, unread
 
 
