@@ -5,8 +5,8 @@ hang         waits for ever at the first attempt, and answers at the second
 part         sends a part of its answer, and then as `hang`
 answer       answers, and then waits for ever at the first attempt, before it asks for the next message
 big N        answers with N bytes
-gate         answers when there is the file `open`
-ahead ...    holds, answers in a task when there is the file `open`, and releases; asks for the next message at once
+gate         answers once there is the file `open`
+ahead ...    holds, asks for the next message, answers in a task once there is the file `open`, and releases
 fill N       sends messages until the kernel has no room, and then one of N bytes, if N is not 0
 die          kills the worker
 close        closes the WebSocket with code 4000
@@ -14,8 +14,8 @@ about        answers with what it knows of itself, as JSON
 state X      stores the state X
 
 The path says what it asks for: `/ws/redeliver`, or `/ws/commit` (redelivery, and a commit with each first answer);
-`/ws/gate` waits for the file `open` before it accepts, `/ws/late` before it receives; `/ws/again/...` does what its
-next part says when it is called anew: `reject`, `raise`, `other` (subprotocol) or `die`; `/ws/refuse` refuses.
+`/ws/gate` waits for the file `open` before it accepts, `/ws/late` before it receives; `/ws/again/...` does what
+its next part says when it is called anew: `reject`, `raise`, `other` (subprotocol) or `die`; `/ws/refuse` refuses.
 Each line of the file `noted` is a text and a process number.
 """
 
