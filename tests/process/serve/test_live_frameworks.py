@@ -214,6 +214,22 @@ def test_a_websocket_goes_on_in_another_worker(resumed, name):
     assert "Traceback" not in server.log()
 
 
+def test_an_application_that_lets_the_disconnect_raise_logs_nothing_when_its_websocket_moves(resumed):
+    """As in most tutorials: `receive_text` raises, and nobody catches it."""
+    source = SOCKETS["starlette"].replace(
+        """async for text in socket.iter_text():
+                await socket.send_text(f"{text} {os.getpid()}")""",
+        """while True:
+                await socket.send_text(f"{await socket.receive_text()} {os.getpid()}")""",
+    )
+    server = resumed("starlette", source)
+    with websocket(server) as socket:
+        pid = ask(socket, "first")
+        reload(server)
+        assert ask(socket, "second") != pid
+        assert "Traceback" not in server.log()
+
+
 def test_a_client_whose_login_has_ended_is_refused_by_the_next_worker(resumed):
     """The application decides anew at each resumption, as at each connect: 1008 is a refusal (403)."""
     source = SOCKETS["fastapi"].replace('user != "ann"', 'user != "ann" or os.path.exists("ended")')
@@ -265,6 +281,55 @@ def wait_joined(members):
 def read_until(member, word):
     while member.recv(LIMIT).split()[0] != word:
         pass
+
+
+HELD = """
+    import asyncio, os
+    from quart import Quart, websocket
+
+    class Held:
+        def __init__(self, app):
+            self.app = app
+
+        async def __call__(self, scope, receive, send):
+            async def receive_held():
+                message = await receive()
+                if message["type"] == "websocket.receive":
+                    scope["extensions"]["fdpass"]["resume"].hold()
+                return message
+
+            await self.app(scope, receive_held if scope["type"] == "websocket" else receive, send)
+
+    app = Quart(__name__)
+    app.asgi_app = Held(app.asgi_app)
+
+    @app.websocket("/ws")
+    async def echo():
+        resume = websocket.scope["extensions"]["fdpass"]["resume"]
+        while True:
+            text = await websocket.receive()
+            while text == "wait" and not os.path.exists("go"):
+                await asyncio.sleep(0.01)
+            await websocket.send(f"{text} {os.getpid()}")
+            resume.release()
+"""
+
+
+def test_a_message_in_a_queue_of_quart_is_answered_before_the_websocket_moves(resumed):
+    """Quart reads ahead: with `hold` the WebSocket stays until the handler has answered all it has."""
+    server = resumed("quart", HELD, "--graceful-timeout", "60")
+    with websocket(server) as socket:
+        pid = ask(socket, "first")
+        for text in ("wait", "queued"):
+            socket.send(text)
+        assert socket.ping().wait(LIMIT)  # both are in the application
+        server.cli("reload")
+        assert pid in server.workers("retiring")
+        (server.folder / "go").touch()
+        assert [answer(socket, text) for text in ("wait", "queued")] == [pid, pid]
+        server.wait_status(lambda status: pid not in {worker["pid"] for worker in status["workers"]})
+        assert ask(socket, "last") != pid
+    server.wait_connections(accepted=1, finished=1, live=0, lost=0, resumed=1)
 
 
 class Events:
