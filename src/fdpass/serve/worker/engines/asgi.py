@@ -32,6 +32,7 @@ from fdpass.serve.worker.http.request import KnownHeaders
 from fdpass.serve.worker.http.wire import Address
 from fdpass.serve.worker.idle_timer import IdleTimer
 from fdpass.serve.worker.live.farewells import Farewells, end
+from fdpass.serve.worker.live.paths import without_slashes
 from fdpass.serve.worker.live.websockets import WebSockets
 from fdpass.serve.worker.passed_socket import PassedSocket
 from fdpass.serve.worker.poller import Poller
@@ -69,7 +70,7 @@ class AsgiEngine:
         self._buffers = job.buffers
         self._custody: AsgiCustody | None = None
         self.websockets: WebSockets | None = None
-        self.resume = self._settings.resume if self._slots is not None else ()
+        self.resume = without_slashes(self._settings.resume if self._slots is not None else ())
         self.pages = job.setup.pages
         self._heads: list[Exchange] = []  # exchanges whose head waits for the body
         self._taking: set[asyncio.Task[Any]] = set()

@@ -126,7 +126,7 @@ class HttpEngine(Protocol):
         websocket: Makes the protocol of a WebSocket; None if there is none.
         websockets: The WebSockets in custody; None without custody.
         finishing: The worker stops or retires.
-        resume: The prefixes of the paths whose streams another worker can continue.
+        resume: The prefixes of the paths whose streams another worker can continue: see `live.paths`.
         pages: The pages of open streams; None without custody.
     """
 

@@ -61,10 +61,10 @@ class EventsCustody(HttpCustody):
     def called(self, scope: dict[str, Any]) -> None:
         """See `Wire`."""
         HttpCustody.called(self, scope)
-        prefixes = self._protocol.engine.resume
-        if scope["method"] == "GET" and scope["http_version"] == "1.1" and is_resumable(scope["path"], prefixes):
+        if is_resumable(scope["path"], self._protocol.engine.resume):
             scope["extensions"]["fdpass"]["resumed"] = 0
-            self.__class__ = _Candidate
+            if scope["method"] == "GET" and scope["http_version"] == "1.1":
+                self._become(_Candidate)
 
     def continue_events(self, page: Page, begun: Callable[[], None]) -> None:
         """Before `start`: it continues the event stream of another worker.
@@ -93,6 +93,10 @@ class _Candidate(EventsCustody):
                 return
             self._become(EventsCustody)  # a later part has no head
         HttpCustody.write(self, data, flags)
+
+    def respond(self, data: bytes, *, last: bool) -> None:
+        """See `Wire`. The response is whole."""
+        self._become(EventsCustody).respond(data, last=last)
 
     def _open(self, data: bytes) -> bool:
         """Open an event stream with the first part of a response; False if no other worker could continue it."""
