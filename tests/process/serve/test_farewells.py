@@ -82,6 +82,8 @@ def test_websockets_are_told_to_connect_again_one_by_one(serve, many, custody):
     assert_spread([time for _, time in found], began)
     server.wait_status(all_ready(1, 2))
     log = server.wait_log(f"worker {worker} has retired")
+    if custody == "on":
+        server.wait_connections(live=0, lost=0, told_to_reconnect=40)
     assert f"40 WebSockets and 0 event streams end one by one within {SECONDS} s (--graceful-timeout)" in log
     assert "did not end in time" not in log
     assert "Traceback" not in log

@@ -209,14 +209,14 @@ class AsgiEngine:
             self._custody.finish(retiring=retiring)
         left = seconds
         if retiring:
-            farewells = Farewells(self._websockets.connections, self.connections, began, seconds)
+            farewells = Farewells(self._websockets.connections, self.connections, self.count, began, seconds)
             await self._wait_until_over(seconds, HttpProtocol.retire, farewells)
             left = _LAST_SECONDS
             for connection in list(self.connections):
                 connection.move()
         self._call_exit_hooks()
         for websocket in list(self._websockets.connections):
-            end(websocket)
+            end(websocket, self.count)
         await self._wait_until_over(left, HttpProtocol.move if retiring else HttpProtocol.shutdown)
         await self._cut(seconds)
         self._ticking.cancel()

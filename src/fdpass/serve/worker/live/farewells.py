@@ -9,6 +9,7 @@ from typing import Any
 from fdpass._words import counted
 from fdpass.serve.worker.live.spread import Spread
 from fdpass.serve.worker.live.uvicorn_class import is_open
+from fdpass.serve.worker.request_count import RequestCount
 
 log = logging.getLogger("fdpass.serve")
 
@@ -22,13 +23,20 @@ class Farewells:
     Args:
         websockets: uvicorn's protocols of all WebSockets. Lent, and read again and again.
         connections: The protocols of all HTTP connections, likewise.
+        count: Of the worker.
         now: The present time.
         seconds: The time after which all have to be gone.
     """
 
     def __init__(
-        self, websockets: Collection[Any], connections: Collection[Any], now: float, seconds: float
+        self,
+        websockets: Collection[Any],
+        connections: Collection[Any],
+        count: RequestCount,
+        now: float,
+        seconds: float,
     ) -> None:
+        self._count = count
         self._websockets = websockets
         self._connections = connections
         self._told: set[Any] = set()  # WebSockets whose clients have not ended the connection yet
@@ -47,7 +55,7 @@ class Farewells:
         self._told.intersection_update(self._websockets)
         for websocket in [each for each in sockets if each.transport.quiet][:due]:
             self._told.add(websocket)
-            end(websocket)
+            end(websocket, self._count)
             due -= 1
         for connection in [each for each in streams if each.wire.quiet][:due]:
             connection.end_events()
@@ -58,13 +66,14 @@ class Farewells:
         return [each for each in sockets if is_open(each)], [each for each in self._connections if each.has_events]
 
 
-def end(websocket: Any) -> None:
+def end(websocket: Any, count: RequestCount) -> None:
     """End a WebSocket with code 1012 (service restart). The client can read that though it still sends."""
     transport = websocket.transport
     if transport.is_closing():
         return
     if is_open(websocket):
         transport.linger()
+        count.told += 1
     try:
         websocket.shutdown()
     except Exception:
