@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from _serve_held import Held, holding
-from _serve_load import Found, measured
+from _serve_load import TALKS, Found, measured
 from _serve_processes import Server, running
 
 MANY = 20_000
@@ -38,7 +38,12 @@ class Case:
         """The dispatcher's processor time, in µs, for a connection that is opened, served once and closed."""
         main = self.server.process.pid
         found = measured(
-            port=self.server.port, seconds=seconds, keep_alive=False, warmup=0.3, watched=(main,), **LOADS[load]
+            port=self.server.port,
+            seconds=seconds,
+            talk=TALKS["connection per request"],
+            warmup=0.3,
+            watched=(main,),
+            **LOADS[load],
         )
         return found.cpu[main] / max(1, found.requests) * 1e6, found
 

@@ -20,18 +20,36 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
+from _instructions_load import POST, PRICED, TEXT, UPGRADE, frame
 from _serve_processes import HOST, processor_time
 
 FORK = multiprocessing.get_context("fork")
 TIMEOUT = 5.0  # seconds without an answer
 RECOVERY = 0.01  # seconds before a client that failed tries again
 TICK = 0.25  # seconds between two looks for timeouts
-BODY = b"Hello, world!\n"
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 CLOSES = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
 READ = select.EPOLLIN | select.EPOLLRDHUP
-REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n%b\r\n"
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n%b\r\n"
 KINDS = {errno.ECONNREFUSED: "refused", errno.ECONNRESET: "reset", errno.EPIPE: "reset"}
+
+
+@dataclass(frozen=True)
+class Talk:
+    """What clients send, and the answer that they expect: an HTTP response with this body, or these bytes."""
+
+    request: bytes
+    body: bytes = TEXT
+    upgrades: bool = False  # to a WebSocket, on which `body` is the whole answer
+    keeps: bool = True  # one connection for all requests
+
+
+TALKS = {
+    "keep-alive": Talk(GET % b""),
+    "connection per request": Talk(GET % b"Connection: close\r\n", keeps=False),
+    "websocket": Talk(frame(1, TEXT), b"\x81%c%b" % (len(TEXT), TEXT), upgrades=True),
+    "fastapi": Talk(POST, PRICED),
+}
 
 
 @dataclass(frozen=True)
@@ -41,7 +59,7 @@ class Load:
     busy: int = 0  # clients that send the next request at once
     calm: int = 0  # clients that wait for `pause` seconds first
     pause: float = 0.005
-    keep_alive: bool = True
+    talk: Talk = TALKS["keep-alive"]
     warmup: float = 0.0  # seconds that are not measured; errors count, too
     watched: tuple[int, ...] = ()  # processes whose processor time is measured
 
@@ -75,25 +93,43 @@ class _Client:
         self.sock: socket.socket | None = None
 
 
-def _closes(answer: bytes) -> bool | None:
+def _closes(answer: bytes, talk: Talk) -> bool | None:
     """Whether the server announces that it closes; None while the answer is incomplete. ValueError: wrong."""
-    head, found, body = answer.partition(b"\r\n\r\n")
-    if not found:
-        return None
-    length = LENGTH.search(head)
-    if not head.startswith(b"HTTP/1.1 200") or not length or int(length[1]) != len(BODY):
-        raise ValueError(head)
-    if body == BODY:
+    if talk.upgrades:
+        head, body = b"", answer
+    else:
+        head, found, body = answer.partition(b"\r\n\r\n")
+        if not found:
+            return None
+        length = LENGTH.search(head)
+        if not head.startswith(b"HTTP/1.1 200") or not length or int(length[1]) != len(talk.body):
+            raise ValueError(head)
+    if body == talk.body:
         return bool(CLOSES.search(head))
-    if BODY.startswith(body):
+    if talk.body.startswith(body):
         return None
     raise ValueError(body)
+
+
+def _upgrade(sock: socket.socket) -> None:
+    """Open a WebSocket on a connection. ConnectionResetError: the server does not answer as it should."""
+    sock.settimeout(TIMEOUT)
+    sock.sendall(UPGRADE)
+    answer = b""
+    while not answer.endswith(b"\r\n\r\n"):
+        byte = sock.recv(1)
+        if not byte:
+            raise ConnectionResetError
+        answer += byte
+    if not answer.startswith(b"HTTP/1.1 101 "):
+        raise ConnectionResetError
+    sock.setblocking(False)
 
 
 class _Clients:
     def __init__(self, load: Load) -> None:
         self.load, self.found, self.times = load, Found(), list[float]()
-        self.request = REQUEST % (b"" if load.keep_alive else b"Connection: close\r\n")
+        self.talk = load.talk
         self.epoll = select.epoll()
         self.at: dict[int, _Client] = {}  # keys are descriptor numbers
         self.resting: list[tuple[float, int, _Client]] = []
@@ -106,6 +142,8 @@ class _Clients:
         self.epoll.register(sock, READ)
         with suppress(BlockingIOError):  # on loopback it is connected at once, unless the backlog is full
             sock.connect((HOST, self.load.port))
+        if self.talk.upgrades:
+            _upgrade(sock)
         return sock
 
     def ask(self, client: _Client) -> None:
@@ -113,7 +151,7 @@ class _Clients:
         try:
             sock = client.sock or self.connected(client)
             try:
-                sock.send(self.request)
+                sock.send(self.talk.request)
             except BlockingIOError:
                 self.epoll.modify(sock, select.EPOLLOUT)
         except OSError as error:
@@ -140,7 +178,7 @@ class _Clients:
     def done(self, client: _Client, closed: bool) -> None:
         self.times.append(time.monotonic() - client.began)
         if closed:
-            self.found.reconnects += self.load.keep_alive
+            self.found.reconnects += self.talk.keeps
             self.hang_up(client)
         if client.pause:
             self.rest(client, client.pause)
@@ -151,7 +189,7 @@ class _Clients:
         assert client.sock is not None
         try:
             if event & select.EPOLLOUT:
-                client.sock.send(self.request)
+                client.sock.send(self.talk.request)
                 self.epoll.modify(client.sock, READ)
                 return
             data = client.sock.recv(65536)
@@ -169,7 +207,7 @@ class _Clients:
         answer = client.answer = client.answer + data
         try:
             closes = self.known.get(answer)
-            if closes is None and (closes := _closes(answer)) is not None:
+            if closes is None and (closes := _closes(answer, self.talk)) is not None:
                 self.known[answer] = closes
         except ValueError:
             self.fail(client, "wrong")
@@ -177,7 +215,7 @@ class _Clients:
         if closes is None:
             if ended:
                 self.fail(client, "early end")
-        elif ended or self.load.keep_alive:  # a client that does not keep the connection waits for its end
+        elif ended or self.talk.keeps:  # a client that does not keep the connection waits for its end
             self.done(client, ended or closes)
 
     def look_for_timeouts(self) -> None:

@@ -26,8 +26,9 @@ PATIENCE = 5.0  # seconds that each server may take to end its connections, if i
 LOOK_AGAIN = 0.02  # seconds between two looks at facts that no descriptor reports
 ASK_PID = b"GET /pid HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
+APP = "serve_app:app"
 FDPASS = (
-    *("{python}", "-m", "fdpass", "serve", "serve_app:app", "--app-dir", str(HERE), "--workers", "{workers}"),
+    *("{python}", "-m", "fdpass", "serve", APP, "--app-dir", str(HERE), "--workers", "{workers}"),
     *("--bind", "127.0.0.1:{port}", "--control", "{folder}/ctl", "--graceful-timeout", "5"),
     *("--loop", "uvloop", "--log-level", "error"),
 )
@@ -35,7 +36,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "fdpass": FDPASS,
     "fdpass-accept": (*FDPASS, "--accept", "worker"),
     "uvicorn": (
-        *("{python}", "-m", "uvicorn", "serve_app:app", "--workers", "{workers}", "--port", "{port}"),
+        *("{python}", "-m", "uvicorn", APP, "--workers", "{workers}", "--port", "{port}"),
         *("--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "error"),
         *("--timeout-graceful-shutdown", "5"),
     ),
@@ -44,7 +45,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
             "{python}",
             "-m",
             "gunicorn",
-            "serve_app:app",
+            APP,
             "-k",
             "asgi",
             "-w",
@@ -55,11 +56,11 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         *("--asgi-loop", "uvloop", "--log-level", "error", "--graceful-timeout", "5"),
     ),
     "hypercorn": (
-        *("{python}", "-m", "hypercorn", "serve_app:app", "-k", "uvloop", "-w", "{workers}"),
+        *("{python}", "-m", "hypercorn", APP, "-k", "uvloop", "-w", "{workers}"),
         *("-b", "127.0.0.1:{port}", "--log-level", "error", "--graceful-timeout", "5"),
     ),
     "granian": (
-        *("{python}", "-m", "granian", "serve_app:app", "--interface", "asgi", "--loop", "uvloop"),
+        *("{python}", "-m", "granian", APP, "--interface", "asgi", "--loop", "uvloop"),
         *("--workers", "{workers}", "--port", "{port}", "--log-level", "error", "--workers-kill-timeout", "5"),
     ),
     "node": ("node", str(HERE / "cluster.js"), "{port}", "{workers}"),
@@ -183,12 +184,18 @@ class Server:
 
 
 @contextmanager
-def running(name: str, workers: int, *more: str) -> Iterator[Server]:
-    """Start the server of this name, and wait until every worker has answered; end it at the end."""
+def running(name: str, workers: int, *more: str, app: str = APP) -> Iterator[Server]:
+    """Start the server of this name, and wait until every worker has answered; end it at the end.
+
+    RuntimeError: It cannot serve this application.
+    """
+    if app != APP and APP not in COMMANDS[name]:
+        raise RuntimeError("it serves no other application")
     with tempfile.TemporaryDirectory() as folder:
         port, log = free_port(), Path(folder, "log")
         values = {"python": sys.executable, "port": port, "workers": workers, "folder": folder}
-        command = [part.format(**values) for part in (*COMMANDS[name], *more)]
+        parts = [app if part == APP else part for part in COMMANDS[name]]
+        command = [part.format(**values) for part in (*parts, *more)]
         with log.open("wb") as output:
             process = subprocess.Popen(
                 command, cwd=HERE, start_new_session=True, stdin=subprocess.DEVNULL, stdout=output, stderr=output

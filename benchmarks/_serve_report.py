@@ -7,15 +7,23 @@ from statistics import median
 from typing import Any
 
 OURS = "fdpass"
-LOADS = {"keep-alive": "request", "connection per request": "connection"}
+LOADS = {
+    "keep-alive": "request",
+    "connection per request": "connection",
+    "websocket": "message",
+    "fastapi": "request",
+}
 ALONE = ("held", "memory")
 EVENTS = {"reload": "three reloads", "kill": "kill -9 of a worker"}
 HANDOFF = "handoff"
 GOALS = (  # figure, server to compare with, greatest ratio
-    ("keep-alive", "uvicorn", 1.0),
-    ("connection per request", "uvicorn", 1.15),
-    ("connection per request", "node", 0.6),
-    ("memory", "uvicorn", 1.1),
+    ("keep-alive", "uvicorn", 0.8),
+    ("keep-alive", "granian", 1.0),
+    ("connection per request", "uvicorn", 0.95),
+    ("connection per request", "node", 0.5),
+    ("websocket", "uvicorn", 1.1),
+    ("fastapi", "uvicorn", 1.0),
+    ("memory", "uvicorn", 1.05),
 )
 GOAL_OF_HANDOFF = 1.2
 Row = dict[str, Any]

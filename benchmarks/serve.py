@@ -20,12 +20,13 @@ from typing import Any, TextIO
 from _serve_events import under_load
 from _serve_handoff import all_compared
 from _serve_held import alone
-from _serve_load import measured
-from _serve_processes import COMMANDS, Server, missing, running
+from _serve_load import TALKS, measured
+from _serve_processes import APP, COMMANDS, Server, missing, running
 from _serve_report import ALONE, EVENTS, HANDOFF, LOADS, OURS, Row, Rows, goal_line, goals, handoff_line, table
 
 CLIENTS = 32
 WARMUP = 0.3  # seconds
+APPS = {"fastapi": "_instructions_api:app"}
 ROUNDS_ALONE = 3  # rounds of the measurements that need a fresh server; they vary little
 
 
@@ -34,7 +35,7 @@ def loaded(server: Server, kind: str, seconds: float) -> Row:
         port=server.port,
         seconds=seconds,
         busy=CLIENTS,
-        keep_alive=kind == "keep-alive",
+        talk=TALKS[kind],
         warmup=WARMUP,
         watched=tuple(server.members),
     )
@@ -91,14 +92,15 @@ class Benchmark:
 
     def under_loads(self, kinds: tuple[str, ...]) -> None:
         """All servers run and one has load: so a round is short, and a noisy machine changes little within it."""
-        servers = dict[str, Server]()
+        servers = dict[tuple[str, str], Server]()
         with ExitStack() as stack:
             for kind in kinds:
+                app = APPS.get(kind, APP)
 
-                def act(name: str, kind: str = kind) -> dict[str, Row]:
-                    if name not in servers:
-                        servers[name] = stack.enter_context(running(name, self.options.workers))
-                    return {kind: loaded(servers[name], kind, self.options.seconds)}
+                def act(name: str, kind: str = kind, app: str = app) -> dict[str, Row]:
+                    if (name, app) not in servers:
+                        servers[name, app] = stack.enter_context(running(name, self.options.workers, app=app))
+                    return {kind: loaded(servers[name, app], kind, self.options.seconds)}
 
                 self.in_turns(self.options.rounds, act)
 

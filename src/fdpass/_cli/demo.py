@@ -1,8 +1,9 @@
-"""``fdpass demo``: a child opens a file, and its parent reads it. ``fdpass demo serve`` is in `demo_serve`."""
+"""``fdpass demo``: a child opens a file, and its parent reads it. Demonstrations with a server have own files."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import select
@@ -27,23 +28,25 @@ its child has, and has passed the open file on.
 """
 
 
+_WITH_SERVER = ("serve", "live")  # each has a file of its own, of which ``demo file`` needs nothing
+
+
 class _Demo(click.Group):
-    """Two commands: ``serve`` and ``file``; any other word is the FILE of ``file``."""
+    """A word that is no command is the FILE of ``file``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args or (args[0] not in {"serve", "file"} and args[0] not in ctx.help_option_names):
+        if not args or (args[0] not in {"file", *_WITH_SERVER} and args[0] not in ctx.help_option_names):
             args = ["file", *args]
         return super().parse_args(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name == "serve":
-            from fdpass._cli.demo_serve import serve  # noqa: PLC0415 - demo file needs none of it
-
-            return serve
+        if cmd_name in _WITH_SERVER:
+            command: click.Command = getattr(importlib.import_module(f"fdpass._cli.demo_{cmd_name}"), cmd_name)
+            return command
         return super().get_command(ctx, cmd_name)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*super().list_commands(ctx), "serve"]
+        return [*super().list_commands(ctx), *_WITH_SERVER]
 
 
 @click.group(
@@ -54,10 +57,11 @@ class _Demo(click.Group):
   fdpass demo
   fdpass demo /etc/hostname --type seqpacket
   fdpass demo --shared-offset
-  fdpass demo serve""",
+  fdpass demo serve
+  fdpass demo live""",
 )
 def demo() -> None:
-    """Show an open file passed from one process to another, or a server that outlives its workers.
+    """Show an open file passed from one process to another, or a server whose connections outlive its workers.
 
     fdpass demo [FILE] is short for fdpass demo file [FILE].
     """

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
-import os
-import random
-import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import click
 
-from fdpass._cli.common import Failure
+from fdpass._cli.demo_server import kill_any, require, running
 from fdpass._cli.demo_show import Show
 from fdpass._cli.streams import echo
 from fdpass._words import counted
-from fdpass.errors import FdpassError, StartFailed
+from fdpass.errors import FdpassError
 from fdpass.serve.operator.client import ask
-from fdpass.serve.worker import engines
 
 _KEEPING, _FRESH = 24, 6  # clients that keep their connection; clients that open one for each request
 _PAUSE = 0.02  # seconds between two requests of a client
@@ -44,53 +38,16 @@ def serve(seconds: float, once: bool) -> None:
     checks every byte of every answer. Twice a second a worker gets kill -9; every 2.5 seconds the server reloads.
     """
     live = sys.stdout.isatty() and not once
-    _require(live=live)
-    with tempfile.TemporaryDirectory(prefix="fdpass-") as folder, _server(folder) as place:
+    require(*(["rich.live"] if live else []))
+    with (
+        tempfile.TemporaryDirectory(prefix="fdpass-") as folder,
+        running(folder, "fdpass._cli.demo_app:app", workers=3) as place,
+    ):
         show = Show(seconds)
         asyncio.run(_play(show, *place, live=live))
     _print_summary(show)
     if show.errors or show.reconnects:
         raise click.exceptions.Exit(1)
-
-
-def _require(*, live: bool) -> None:
-    """Import the optional packages that the demonstration needs."""
-    try:
-        engines.engine_class("asgi")
-        if live:
-            importlib.import_module("rich.live")
-    except StartFailed as error:
-        raise Failure(str(error)) from error
-    except ImportError as error:
-        raise Failure(f"{error}: install it with pip install 'fdpass[serve]'") from error
-
-
-@contextlib.contextmanager
-def _server(folder: str) -> Iterator[tuple[str, str]]:
-    """Start a server; yields the path of its control socket, and its address."""
-    control = os.path.join(folder, "control")
-    command = [sys.executable, "-m", "fdpass", "serve", "fdpass._cli.demo_app:app", "--bind", "127.0.0.1:0"]
-    command += ["--workers", "3", "--spare", "1", "--control", control, "--log-level", "critical"]
-    process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, process_group=0)
-    try:
-        yield control, _address(process, control)
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _address(process: subprocess.Popen[bytes], control: str) -> str:
-    """Return the server's address, once all workers are ready."""
-    while process.poll() is None:
-        try:
-            status = ask(control, "status")
-        except FdpassError:
-            status = {"workers": []}
-        if len(status["workers"]) > 3 and all(worker["state"] == "ready" for worker in status["workers"]):
-            address: str = status["server"]["listeners"][0]
-            return address
-        time.sleep(0.05)  # polling is enough for a demonstration
-    raise Failure("the server did not start: run fdpass serve to see its error")
 
 
 async def _play(show: Show, control: str, address: str, *, live: bool) -> None:
@@ -150,11 +107,7 @@ async def _killer(show: Show, control: str) -> None:
     while not show.over:
         await asyncio.sleep(_KILL_EVERY)
         status = await asyncio.to_thread(ask, control, "status")
-        victims = [worker for worker in status["workers"] if worker["state"] == "ready"]
-        if victims and not show.over:
-            victim = random.choice(victims)  # noqa: S311 - any will do
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(victim["pid"], signal.SIGKILL)
+        if not show.over and (victim := kill_any(status["workers"])):
             show.kills += 1
             show.add_event(
                 f"kill -9 worker {victim['pid']}, which had {counted(victim['connections'], 'connection')}"

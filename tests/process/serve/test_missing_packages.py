@@ -80,17 +80,23 @@ def test_a_missing_event_loop_is_told_in_one_sentence(tmp_path, without, flags):
     assert "Traceback" not in done.stderr
 
 
-def test_the_demonstration_of_serve_names_a_missing_package_before_it_starts_anything(without):
+@pytest.mark.parametrize(
+    ("command", "package", "problem"),
+    [
+        (["serve", "--once"], "httptools", "cannot serve asgi: No module named 'httptools'"),
+        (["live"], "httptools", "cannot serve asgi: No module named 'httptools'"),
+        (["live"], "websockets", "No module named 'websockets'"),
+    ],
+)
+def test_a_demonstration_names_a_missing_package_before_it_starts_anything(without, command, package, problem):
     done = subprocess.run(
-        [sys.executable, "-m", "fdpass", "demo", "serve", "--once"],
-        env={**os.environ, **without("httptools")},
+        [sys.executable, "-m", "fdpass", "demo", *command],
+        env={**os.environ, **without(package)},
         capture_output=True,
         text=True,
         timeout=60,
     )
-    said = (
-        "fdpass demo: cannot serve asgi: No module named 'httptools': install it with pip install 'fdpass[serve]'"
-    )
+    said = f"fdpass demo: {problem}: install it with pip install 'fdpass[serve]'"
     assert (done.returncode, done.stderr, done.stdout) == (1, said + "\n", "")
 
 

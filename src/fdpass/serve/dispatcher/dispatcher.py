@@ -56,6 +56,7 @@ class Dispatcher:
         ledger: The workers' ledger.
         custody: Keeps duplicates of the connections; None without custody.
         pool: The workers.
+        told: WebSockets whose clients were told to connect again by workers that have ended.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Dispatcher:
         self._listeners = listeners
         self._workers_changed = workers_changed
         self._stopping = False
-        self._checks = 0
+        self._checks = self.told = 0
         self._full_logged_at = -_FULL_SECONDS
         self.connections = Connections(most)
         self._memory = common(SIZE, name="fdpass-ledger")
@@ -213,6 +214,7 @@ class Dispatcher:
         self._acceptor.read_ended()
         self._messages.read_last(worker)
         outcome = self._acceptor.recover(worker)
+        self.told += self.ledger.told[worker.row]
         self._log_answered(worker.pid)
         self._acceptor.proceed()
         return outcome

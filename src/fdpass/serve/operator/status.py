@@ -36,7 +36,7 @@ def status(dispatcher: Dispatcher, listeners: Sequence[Listening]) -> dict[str, 
             "finished": connections.finished,
             "rehanded": connections.rehanded,
             "lost": connections.lost,
-            **(_recovered(dispatcher.custody) if dispatcher.custody is not None else {}),
+            **(_recovered(dispatcher.custody, _told(dispatcher)) if dispatcher.custody is not None else {}),
         },
         "workers": [
             _worker(worker, dispatcher.ledger, connections.live_of[worker.row])
@@ -45,7 +45,12 @@ def status(dispatcher: Dispatcher, listeners: Sequence[Listening]) -> dict[str, 
     }
 
 
-def _recovered(custody: Custody) -> dict[str, int]:
+def _told(dispatcher: Dispatcher) -> int:
+    """Count the WebSockets whose clients were told to connect again by their workers."""
+    return dispatcher.told + sum(dispatcher.ledger.told[worker.row] for worker in dispatcher.pool.workers)
+
+
+def _recovered(custody: Custody, told: int) -> dict[str, int]:
     """Count connections by what the dispatcher did with them when their worker died or retired."""
     return {
         "moved": custody.counts[Action.IDLE],
@@ -53,7 +58,7 @@ def _recovered(custody: Custody) -> dict[str, int]:
         "answered_502": custody.counts[Action.ANSWER],
         "cut": custody.counts[Action.RESET] + custody.counts[Action.CLOSE],
         "resumed": custody.resumed,
-        "told_to_reconnect": custody.counts[Action.RESTART],
+        "told_to_reconnect": custody.counts[Action.RESTART] + told,
     }
 
 

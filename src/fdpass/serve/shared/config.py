@@ -7,7 +7,6 @@ The field of a setting holds its help text, kind, choices and bounds. The docstr
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 import os
 import textwrap
@@ -275,6 +274,8 @@ def check_name(name: str) -> None:
         ConfigError: It does not exist; the sentence suggests the nearest name.
     """
     if name not in NAMES:
+        import difflib  # noqa: PLC0415 - large, and no worker needs it
+
         near = difflib.get_close_matches(name, NAMES, n=1)
         hint = f": did you mean {near[0]!r}?" if near else ""
         raise ConfigError(f"there is no setting {name!r}{hint}")

@@ -52,6 +52,7 @@ class Column(IntEnum):
     STARVED = 6, "dispatcher", "1 while the dispatcher waits for this worker to take something, else 0"
     ENDED = 7, "worker", "ended connections that the worker has noted in its ring, ever"
     SEEN = 8, "dispatcher", "ended connections of the ring that the dispatcher has read, ever"
+    TOLD = 9, "worker", "WebSockets whose clients the worker has told to connect again by the last beat, ever"
 
 
 RING = 1024
@@ -76,7 +77,7 @@ class Ledger:
             raise ValueError(f"a ledger has {SIZE} bytes, not {words.nbytes}")
         columns = [words[column * MOST_WORKERS : (column + 1) * MOST_WORKERS] for column in Column]
         self.beat, self.lag, self.taken, self.accepted, self.requests, self.handled, *more = columns
-        self.starved, self.ended, self.seen = more
+        self.starved, self.ended, self.seen, self.told = more
         self._rings = words[MOST_WORKERS * len(Column) :]
         self._columns = columns
         self._views = [*columns, self._rings, words]

@@ -8,7 +8,6 @@ import logging
 import os
 import sys
 import time
-import tomllib
 from collections.abc import Callable
 from typing import Any
 
@@ -130,8 +129,14 @@ def _from_yaml(content: bytes) -> Any:
     return yaml.safe_load(content)
 
 
+def _from_toml(content: bytes) -> Any:
+    import tomllib  # noqa: PLC0415 - large, and few workers need it
+
+    return tomllib.loads(content.decode())
+
+
 _PARSERS: dict[str, Callable[[bytes], Any]] = {
-    "TOML": lambda content: tomllib.loads(content.decode()),
+    "TOML": _from_toml,
     "JSON": json.loads,
     "YAML": _from_yaml,
 }

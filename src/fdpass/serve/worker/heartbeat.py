@@ -63,10 +63,11 @@ class Heartbeat:
             self._guard(now)
 
     def store_requests(self) -> None:
-        """Store how many requests are in progress, and how many the worker has handled."""
+        """Store how many requests are in progress, were handled, and how many WebSockets were told to go."""
         count = self._request_count
         self._ledger.requests[self._row] = count.begun - count.over
         self._ledger.handled[self._row] = count.over
+        self._ledger.told[self._row] = count.told
 
     def _watch_dispatcher(self) -> None:
         """Wait, in a thread, until the dispatcher has gone: from then on no process kills a worker that hangs.

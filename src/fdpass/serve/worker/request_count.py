@@ -9,9 +9,10 @@ class RequestCount:
     Attributes:
         begun: Requests that have begun, ever.
         over: How many of these are over: answered whole, or left unanswered by their application.
+        told: WebSockets whose clients were told to connect again (code 1012) since the worker retires or stops.
     """
 
-    __slots__ = ("begun", "over")
+    __slots__ = ("begun", "over", "told")
 
     def __init__(self) -> None:
-        self.begun = self.over = 0
+        self.begun = self.over = self.told = 0

@@ -31,6 +31,8 @@ from fdpass.serve.worker.http.protocol import HttpProtocol
 from fdpass.serve.worker.http.request import KnownHeaders
 from fdpass.serve.worker.http.wire import Address
 from fdpass.serve.worker.idle_timer import IdleTimer
+from fdpass.serve.worker.live.farewells import Farewells, end
+from fdpass.serve.worker.live.paths import without_slashes
 from fdpass.serve.worker.live.websockets import WebSockets
 from fdpass.serve.worker.passed_socket import PassedSocket
 from fdpass.serve.worker.poller import Poller
@@ -68,7 +70,7 @@ class AsgiEngine:
         self._buffers = job.buffers
         self._custody: AsgiCustody | None = None
         self.websockets: WebSockets | None = None
-        self.resume = self._settings.resume if self._slots is not None else ()
+        self.resume = without_slashes(self._settings.resume if self._slots is not None else ())
         self.pages = job.setup.pages
         self._heads: list[Exchange] = []  # exchanges whose head waits for the body
         self._taking: set[asyncio.Task[Any]] = set()
@@ -87,6 +89,7 @@ class AsgiEngine:
         self.head_timer = IdleTimer(self.loop, seconds, HttpProtocol.expire_head) if seconds else None
         self._config = uvicorn.Config(
             self._counted(self.app),
+            http=HttpProtocol,  # else uvicorn loads its own
             interface="asgi3",
             lifespan=self.lifespan or settings.lifespan,  # type: ignore[arg-type]
             log_config=None,
@@ -206,13 +209,14 @@ class AsgiEngine:
             self._custody.finish(retiring=retiring)
         left = seconds
         if retiring:
-            await self._wait_until_over(seconds, HttpProtocol.retire)
+            farewells = Farewells(self._websockets.connections, self.connections, self.count, began, seconds)
+            await self._wait_until_over(seconds, HttpProtocol.retire, farewells)
             left = _LAST_SECONDS
             for connection in list(self.connections):
                 connection.move()
         self._call_exit_hooks()
         for websocket in list(self._websockets.connections):
-            websocket.shutdown()
+            end(websocket, self.count)
         await self._wait_until_over(left, HttpProtocol.move if retiring else HttpProtocol.shutdown)
         await self._cut(seconds)
         self._ticking.cancel()
@@ -223,10 +227,14 @@ class AsgiEngine:
             self._exit_hooks_called = True
             call_exit_hooks(self._config)
 
-    async def _wait_until_over(self, seconds: float, let_go: Callable[[HttpProtocol], None]) -> None:
+    async def _wait_until_over(
+        self, seconds: float, let_go: Callable[[HttpProtocol], None], farewells: Farewells | None = None
+    ) -> None:
         """Let connections go as they become idle, for so long."""
         deadline = self.loop.time() + seconds
         while True:
+            if farewells is not None:
+                farewells.look(self.loop.time())
             for connection in list(self.connections):
                 let_go(connection)
             # A request's task may go on behind its response, for which its connection does not wait.

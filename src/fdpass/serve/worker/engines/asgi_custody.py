@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from fdpass.serve.shared import pages
 from fdpass.serve.shared.slots import BUFFER_SIZE, OPEN, WRITTEN, slot_of
 from fdpass.serve.worker.custody.buffers import Buffers
 from fdpass.serve.worker.http.protocol import HttpProtocol
+from fdpass.serve.worker.live.event_streams import EventStreams
 from fdpass.serve.worker.live.events_custody import EventsCustody
 from fdpass.serve.worker.live.websockets import WebSockets
 from fdpass.serve.worker.parking import Parking
@@ -34,15 +36,10 @@ class AsgiCustody:
         self._scratch = memoryview(bytearray(BUFFER_SIZE))
         self._transport = EventsCustody if engine.resume else HttpCustody
         self._parking = Parking(engine.poller, keep_alive, self._serve)
-        self.websockets = WebSockets(
-            engine.poller,
-            slots=slots,
-            buffers=buffers,
-            scratch=self._scratch,
-            pages=engine.pages,
-            prefixes=engine.resume,
-            make=engine.websocket,
-        )
+        shared: Any = {"slots": slots, "buffers": buffers, "scratch": self._scratch}
+        shared |= {"pages": engine.pages, "prefixes": engine.resume}
+        self.websockets = WebSockets(engine.poller, make=engine.websocket, **shared)
+        self._event_streams = EventStreams(engine.poller, make=partial(HttpProtocol, engine), **shared)
 
     def take(self, passed: PassedSocket) -> None:
         """Serve a connection."""
@@ -61,21 +58,16 @@ class AsgiCustody:
 
     def _resume(self, passed: PassedSocket) -> None:
         """Continue an open stream: call the application as for a new client."""
-        memory = self._engine.pages
-        if pages.kind_of(memory, passed.slot) == pages.WEBSOCKET:
-            self.websockets.resume(passed)
-            return
-        pages.count_resumed(memory, passed.slot)
-        words = slot_of(self._slots, passed.slot)
-        transport = EventsCustody(self._engine.poller, passed, words, self._buffers, self._scratch)
-        transport.continue_events(pages.load(memory, passed.slot))
-        transport.start(HttpProtocol(self._engine, passed))
+        is_websocket = pages.kind_of(self._engine.pages, passed.slot) == pages.WEBSOCKET
+        (self.websockets if is_websocket else self._event_streams).resume(passed)
 
     def finish(self, *, retiring: bool) -> None:
         """End what is idle; or, if the worker retires, give it back, and let WebSockets move when they can."""
         if retiring:
             self._parking.give_back()
             self.websockets.retire()
+            self._event_streams.retire()
         else:
             self._parking.end()
             self.websockets.end()
+            self._event_streams.end()

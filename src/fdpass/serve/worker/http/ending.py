@@ -8,6 +8,7 @@ from collections import deque
 from fdpass.serve.worker.http.exchange import Exchange
 from fdpass.serve.worker.http.parser import Parser, ParserError
 from fdpass.serve.worker.http.wire import HttpEngine, Wire
+from fdpass.serve.worker.live.event_heads import has_events
 from fdpass.serve.worker.passed_socket import PassedSocket, unread
 
 
@@ -32,6 +33,7 @@ class Ending(asyncio.Protocol):
     _handshake: bytes
     _leaves: bool
     _client_ended = False
+    _event_stream: Exchange | None = None  # whose response was the last one that is an event stream
     _awaits_head: bool  # the time for the head of the next request runs
 
     @property
@@ -74,6 +76,31 @@ class Ending(asyncio.Protocol):
             self.shutdown()
         elif self._current is not None:
             self._current.given_up = True
+
+    def begin(self, exchange: Exchange, data: bytes) -> None:
+        """See `fdpass.serve.worker.http.wire.Connection`."""
+        if has_events(data):
+            self._event_stream = exchange
+        self.wire.write(data)
+
+    @property
+    def has_events(self) -> bool:
+        """The response in progress is an event stream, which ends with this worker."""
+        current, wire = self._current, self.wire
+        return (
+            current is not None
+            and current is self._event_stream
+            and not (current.complete or wire.is_closing() or wire.is_resumable)
+        )
+
+    def end_events(self) -> None:
+        """The worker's time is over for this client: cut its event stream, as `Exchange.give_up` does."""
+        current = self._current
+        if current is not None:
+            current.given_up = True
+            current.cut()
+            current.lost = True
+            current.wake()
 
     def shutdown(self) -> None:
         """End the connection as soon as it is idle; a request that has come is answered first. May be repeated."""

@@ -52,8 +52,7 @@ class Exchange:
         whole: The request has come to its end.
         started, complete: The application has begun a response; and has completed it.
         gone: The client has ended its side: it sends nothing more, but may still read.
-        lost: The connection is lost.
-        given_up: The worker's time is over: see `give_up`.
+        lost, given_up: The connection is lost; the worker's time is over: see `give_up`.
         task: The task in which the application runs.
         head: Of the response, while it waits for the body.
     """
@@ -237,7 +236,7 @@ class Exchange:
         """Send the head, if it still waits for the body."""
         if self.head and not self.lost:
             head, self.head = self.head, b""
-            self._connection.wire.write(head)
+            self._connection.begin(self, head)
 
     def _send_body(self, body: Any, *, more: bool) -> None:
         if type(body) is not bytes:
@@ -266,7 +265,9 @@ class Exchange:
             raise RuntimeError("a part of the response's body was sent behind its end")
         data = self.head + body if self.head else body
         self.head = b""
-        if more:
+        if more and data is not body:
+            self._connection.begin(self, data)
+        elif more:
             self._connection.wire.write(data)
         elif self._trailers and framing == CHUNKED:
             self._framing = _BODY_SENT

@@ -64,6 +64,10 @@ class Wire(Protocol):
     def quiet(self) -> bool:
         """Whether no byte waits to be sent, and no request waits to be served."""
 
+    @property
+    def is_resumable(self) -> bool:
+        """Whether another worker can continue the present WebSocket or event stream, now or in a moment."""
+
     def hand_over(self, websockets: Any, protocol: Any, handshake: bytes) -> bool:
         """Let a WebSocket have the connection, and its protocol the handshake; False: the protocol takes the wire.
 
@@ -122,7 +126,7 @@ class HttpEngine(Protocol):
         websocket: Makes the protocol of a WebSocket; None if there is none.
         websockets: The WebSockets in custody; None without custody.
         finishing: The worker stops or retires.
-        resume: The prefixes of the paths whose streams another worker can continue.
+        resume: The prefixes of the paths whose streams another worker can continue: see `live.paths`.
         pages: The pages of open streams; None without custody.
     """
 
@@ -170,6 +174,9 @@ class Connection(Protocol):
 
     def resume_reading(self) -> None:
         """The application waits for more of the request's body, or for the client's end."""
+
+    def begin(self, exchange: Any, data: bytes) -> None:
+        """Send the start of a response: its head, and perhaps a part of its body."""
 
     def responded(self, exchange: Any) -> None:
         """The response is complete."""

@@ -5,6 +5,7 @@ The worker stores that in the slot: `slots` has the order of stores, and `recove
 
 from __future__ import annotations
 
+import logging
 import mmap
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
@@ -32,6 +33,7 @@ from fdpass.serve.worker.passed_socket import PassedSocket
 from fdpass.serve.worker.poller import Poller
 from fdpass.serve.worker.transport.http import HttpTransport
 
+log = logging.getLogger("fdpass.serve")
 Message = dict[str, Any]
 _OVERFLOW = int(Flag.OVERFLOW)
 NO_PAGE = pages.Page(0, 0, b"", b"")
@@ -116,7 +118,15 @@ class Delivery(HttpTransport):
             return await self._app(scope, receive, send)
         about |= {"resumed": self._page.resumed, "resume": Resume(self)}
         self._receive_next = receive
-        return await self._app(scope, self._receive, send)
+        try:
+            return await self._app(scope, self._receive, send)
+        except Exception:
+            if not self.passed.returned:
+                raise
+            # Many applications let the exception pass by which their framework tells them of a disconnect. At a
+            # reload that would be a traceback for each WebSocket that goes on.
+            log.debug("an application failed on a WebSocket that goes on in another worker", exc_info=True)
+            return None
 
     @property
     def attempt(self) -> int:

@@ -57,6 +57,11 @@ class Events:
             self._line = line if line.startswith(b"id:") else line[:_KEPT]
         self.is_resumable = not (self._line or self._begun or self._unnamed or self._marked)
 
+    @property
+    def is_unnamed(self) -> bool:
+        """The events have no ids: no other worker will be able to go on."""
+        return self._unnamed
+
     def _without_mark(self, data: bytes) -> bytes:
         if len(data) < len(_MARK) and _MARK.startswith(data):
             self._line = data

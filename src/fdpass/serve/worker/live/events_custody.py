@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 from fdpass.serve.shared import pages
 from fdpass.serve.shared.pages import EVENTS, Page
@@ -14,7 +15,6 @@ from fdpass.serve.shared.slots import (
     ATTEMPT,
     BASE,
     BUFFER,
-    CALLED_BEFORE,
     FINAL_BASE,
     FINAL_END,
     FLAGS,
@@ -28,7 +28,7 @@ from fdpass.serve.shared.slots import (
 )
 from fdpass.serve.worker.custody.reader import NOWHERE
 from fdpass.serve.worker.custody.state import load_state, store_state
-from fdpass.serve.worker.live.event_stream import agreed_by, behind_head, chunk_of, with_last_id
+from fdpass.serve.worker.live.event_heads import agreed_by, behind_head, chunk_of, with_last_id
 from fdpass.serve.worker.live.events import Events
 from fdpass.serve.worker.live.paths import is_resumable
 from fdpass.serve.worker.transport.base import NOW, Transport
@@ -39,6 +39,13 @@ _OPAQUE, _OVERFLOW = int(Flag.OPAQUE), int(Flag.OVERFLOW)
 _LIVED_SECONDS = 0.5  # after which a worker's death is not taken for the stream's fault
 _INTERIM = b"HTTP/1.1 1"  # the start of a response that is not the final one
 _Kind = TypeVar("_Kind", bound="EventsCustody")
+
+
+class _Continuation(NamedTuple):
+    """See `EventsCustody.continue_events`."""
+
+    page: Page
+    begun: Callable[[], None]
 
 
 class EventsCustody(HttpCustody):
@@ -54,14 +61,19 @@ class EventsCustody(HttpCustody):
     def called(self, scope: dict[str, Any]) -> None:
         """See `Wire`."""
         HttpCustody.called(self, scope)
-        prefixes = self._protocol.engine.resume
-        if scope["method"] == "GET" and scope["http_version"] == "1.1" and is_resumable(scope["path"], prefixes):
+        if is_resumable(scope["path"], self._protocol.engine.resume):
             scope["extensions"]["fdpass"]["resumed"] = 0
-            self.__class__ = _Candidate
+            if scope["method"] == "GET" and scope["http_version"] == "1.1":
+                self._become(_Candidate)
 
-    def continue_events(self, page: Page) -> None:
-        """Continue the event stream of another worker, in the place of `start`'s reading."""
-        self._live = page
+    def continue_events(self, page: Page, begun: Callable[[], None]) -> None:
+        """Before `start`: it continues the event stream of another worker.
+
+        Args:
+            page: Has the request and what was agreed.
+            begun: Called when the application has begun its response, or will not do so.
+        """
+        self._live = _Continuation(page, begun)
         self._become(_Continued)
 
     def _become(self, kind: type[_Kind]) -> _Kind:
@@ -81,6 +93,10 @@ class _Candidate(EventsCustody):
                 return
             self._become(EventsCustody)  # a later part has no head
         HttpCustody.write(self, data, flags)
+
+    def respond(self, data: bytes, *, last: bool) -> None:
+        """See `Wire`. The response is whole."""
+        self._become(EventsCustody).respond(data, last=last)
 
     def _open(self, data: bytes) -> bool:
         """Open an event stream with the first part of a response; False if no other worker could continue it."""
@@ -184,6 +200,12 @@ class _OpenEvents(EventsCustody):
         self._live = None
         HttpCustody.announce(self, count, last=last)
 
+    @property
+    def is_resumable(self) -> bool:
+        """See `Wire`."""
+        words, live = self.words, self._live
+        return live is not None and bool(words[WRITTEN] & OPEN) and not getattr(live, "is_unnamed", False)
+
     def move(self) -> bool:
         """See `Wire`."""
         words = self.words
@@ -201,15 +223,9 @@ class _OpenEvents(EventsCustody):
         return True
 
     def _commit(self) -> None:
-        memory, slot = self._protocol.engine.pages, self.passed.slot
+        pages.forget(self._protocol.engine.pages, self.passed.slot)  # the kernel has the response's end
         self._become(EventsCustody)
         HttpCustody._commit(self)  # noqa: SLF001 - of the base class
-        pages.forget(memory, slot)  # not before: until then another worker may have to continue the stream
-
-    def _let_go(self) -> None:
-        if not self.passed.returned:
-            pages.forget(self._protocol.engine.pages, self.passed.slot)
-        HttpCustody._let_go(self)  # noqa: SLF001 - of the base class
 
 
 class _Continued(_OpenEvents):
@@ -223,14 +239,14 @@ class _Continued(_OpenEvents):
             self._reader.begin(self._held)
             self._reader.read += len(self._held)
             Transport.read_no_more(self)
-        self._protocol.data_received(with_last_id(self._live.head, load_state(self.words)))
+        self._protocol.data_received(with_last_id(self._live.page.head, load_state(self.words)))
 
     def called(self, scope: dict[str, Any]) -> None:
         """See `Wire`."""
         scope["extensions"]["fdpass"] = {
-            "attempt": self._attempt % CALLED_BEFORE,
+            "attempt": self._attempt - 1,
             "slot": self.passed.slot,
-            "resumed": self._live.resumed,
+            "resumed": self._live.page.resumed,
         }
 
     def write(self, data: Any, flags: int = NOW) -> None:
@@ -251,18 +267,22 @@ class _Continued(_OpenEvents):
         """The application responds: whether the client can take the response for the rest of the one it has."""
         if self._closing:
             return False
-        if agreed_by(data) != self._live.agreed:
+        if agreed_by(data) != self._live.page.agreed:
             self._refuse(data[9:12].decode())
             return False
+        self._live.begun()
         self._become(_OpenEvents)
         self._live = Events(load_state(self.words))
-        if self._attempt:
-            self._poller.loop.call_later(_LIVED_SECONDS, self._has_lived)
+        self._poller.loop.call_later(_LIVED_SECONDS, self._has_lived)
         return True
+
+    def _let_go(self) -> None:
+        self._live.begun()
+        HttpCustody._let_go(self)  # noqa: SLF001 - of the base class
 
     def _refuse(self, answer: str) -> None:
         """Reset the connection, so that the client asks anew, and gets this response."""
-        target = self._live.head.split(b" ", 2)[1].decode("ascii", "replace")
+        target = self._live.page.head.split(b" ", 2)[1].decode("ascii", "replace")
         log.warning(
             "reset: the application does not continue its event stream, but answers %s: GET %s", answer, target
         )

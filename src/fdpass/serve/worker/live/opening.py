@@ -205,6 +205,7 @@ class Opaque(LiveWebSocket):
     """A WebSocket that ends with its worker: none of it is in custody any more."""
 
     __slots__ = ()
+    is_resumable = False
     _read, write, _drained = Transport._read, Transport.write, Transport._drained  # noqa: SLF001 - of a base class
 
     def move_if_settled(self) -> None:

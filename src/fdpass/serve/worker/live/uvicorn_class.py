@@ -1,4 +1,4 @@
-"""What is set in an object of uvicorn's three WebSocket classes, so that another worker can continue its work."""
+"""What fdpass reads and sets in objects of uvicorn's three WebSocket classes."""
 
 from __future__ import annotations
 
@@ -20,6 +20,16 @@ def forget_context(protocol: Any) -> None:
             factory.server_no_context_takeover = factory.client_no_context_takeover = True
     else:
         _forget_in_wsproto(connection)
+
+
+def is_open(protocol: Any) -> bool:
+    """Whether the handshake of a WebSocket is complete, so that its client can be sent a close frame.
+
+    Args:
+        protocol: As for `forget_context`.
+    """
+    completed = getattr(protocol, "handshake_completed_event", None)
+    return bool(protocol.handshake_complete if completed is None else completed.is_set())
 
 
 def _forget_in_wsproto(connection: Any) -> None:

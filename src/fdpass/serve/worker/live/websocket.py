@@ -36,6 +36,7 @@ class LiveWebSocket(Delivery):
     """The transport of uvicorn's class, once the WebSocket is open. Before that it is a class of `opening`."""
 
     __slots__ = ()
+    is_resumable = True
 
     # What comes
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import mmap
-import urllib.parse
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,7 +13,7 @@ from fdpass.serve.worker.custody.buffers import Buffers
 from fdpass.serve.worker.custody.reader import Reader
 from fdpass.serve.worker.idle_timer import IdleTimer
 from fdpass.serve.worker.live.opening import Opening, Resuming
-from fdpass.serve.worker.live.paths import is_resumable
+from fdpass.serve.worker.live.paths import is_resumable, path_of
 from fdpass.serve.worker.live.resume_queue import ResumeQueue
 from fdpass.serve.worker.live.websocket import LiveWebSocket
 from fdpass.serve.worker.passed_socket import PassedSocket
@@ -144,8 +143,3 @@ class WebSockets:
         self.retiring, self.finishing = False, True
         for websocket in self._queue.take_all():
             websocket.refuse()
-
-
-def path_of(handshake: bytes) -> str:
-    """The path that a handshake asks for, as the application's scope has it."""
-    return urllib.parse.unquote(handshake.split(b" ", 2)[1].partition(b"?")[0].decode("latin-1"))

@@ -101,6 +101,11 @@ class HttpTransport(Transport):
         else:
             self.close()
 
+    @property
+    def is_resumable(self) -> bool:
+        """See `Wire`."""
+        return False
+
     def hand_over(self, websockets: Any, protocol: Any, handshake: bytes) -> bool:  # noqa: ARG002 - not in custody
         """See `Wire`."""
         return False

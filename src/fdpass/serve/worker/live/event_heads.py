@@ -25,6 +25,15 @@ def agreed_by(data: bytes) -> bytes:
     return found[1].lower()
 
 
+def has_events(data: bytes) -> bool:
+    """Whether a response is an event stream.
+
+    Args:
+        data: The response, with its whole head.
+    """
+    return _CONTENT_TYPE.search(data, 0, data.find(b"\r\n\r\n") + 2) is not None
+
+
 def with_last_id(request: bytes, last_id: bytes) -> bytes:
     """A request as a client repeats it behind the event with this id; as it came, if no event had an id.
 

@@ -1,0 +1,100 @@
+"""`EventStreams`: the event streams that one worker continues after other workers."""
+
+from __future__ import annotations
+
+import logging
+import mmap
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from fdpass.serve.shared import pages
+from fdpass.serve.shared.slots import ATTEMPT, slot_of
+from fdpass.serve.worker.custody.buffers import Buffers
+from fdpass.serve.worker.live.events_custody import EventsCustody
+from fdpass.serve.worker.live.paths import is_resumable, path_of
+from fdpass.serve.worker.live.resume_queue import ResumeQueue
+from fdpass.serve.worker.passed_socket import PassedSocket
+from fdpass.serve.worker.poller import Poller
+
+log = logging.getLogger("fdpass.serve")
+
+
+class EventStreams:
+    """Calls the application anew for event streams of other workers, for some of them at a time.
+
+    Args:
+        poller: Watches the connections.
+        slots: Of all connections.
+        buffers: Of this worker.
+        scratch: Memory to read into when no buffer is free.
+        pages: Of all connections.
+        prefixes: The paths that can be resumed.
+        make: Makes the protocol of a connection.
+    """
+
+    def __init__(
+        self,
+        poller: Poller,
+        *,
+        slots: memoryview,
+        buffers: Buffers,
+        scratch: memoryview,
+        pages: mmap.mmap,
+        prefixes: tuple[str, ...],
+        make: Callable[[PassedSocket], Any],
+    ) -> None:
+        self._poller = poller
+        self._slots, self._buffers, self._scratch, self._pages = slots, buffers, scratch, pages
+        self._prefixes = prefixes
+        self._make = make
+        self._queue = ResumeQueue(poller.loop, self._begin)
+        self._retiring = self._finishing = False
+
+    def resume(self, passed: PassedSocket) -> None:
+        """Continue an event stream of another worker, as soon as not too many others wait for their responses."""
+        if self._retiring:
+            _give_back(passed)
+        elif self._finishing:
+            _refuse(passed)
+        else:
+            self._queue.add(passed)
+
+    def _begin(self, passed: PassedSocket) -> None:
+        slot = passed.slot
+        pages.count_resumed(self._pages, slot)
+        page = pages.load(self._pages, slot)
+        if not is_resumable(path_of(page.head), self._prefixes):  # the settings have changed
+            log.warning(
+                "reset: an event stream, which no setting of --resume names any more: %s", path_of(page.head)
+            )
+            self._queue.discard(passed)
+            _refuse(passed)
+            return
+        words = slot_of(self._slots, slot)
+        words[ATTEMPT] += 1
+        transport = EventsCustody(self._poller, passed, words, self._buffers, self._scratch)
+        transport.continue_events(page, partial(self._queue.discard, passed))
+        transport.start(self._make(passed))
+
+    def retire(self) -> None:
+        """Give back the streams whose turn has not come."""
+        self._retiring = True
+        for passed in self._queue.take_all():
+            _give_back(passed)
+
+    def end(self) -> None:
+        """Reset them instead: their clients connect again."""
+        self._retiring, self._finishing = False, True
+        for passed in self._queue.take_all():
+            _refuse(passed)
+
+
+def _give_back(passed: PassedSocket) -> None:
+    passed.returned = True  # with the bytes that came with it
+    passed.close()
+
+
+def _refuse(passed: PassedSocket) -> None:
+    passed.reset()
+    passed.close()

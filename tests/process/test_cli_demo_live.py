@@ -1,0 +1,154 @@
+"""``fdpass demo live``: its connections, in the terminal and in a real browser, outlive the workers."""
+
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+
+from ._chromium import Browser
+
+DEMO = [sys.executable, "-m", "fdpass", "demo", "live"]
+LIMIT = 60
+
+
+@pytest.fixture
+def demo():
+    """``demo(*arguments)``: the running command, and the page's URL, which is its first line; ended afterwards."""
+    started = []
+
+    def start(*arguments):
+        command = subprocess.Popen([*DEMO, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        started.append(command)
+        first = command.stdout.readline()
+        assert first.startswith("The page: http://127.0.0.1:"), (first, command.poll())
+        return command, first.split()[-1]
+
+    yield start
+    for command in started:
+        command.terminate()
+        command.communicate(timeout=LIMIT)
+
+
+def figures(output):
+    """For each of the two connections: the last count, how often it was resumed, what was wrong, what broke."""
+    pattern = r"^([\w ]+): counted to (\d+), resumed (\d+) times?, lost or twice: (\d+), broken: (\d+)$"
+    return {name: tuple(map(int, found)) for name, *found in re.findall(pattern, output, re.MULTILINE)}
+
+
+def test_both_connections_count_on_while_workers_die(demo):
+    command, _ = demo("--seconds", "12")
+    output, errors = command.communicate(timeout=LIMIT)
+    assert (command.returncode, errors) == (0, ""), output
+    assert re.search(r"^\d+ workers? killed with kill -9, 1 reload$", output, re.MULTILINE), output
+    told = figures(output)
+    assert set(told) == {"WebSocket", "event stream"}, output
+    for count, resumed, wrong, broken in told.values():
+        assert count > 12
+        assert resumed >= 1
+        assert (wrong, broken) == (0, 0)
+    assert re.search(r"WebSocket: worker \d+ goes on from \d+, in the place of worker \d+", output), output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_demonstration_with_its_summary(demo, number):
+    command, _ = demo()
+    for line in command.stdout:
+        if "kill -9" in line:
+            break
+    command.send_signal(number)
+    output, errors = command.communicate(timeout=LIMIT)
+    assert (command.returncode, errors) == (0, ""), output
+    assert {told[2:] for told in figures(output).values()} == {(0, 0)}
+
+
+def test_a_connection_that_breaks_is_told_and_fails_the_command(demo):
+    """The dispatcher dies: nothing can save its connections."""
+    command, _ = demo()
+    with open(f"/proc/{command.pid}/task/{command.pid}/children") as children:
+        (server,) = map(int, children.read().split())
+    os.kill(server, signal.SIGKILL)
+    output, _ = command.communicate(timeout=LIMIT)
+    assert command.returncode == 1, output
+    assert output.count(": the connection broke: ") == 2
+    assert {told[3] for told in figures(output).values()} == {1}
+
+
+def test_a_terminal_shows_a_picture():
+    ours, terminal = pty.openpty()
+    command = subprocess.Popen(
+        [*DEMO, "--seconds", "2"],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+    )
+    os.close(terminal)
+    output = b""
+    try:
+        while select.select([ours], [], [], LIMIT)[0] and (part := os.read(ours, 65536)):
+            output += part
+    except OSError:  # EIO: the last holder of the terminal has closed it
+        pass
+    os.close(ours)
+    assert command.wait(LIMIT) == 0
+    for text in (b"The page: ", b"lost or twice", b"generation", b"Ctrl-C ends the demonstration", b"\x1b["):
+        assert text in output
+    assert set(figures(output.decode().replace("\r", ""))) == {"WebSocket", "event stream"}
+
+
+def test_the_page_loads_nothing_from_elsewhere(demo):
+    _, url = demo()
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(url, timeout=LIMIT) as response:
+        page = response.read().decode()
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert re.findall(r"""(?:src|href)=["']?([^"'> ]*)""", page) == ["data:,"]
+    assert re.findall(r"\w+://[^\s`'\"]*", page) == ["ws://${location.host}/live/socket"]
+    assert 'lang="en"' in page
+
+
+def field(card, name):
+    return f"document.querySelector('#{card} [data-is={name}]').textContent"
+
+
+def test_in_chromium_no_connection_is_opened_twice(demo, tmp_path):
+    """Kills and a reload happen; both cards of the page count on, and no script has failed."""
+    command, url = demo("--seconds", "60")
+    browser = Browser(tmp_path)
+    try:
+        browser.open(url)
+        for card in ("socket", "events"):
+            browser.wait(f"{field(card, 'resumed')} >= 2 && {field(card, 'count')} > 10")
+            assert browser.value(field(card, "state")) == "open"
+        browser.wait("document.querySelectorAll('#moves li').length >= 4")
+        for card in ("socket", "events"):
+            assert [browser.value(field(card, name)) for name in ("wrong", "reconnects")] == ["0", "0"]
+            before = int(browser.value(field(card, "count")))
+            browser.wait(f"{field(card, 'count')} > {before}")
+        assert browser.errors == []
+    finally:
+        browser.close()
+    command.send_signal(signal.SIGINT)
+    output, errors = command.communicate(timeout=LIMIT)
+    assert (command.returncode, errors) == (0, ""), output
+
+
+def test_in_chromium_the_page_says_when_the_demonstration_has_ended(demo, tmp_path):
+    command, url = demo()
+    browser = Browser(tmp_path)
+    try:
+        browser.open(url)
+        browser.wait(f"{field('events', 'count')} > 0")
+        command.send_signal(signal.SIGINT)
+        command.communicate(timeout=LIMIT)
+        for card in ("socket", "events"):
+            browser.wait(f"{field(card, 'state')} == 'closed'")
+            assert browser.value(field(card, "reconnects")) == "0"
+    finally:
+        browser.close()
