@@ -60,7 +60,7 @@ class Events:
     @property
     def is_unnamed(self) -> bool:
         """The events have no ids: no other worker will be able to go on."""
-        return self._unnamed
+        return self._unnamed or self._marked
 
     def _without_mark(self, data: bytes) -> bytes:
         if len(data) < len(_MARK) and _MARK.startswith(data):

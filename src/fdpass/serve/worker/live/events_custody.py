@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import select
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -38,6 +39,7 @@ log = logging.getLogger("fdpass.serve")
 _OPAQUE, _OVERFLOW = int(Flag.OPAQUE), int(Flag.OVERFLOW)
 _LIVED_SECONDS = 0.5  # after which a worker's death is not taken for the stream's fault
 _INTERIM = b"HTTP/1.1 1"  # the start of a response that is not the final one
+_HIGH = pages.BACKLOG_SIZE // 2  # bytes that wait for a slow client, before the application has to: see `pages`
 _Kind = TypeVar("_Kind", bound="EventsCustody")
 
 
@@ -66,15 +68,25 @@ class EventsCustody(HttpCustody):
             if scope["method"] == "GET" and scope["http_version"] == "1.1":
                 self._become(_Candidate)
 
-    def continue_events(self, page: Page, begun: Callable[[], None]) -> None:
+    def continue_events(self, page: Page, unsent: bytes, begun: Callable[[], None]) -> None:
         """Before `start`: it continues the event stream of another worker.
 
         Args:
             page: Has the request and what was agreed.
+            unsent: The other worker's backlog.
             begun: Called when the application has begun its response, or will not do so.
         """
         self._live = _Continuation(page, begun)
+        if unsent:
+            self._backlog += unsent
+            self._wanted |= select.EPOLLOUT
         self._become(_Continued)
+
+    def _go_on_with(self, events: Events) -> _OpenEvents:
+        """Send an event stream from now on."""
+        self._live = events
+        self.set_write_buffer_limits(_HIGH)
+        return self._become(_OpenEvents)
 
     def _become(self, kind: type[_Kind]) -> _Kind:
         self.__class__ = kind
@@ -106,8 +118,7 @@ class _Candidate(EventsCustody):
         page = Page(EVENTS, 0, request, agreed)
         if not pages.store(self._protocol.engine.pages, self.passed.slot, page):
             return False
-        self._live = Events()
-        stream = self._become(_OpenEvents)
+        stream = self._go_on_with(Events())
         stream._send_events(data, chunk_of(behind_head(data)))  # noqa: SLF001 - it is the same object
         return True
 
@@ -146,6 +157,8 @@ class _OpenEvents(EventsCustody):
         words, live = self.words, self._live
         before = live.last_id
         live.feed(events)
+        if self._backlog:
+            pages.drop_backlog(self._protocol.engine.pages, self.passed.slot)
         if live.is_resumable and len(live.last_id) <= STATE_MAX:
             is_stored = live.last_id == before and not words[FINAL_END] and words[WRITTEN] & OPEN
             second = words[WRITTEN] & SECOND if is_stored else store_state(words, live.last_id)
@@ -154,8 +167,13 @@ class _OpenEvents(EventsCustody):
         else:
             words[FINAL_END] = UNFINISHED | OPEN
         HttpCustody.write(self, data)
-        if not (self._backlog or self._closing):
+        if self._closing:
+            return
+        if not self._backlog:
             self._written()
+        elif words[FINAL_END] & POSITION != UNFINISHED:
+            start = self._wrote - len(self._backlog)
+            pages.keep_backlog(self._protocol.engine.pages, self.passed.slot, start, self._backlog)
 
     def _written(self) -> None:
         """The kernel has all that was sent."""
@@ -183,6 +201,7 @@ class _OpenEvents(EventsCustody):
         HttpCustody._drained(self)  # noqa: SLF001 - of the base class
         if self.words[FINAL_END] & OPEN and not self._ending:
             self._written()
+            pages.drop_backlog(self._protocol.engine.pages, self.passed.slot)
 
     def _read(self) -> None:
         HttpCustody._read(self)  # noqa: SLF001 - of the base class
@@ -203,8 +222,7 @@ class _OpenEvents(EventsCustody):
     @property
     def is_resumable(self) -> bool:
         """See `Wire`."""
-        words, live = self.words, self._live
-        return live is not None and bool(words[WRITTEN] & OPEN) and not getattr(live, "is_unnamed", False)
+        return self._live is not None and not self._live.is_unnamed
 
     def move(self) -> bool:
         """See `Wire`."""
@@ -225,6 +243,7 @@ class _OpenEvents(EventsCustody):
     def _commit(self) -> None:
         pages.forget(self._protocol.engine.pages, self.passed.slot)  # the kernel has the response's end
         self._become(EventsCustody)
+        self.set_write_buffer_limits()
         HttpCustody._commit(self)  # noqa: SLF001 - of the base class
 
 
@@ -232,6 +251,7 @@ class _Continued(_OpenEvents):
     """An event stream is open that another worker has sent, and the application has not begun its response."""
 
     __slots__ = ()
+    is_resumable = True
 
     def _first(self) -> None:
         self._begun = True
@@ -271,8 +291,7 @@ class _Continued(_OpenEvents):
             self._refuse(data[9:12].decode())
             return False
         self._live.begun()
-        self._become(_OpenEvents)
-        self._live = Events(load_state(self.words))
+        self._go_on_with(Events(load_state(self.words)))
         self._poller.loop.call_later(_LIVED_SECONDS, self._has_lived)
         return True
 
