@@ -11,7 +11,7 @@ from typing import Any
 from fdpass.serve.shared import pages
 from fdpass.serve.shared.slots import ATTEMPT, FINAL_END, WROTE, slot_of
 from fdpass.serve.worker.custody.buffers import Buffers
-from fdpass.serve.worker.live.events_custody import EventsCustody
+from fdpass.serve.worker.live.continued_events import ContinuedEvents
 from fdpass.serve.worker.live.paths import is_resumable, path_of
 from fdpass.serve.worker.live.resume_queue import ResumeQueue
 from fdpass.serve.worker.passed_socket import PassedSocket
@@ -65,17 +65,16 @@ class EventStreams:
         pages.count_resumed(self._pages, slot)
         page = pages.load(self._pages, slot)
         if not is_resumable(path_of(page.head), self._prefixes):  # the settings have changed
-            log.warning(
-                "reset: an event stream, which no setting of --resume names any more: %s", path_of(page.head)
-            )
+            path = ascii(path_of(page.head))[1:-1]
+            log.warning("reset: an event stream that --resume does not name any more: GET %s", path)
             self._queue.discard(passed)
             _refuse(passed)
             return
         words = slot_of(self._slots, slot)
         words[ATTEMPT] += 1
-        transport = EventsCustody(self._poller, passed, words, self._buffers, self._scratch)
+        transport = ContinuedEvents(self._poller, passed, words, self._buffers, self._scratch)
         unsent = pages.backlog(self._pages, slot, words[WROTE])[0] if words[FINAL_END] else b""
-        transport.continue_events(page, unsent, partial(self._queue.discard, passed))
+        transport.prepare(page, unsent, partial(self._queue.discard, passed))
         transport.start(self._make(passed))
 
     def retire(self) -> None:

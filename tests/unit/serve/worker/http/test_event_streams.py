@@ -411,7 +411,7 @@ async def test_a_setting_that_names_the_path_no_more_resets_the_client(fresh):
     assert (await stream.client.out())[1] == "reset"
     stream.call.end()
     (line,) = fresh.lines
-    assert "which no setting of --resume names any more" in line
+    assert "an event stream that --resume does not name any more: GET /events" in line
 
 
 async def test_the_backlog_of_a_slow_client_is_in_the_page(fresh):
