@@ -68,6 +68,11 @@ def cut(stream, places):
 @example(b"id: 1\r\n\r\ndata: x\r\n\r\n", [6, 9, 18], b"")
 @example(b"\xef\xbb\xbfid: 1\n\n", [1, 2], b"")
 @example(b"id: 1\n\nid\n\n", [], b"")
+@example(b"id: 1\n\nevent: x\nid:  2\r\ndata: y\n\r\n", [7], b"")
+@example(b"id: 1\n\nid: \n\n", [7], b"")
+@example(b"id: 1\n\ndata: x\rid: 2\n\n", [7], b"")
+@example(b"id: 1\n\nid: 2\n\nid: 3\n\n", [7, 14], b"")
+@example(b"id: 1\n\nid: 2\0\n\n", [7], b"")
 def test_any_cutting_tells_the_last_id_and_the_borders(stream, places, last_id):
     events = Events(last_id)
     sent = b""
@@ -79,6 +84,21 @@ def test_any_cutting_tells_the_last_id_and_the_borders(stream, places, last_id):
         events = Events(last_id) if index == 0 else events
         events.feed(stream[index : index + 1])
         assert (events.last_id, events.is_resumable) == read(stream[: index + 1], last_id)
+
+
+events_of_lines = st.lists(
+    st.tuples(st.sampled_from([*LINES, b"id: 1", b"data: x"]), st.sampled_from(ENDS)), max_size=4
+)
+
+
+@given(st.lists(events_of_lines.map(lambda lines: b"".join(map(b"".join, lines)) + b"\n"), max_size=5))
+def test_whole_events_one_at_a_time(parts):
+    """As applications send them mostly, which costs least."""
+    events, sent = Events(), b""
+    for part in [b": ping\n\n", *parts]:
+        sent += part
+        events.feed(part)
+        assert (events.last_id, events.is_resumable) == read(sent)
 
 
 @given(st.lists(st.binary(max_size=4).map(lambda data: data.replace(b"\r", b"").replace(b"\n", b"")), max_size=4))

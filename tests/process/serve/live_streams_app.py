@@ -18,6 +18,8 @@ OTHERWISE = {  # status and headers when a stream is continued
     "/events/length": (200, [*_LIST, (b"content-length", b"1000")]),
 }
 
+LARGE = {"/events/large": 40_000_000, "/events/many": 10_000}  # bytes of a comment in each event, sent at once
+
 
 async def app(scope, receive, send):
     """An ASGI application."""
@@ -55,8 +57,13 @@ async def _stream(path, number, resumed, send, ended):
         await ended
     while not ended.done():
         number += 1
-        if path == "/events/large":
-            await part(EVENT.replace("{pid}", "{pid}" + "x" * 40_000_000))
+        if path in LARGE:
+            sending = asyncio.ensure_future(part(EVENT.replace("{pid}", f"{{pid}}\n: {'x' * LARGE[path]}")))
+            if not (await asyncio.wait([sending], timeout=0.3))[0]:
+                with open("stalled", "a") as file:
+                    file.write(f"{path}\n")
+            await sending
+            continue
         await part(UNNAMED if path == "/events/unnamed" else EVENT)
         if path == "/events/pings":
             await part(PING)

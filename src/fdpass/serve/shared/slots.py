@@ -67,10 +67,10 @@ It goes on so:
 
 An event stream opens with the head of its response: the worker writes the page, and stores as for a WebSocket.
 Each event is then as a message that the application sends; the state is the id of the last event that went out
-whole. If only a part of an event goes out, or an event of a stream that has no ids, FINAL_END is UNFINISHED with
-OPEN, and stays so until the event is whole. The end of the response stores FINAL_END without OPEN, as for any
-request. In step 5 the worker gives the page back before it stores WRITTEN without OPEN. The page of a connection
-that ends while it is open is given back by the dispatcher.
+whole, and WRITTEN is stored once the kernel has all of the event. If only a part of an event goes out, or an event
+of a stream that has no ids, FINAL_END is UNFINISHED with OPEN, and stays so until the event is whole. The end of
+the response stores FINAL_END without OPEN, as for any request. In step 5 the worker gives the page back before it
+stores WRITTEN without OPEN. The page of a connection that ends while it is open is given back by the dispatcher.
 
 Another worker continues an open stream: it adds 1 to ATTEMPT, and then it calls the application. Half a second
 later it stores ATTEMPT as 0, unless CALLED_BEFORE is in it. An event that goes out whole also stores ATTEMPT as 0.

@@ -5,7 +5,12 @@ A slot has room for two states. The bit SECOND of WRITTEN says which of them is 
 
 from __future__ import annotations
 
+import struct
+
 from fdpass.serve.shared.slots import SECOND, STATE_MAX, STATE_WORDS, STATES, WRITTEN
+
+_WORD_SIZE = 8
+_STATE = struct.Struct(f"=q{STATE_MAX}s")  # its length, and its bytes with zeros behind them
 
 
 def load_state(words: memoryview) -> bytes:
@@ -22,6 +27,5 @@ def store_state(words: memoryview, state: bytes) -> int:
     """
     second = 0 if words[WRITTEN] & SECOND else SECOND
     start = STATES + (STATE_WORDS if second else 0)
-    words[start + 1 : start + STATE_WORDS] = memoryview(state.ljust(STATE_MAX, b"\0")).cast("q")
-    words[start] = len(state)
+    _STATE.pack_into(words, start * _WORD_SIZE, len(state), state)
     return second

@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any
 
 from fdpass.serve.shared import pages
-from fdpass.serve.shared.slots import ATTEMPT, slot_of
+from fdpass.serve.shared.slots import ATTEMPT, FINAL_END, WROTE, slot_of
 from fdpass.serve.worker.custody.buffers import Buffers
-from fdpass.serve.worker.live.events_custody import EventsCustody
+from fdpass.serve.worker.live.continued_events import ContinuedEvents
 from fdpass.serve.worker.live.paths import is_resumable, path_of
 from fdpass.serve.worker.live.resume_queue import ResumeQueue
 from fdpass.serve.worker.passed_socket import PassedSocket
@@ -54,7 +54,7 @@ class EventStreams:
     def resume(self, passed: PassedSocket) -> None:
         """Continue an event stream of another worker, as soon as not too many others wait for their responses."""
         if self._retiring:
-            _give_back(passed)
+            self._give_back(passed)
         elif self._finishing:
             _refuse(passed)
         else:
@@ -65,34 +65,36 @@ class EventStreams:
         pages.count_resumed(self._pages, slot)
         page = pages.load(self._pages, slot)
         if not is_resumable(path_of(page.head), self._prefixes):  # the settings have changed
-            log.warning(
-                "reset: an event stream, which no setting of --resume names any more: %s", path_of(page.head)
-            )
+            path = ascii(path_of(page.head))[1:-1]
+            log.warning("reset: an event stream that --resume does not name any more: GET %s", path)
             self._queue.discard(passed)
             _refuse(passed)
             return
         words = slot_of(self._slots, slot)
         words[ATTEMPT] += 1
-        transport = EventsCustody(self._poller, passed, words, self._buffers, self._scratch)
-        transport.continue_events(page, partial(self._queue.discard, passed))
+        transport = ContinuedEvents(self._poller, passed, words, self._buffers, self._scratch)
+        unsent = pages.backlog(self._pages, slot, words[WROTE])[0] if words[FINAL_END] else b""
+        transport.prepare(page, unsent, partial(self._queue.discard, passed))
         transport.start(self._make(passed))
 
     def retire(self) -> None:
         """Give back the streams whose turn has not come."""
         self._retiring = True
         for passed in self._queue.take_all():
-            _give_back(passed)
+            self._give_back(passed)
+
+    def _give_back(self, passed: PassedSocket) -> None:
+        if slot_of(self._slots, passed.slot)[FINAL_END]:  # only this worker can send the backlog
+            _refuse(passed)
+            return
+        passed.returned = True  # with the bytes that came with it
+        passed.close()
 
     def end(self) -> None:
         """Reset them instead: their clients connect again."""
         self._retiring, self._finishing = False, True
         for passed in self._queue.take_all():
             _refuse(passed)
-
-
-def _give_back(passed: PassedSocket) -> None:
-    passed.returned = True  # with the bytes that came with it
-    passed.close()
 
 
 def _refuse(passed: PassedSocket) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 _MARK = b"\xef\xbb\xbf"  # a byte order mark in front of a stream, which is no part of the first line
 _LF, _CR, _COLON = b"\n\r:"
+_OTHER = rb"(?:(?:data|event|retry):[^\r\n]*\r?\n)*"
+_USUAL_EVENT = re.compile(rb"%bid: ?+([^\r\n\0]+)\r?\n%b\r?\n" % (_OTHER, _OTHER)).fullmatch
 _KEPT = 5  # bytes of an unfinished line that are kept: "data:" is the longest name that matters
 
 
@@ -20,7 +24,7 @@ class Events:
     """
 
     __slots__ = (
-        "_after_cr", "_at_start", "_begun", "_has_data", "_id", "_line", "_marked", "_unnamed",
+        "_after_cr", "_at_start", "_begun", "_has_data", "_id", "_is_clear", "_line", "_marked", "_unnamed",
         "is_resumable", "last_id",
     )  # fmt: skip
 
@@ -28,6 +32,7 @@ class Events:
         self.last_id = last_id
         self.is_resumable = True
         self._at_start = True
+        self._is_clear = False  # the next byte begins a line, and no event has begun
         self._marked = False  # the stream began with a mark, which a client would not skip a second time
         self._line = b""  # the start of a line that has not ended
         self._after_cr = False  # LF ends no other line if it comes next
@@ -38,6 +43,16 @@ class Events:
 
     def feed(self, data: bytes) -> None:
         """Take in what is sent next."""
+        usual = _USUAL_EVENT(data) if self._is_clear else None
+        if usual is not None:
+            self.last_id = usual[1]
+            self._unnamed = False
+            self.is_resumable = not self._marked
+        else:
+            self._feed(data)
+            self._is_clear = not (self._line or self._begun or self._after_cr or self._at_start)
+
+    def _feed(self, data: bytes) -> None:
         if self._after_cr and data:
             self._after_cr = False
             data = data.removeprefix(b"\n")
@@ -60,7 +75,7 @@ class Events:
     @property
     def is_unnamed(self) -> bool:
         """The events have no ids: no other worker will be able to go on."""
-        return self._unnamed
+        return self._unnamed or self._marked
 
     def _without_mark(self, data: bytes) -> bytes:
         if len(data) < len(_MARK) and _MARK.startswith(data):

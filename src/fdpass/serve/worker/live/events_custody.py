@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from fdpass.serve.shared import pages
 from fdpass.serve.shared.pages import EVENTS, Page
@@ -27,25 +25,19 @@ from fdpass.serve.shared.slots import (
     Flag,
 )
 from fdpass.serve.worker.custody.reader import NOWHERE
-from fdpass.serve.worker.custody.state import load_state, store_state
-from fdpass.serve.worker.live.event_heads import agreed_by, behind_head, chunk_of, with_last_id
+from fdpass.serve.worker.custody.state import store_state
+from fdpass.serve.worker.live.event_heads import agreed_by, behind_head, chunk_of
 from fdpass.serve.worker.live.events import Events
 from fdpass.serve.worker.live.paths import is_resumable
-from fdpass.serve.worker.transport.base import NOW, Transport
+from fdpass.serve.worker.transport.base import NOW
 from fdpass.serve.worker.transport.http_custody import HttpCustody
 
-log = logging.getLogger("fdpass.serve")
 _OPAQUE, _OVERFLOW = int(Flag.OPAQUE), int(Flag.OVERFLOW)
-_LIVED_SECONDS = 0.5  # after which a worker's death is not taken for the stream's fault
-_INTERIM = b"HTTP/1.1 1"  # the start of a response that is not the final one
+_HIGH = pages.BACKLOG_SIZE // 2  # bytes that wait for a slow client, before the application has to: see `pages`
 _Kind = TypeVar("_Kind", bound="EventsCustody")
 
-
-class _Continuation(NamedTuple):
-    """See `EventsCustody.continue_events`."""
-
-    page: Page
-    begun: Callable[[], None]
+INTERIM = b"HTTP/1.1 1"
+"""The start of a response that is not the final one."""
 
 
 class EventsCustody(HttpCustody):
@@ -66,15 +58,11 @@ class EventsCustody(HttpCustody):
             if scope["method"] == "GET" and scope["http_version"] == "1.1":
                 self._become(_Candidate)
 
-    def continue_events(self, page: Page, begun: Callable[[], None]) -> None:
-        """Before `start`: it continues the event stream of another worker.
-
-        Args:
-            page: Has the request and what was agreed.
-            begun: Called when the application has begun its response, or will not do so.
-        """
-        self._live = _Continuation(page, begun)
-        self._become(_Continued)
+    def _go_on_with(self, events: Events) -> OpenEvents:
+        """Send an event stream from now on."""
+        self._live = events
+        self.set_write_buffer_limits(_HIGH)
+        return self._become(OpenEvents)
 
     def _become(self, kind: type[_Kind]) -> _Kind:
         self.__class__ = kind
@@ -88,7 +76,7 @@ class _Candidate(EventsCustody):
 
     def write(self, data: Any, flags: int = NOW) -> None:
         """See `asyncio.WriteTransport`."""
-        if not (self._closing or self._answered or data[: len(_INTERIM)] == _INTERIM):
+        if not (self._closing or self._answered or data[: len(INTERIM)] == INTERIM):
             if self._open(data):
                 return
             self._become(EventsCustody)  # a later part has no head
@@ -106,8 +94,7 @@ class _Candidate(EventsCustody):
         page = Page(EVENTS, 0, request, agreed)
         if not pages.store(self._protocol.engine.pages, self.passed.slot, page):
             return False
-        self._live = Events()
-        stream = self._become(_OpenEvents)
+        stream = self._go_on_with(Events())
         stream._send_events(data, chunk_of(behind_head(data)))  # noqa: SLF001 - it is the same object
         return True
 
@@ -124,7 +111,7 @@ class _Candidate(EventsCustody):
         self._become(EventsCustody).announce(count, last=last)
 
 
-class _OpenEvents(EventsCustody):
+class OpenEvents(EventsCustody):
     """An event stream is open, or will be when the kernel has its first whole part."""
 
     __slots__ = ()
@@ -146,6 +133,8 @@ class _OpenEvents(EventsCustody):
         words, live = self.words, self._live
         before = live.last_id
         live.feed(events)
+        if self._backlog:
+            pages.drop_backlog(self._protocol.engine.pages, self.passed.slot)
         if live.is_resumable and len(live.last_id) <= STATE_MAX:
             is_stored = live.last_id == before and not words[FINAL_END] and words[WRITTEN] & OPEN
             second = words[WRITTEN] & SECOND if is_stored else store_state(words, live.last_id)
@@ -154,8 +143,13 @@ class _OpenEvents(EventsCustody):
         else:
             words[FINAL_END] = UNFINISHED | OPEN
         HttpCustody.write(self, data)
-        if not (self._backlog or self._closing):
+        if self._closing:
+            return
+        if not self._backlog:
             self._written()
+        elif words[FINAL_END] & POSITION != UNFINISHED:
+            start = self._wrote - len(self._backlog)
+            pages.keep_backlog(self._protocol.engine.pages, self.passed.slot, start, self._backlog)
 
     def _written(self) -> None:
         """The kernel has all that was sent."""
@@ -183,6 +177,7 @@ class _OpenEvents(EventsCustody):
         HttpCustody._drained(self)  # noqa: SLF001 - of the base class
         if self.words[FINAL_END] & OPEN and not self._ending:
             self._written()
+            pages.drop_backlog(self._protocol.engine.pages, self.passed.slot)
 
     def _read(self) -> None:
         HttpCustody._read(self)  # noqa: SLF001 - of the base class
@@ -203,8 +198,7 @@ class _OpenEvents(EventsCustody):
     @property
     def is_resumable(self) -> bool:
         """See `Wire`."""
-        words, live = self.words, self._live
-        return live is not None and bool(words[WRITTEN] & OPEN) and not getattr(live, "is_unnamed", False)
+        return self._live is not None and not self._live.is_unnamed
 
     def move(self) -> bool:
         """See `Wire`."""
@@ -225,65 +219,5 @@ class _OpenEvents(EventsCustody):
     def _commit(self) -> None:
         pages.forget(self._protocol.engine.pages, self.passed.slot)  # the kernel has the response's end
         self._become(EventsCustody)
+        self.set_write_buffer_limits()
         HttpCustody._commit(self)  # noqa: SLF001 - of the base class
-
-
-class _Continued(_OpenEvents):
-    """An event stream is open that another worker has sent, and the application has not begun its response."""
-
-    __slots__ = ()
-
-    def _first(self) -> None:
-        self._begun = True
-        if self._held:  # behind the request
-            self._reader.begin(self._held)
-            self._reader.read += len(self._held)
-            Transport.read_no_more(self)
-        self._protocol.data_received(with_last_id(self._live.page.head, load_state(self.words)))
-
-    def called(self, scope: dict[str, Any]) -> None:
-        """See `Wire`."""
-        scope["extensions"]["fdpass"] = {
-            "attempt": self._attempt - 1,
-            "slot": self.passed.slot,
-            "resumed": self._live.page.resumed,
-        }
-
-    def write(self, data: Any, flags: int = NOW) -> None:
-        """See `asyncio.WriteTransport`."""
-        if data[: len(_INTERIM)] != _INTERIM and self._agrees(data):
-            self.write(behind_head(data), flags)
-
-    def respond(self, data: bytes, *, last: bool) -> None:
-        """See `Wire`."""
-        if self._agrees(data):
-            self.respond(behind_head(data), last=last)
-
-    def announce(self, count: int, *, last: bool) -> None:  # noqa: ARG002 - the connection ends
-        """See `Wire`. The response is a file: it has no events."""
-        self._refuse("a file")
-
-    def _agrees(self, data: bytes) -> bool:
-        """The application responds: whether the client can take the response for the rest of the one it has."""
-        if self._closing:
-            return False
-        if agreed_by(data) != self._live.page.agreed:
-            self._refuse(data[9:12].decode())
-            return False
-        self._live.begun()
-        self._become(_OpenEvents)
-        self._live = Events(load_state(self.words))
-        self._poller.loop.call_later(_LIVED_SECONDS, self._has_lived)
-        return True
-
-    def _let_go(self) -> None:
-        self._live.begun()
-        HttpCustody._let_go(self)  # noqa: SLF001 - of the base class
-
-    def _refuse(self, answer: str) -> None:
-        """Reset the connection, so that the client asks anew, and gets this response."""
-        target = self._live.page.head.split(b" ", 2)[1].decode("ascii", "replace")
-        log.warning(
-            "reset: the application does not continue its event stream, but answers %s: GET %s", answer, target
-        )
-        self.cut(reset=True)

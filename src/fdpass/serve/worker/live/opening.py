@@ -176,8 +176,8 @@ class Resuming(Opening):
         self._protocol.data_received(self._page.head)
 
     def move_if_settled(self) -> None:
-        """Give it back, if the application was not called for it yet."""
-        if self._protocol is _WAITING and not self._closing:
+        """Give it back, if the application was not called for it yet, and the backlog is sent."""
+        if self._protocol is _WAITING and not (self._closing or self._backlog):
             self.passed.returned = self._moved = True  # with the bytes that came with it
             self.words = NOWHERE
             self._end(None)

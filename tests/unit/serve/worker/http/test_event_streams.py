@@ -1,6 +1,7 @@
 """Event streams in custody: what their slot says after each part, and how the next worker goes on."""
 
 import asyncio
+import os
 
 import pytest
 
@@ -16,9 +17,10 @@ from fdpass.serve.shared.slots import (
     READ,
     UNFINISHED,
     WRITTEN,
+    WROTE,
     slot_of,
 )
-from fdpass.serve.worker.custody.state import load_state
+from fdpass.serve.worker.custody.state import load_state, store_state
 
 from ._apps import Call, Echo, Steps, length, part, start
 from ._client import turns
@@ -356,7 +358,7 @@ async def test_a_slow_client_keeps_its_stream_from_moving_until_it_reads(fresh):
     client = await fresh(app, room=4096)
     await client.send(GET)
     stream = Stream(fresh, app, client, await app.next())
-    await stream.send(start(200, KIND), part(b"id: 1\ndata: %b\n\n" % bytes(60_000), more=True))
+    await stream.send(start(200, KIND), part(b"id: 1\ndata: %b\n\n" % bytes(25_000), more=True))
     assert stream.words[FINAL_END] & OPEN
     assert not stream.is_open
     await stream.send(part(b"id: 2\n\n", more=True))
@@ -409,4 +411,64 @@ async def test_a_setting_that_names_the_path_no_more_resets_the_client(fresh):
     assert (await stream.client.out())[1] == "reset"
     stream.call.end()
     (line,) = fresh.lines
-    assert "which no setting of --resume names any more" in line
+    assert "an event stream that --resume does not name any more: GET /events" in line
+
+
+async def test_the_backlog_of_a_slow_client_is_in_the_page(fresh):
+    """If it is not too long, and ends with an event: so the dispatcher hands the stream on all the same."""
+    app = Listening()
+    await fresh.start(resume=("/events",))
+    client = await fresh(app, room=4096)
+    await client.send(GET)
+    stream = Stream(fresh, app, client, await app.next())
+    await stream.send(start(200, KIND), part(b"id: 1\ndata: %b\n\n" % bytes(25_000), more=True))
+    (protocol,) = fresh.server.engine.connections
+    wire, words, memory = protocol.wire, stream.words, fresh.server._pages
+
+    def kept():
+        start = wire._wrote - len(wire._backlog)
+        return pages.backlog(memory, stream.slot, start) == (wire._backlog, words[FINAL_END] & POSITION)
+
+    assert kept()
+    assert not stream.is_open
+    await stream.send(part(b"id: 2\n\n", more=True))
+    assert kept()
+    assert wire._backlog.endswith(b"id: 2\n\n\r\n")
+    await stream.send(part(b"id: 3\n", more=True))
+    assert words[FINAL_END] == UNFINISHED | OPEN
+    assert not pages.backlog(memory, stream.slot, wire._wrote - 1)[1]
+    await stream.send(part(b"\n", more=True))
+    assert kept()
+    await client.until(b"id: 3\n\r\n1\r\n\n\r\n")
+    await turns()
+    assert stream.settled(b"3")
+    assert not pages.backlog(memory, stream.slot, wire._wrote - 1)[1]
+    stream.call.end()
+
+
+@pytest.mark.parametrize("gives_back", [False, True])
+async def test_the_next_worker_sends_the_backlog_first(fresh, gives_back):
+    stream = await Stream.open(fresh, b"id: 1\n\n")
+    await stream.client.until(b"1\n\n\r\n")
+    server, words = fresh.server, stream.words
+    await server.retire(0.2)
+    (passed,) = server.returned
+    server.returned.clear()
+    server._custody.take_back(passed.slot, b"")
+    unsent = b"7\r\nid: 2\n\n\r\n"  # as the dispatcher hands it on from a dead worker
+    words[WROTE] = words[WRITTEN] & POSITION
+    pages.keep_backlog(server._pages, passed.slot, words[WROTE], unsent)
+    words[WRITTEN] = words[FINAL_END] = words[WROTE] + len(unsent) | OPEN | store_state(words, b"2")
+    await server.restart()
+    server._hand(os.dup(server._custody.fd(passed.slot)), passed.slot)
+    if gives_back:
+        server.engine._custody._event_streams.retire()
+        assert (await stream.client.out())[1] == "reset"
+        return
+    stream.call = await stream.app.next()
+    assert dict(stream.call.scope["headers"])[b"last-event-id"] == b"2"
+    await stream.send(start(200, KIND), part(b"id: 3\n\n", more=True))
+    assert await stream.client.exactly(24) == unsent + b"7\r\nid: 3\n\n\r\n"
+    await turns()
+    assert stream.settled(b"3")
+    stream.call.end()
