@@ -31,7 +31,7 @@ from fdpass.serve.worker.live.frames import Frames
 from fdpass.serve.worker.live.resume import Resume, check_state
 from fdpass.serve.worker.passed_socket import PassedSocket
 from fdpass.serve.worker.poller import Poller
-from fdpass.serve.worker.transport.http import HttpTransport
+from fdpass.serve.worker.transport.in_custody import InCustody
 
 log = logging.getLogger("fdpass.serve")
 Message = dict[str, Any]
@@ -62,7 +62,7 @@ class Owner(Protocol):
         """The WebSocket has ended here."""
 
 
-class Delivery(HttpTransport):
+class Delivery(InCustody):
     """The part of `fdpass.serve.worker.live.websocket.LiveWebSocket` between uvicorn's class and the application.
 
     Args:
@@ -79,9 +79,9 @@ class Delivery(HttpTransport):
     """
 
     __slots__ = (
-        "_app", "_asked", "_base", "_drains", "_ends", "_frames", "_given", "_holds", "_marks", "_moved", "_next",
-        "_page", "_reader", "_receive_next", "_redeliver", "_refusal", "_resumable", "_second", "_undone",
-        "_websockets", "words",
+        "_app", "_asked", "_base", "_drains", "_ends", "_frames", "_given", "_holds", "_moved", "_next",
+        "_page", "_receive_next", "_redeliver", "_refusal", "_resumable", "_second", "_undone",
+        "_websockets",
     )  # fmt: skip
 
     _frames: Frames  # once it is open
@@ -90,12 +90,8 @@ class Delivery(HttpTransport):
     def __init__(
         self, websockets: Owner, passed: PassedSocket, words: memoryview, reader: Reader, wrote: int
     ) -> None:
-        HttpTransport.__init__(self, websockets.poller, passed)
-        self.words = words
+        InCustody.__init__(self, websockets.poller, passed, words, reader=reader, wrote=wrote)
         self._websockets = websockets
-        self._reader = reader
-        self._marks = passed.is_unix
-        self._wrote = wrote
         self._second = words[WRITTEN] & SECOND  # which state is in force
         self._base = self._given = reader.read  # the application is done with messages up to here; has been given
         self._undone = self._asked = False  # it is not done with one; it has asked for the next all the same

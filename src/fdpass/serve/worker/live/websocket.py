@@ -18,7 +18,6 @@ from fdpass.serve.shared.slots import (
     FLAGS,
     OPEN,
     WRITTEN,
-    WROTE,
     Flag,
 )
 from fdpass.serve.worker.custody.reader import NOWHERE
@@ -27,7 +26,7 @@ from fdpass.serve.worker.live.delivery import Delivery
 from fdpass.serve.worker.live.frames import ends_with_close
 from fdpass.serve.worker.transport.base import NOW, Transport
 
-_CLOSING, _OVERFLOW, _WRITING = int(Flag.CLOSING), int(Flag.OVERFLOW), int(Flag.WRITING)
+_CLOSING, _OVERFLOW = int(Flag.CLOSING), int(Flag.OVERFLOW)
 _CONTROL = 8  # bit of a frame's first byte: a control frame
 _AHEAD_MAX = BUFFER_SIZE // 2  # bytes of a buffer, behind which what is still needed moves into another one
 
@@ -148,24 +147,8 @@ class LiveWebSocket(Delivery):
         elif not words[FLAGS] & _CLOSING:
             words[FINAL_END] = 0
 
-    def _write_marked(self, data: Any, flags: int) -> None:
-        if not self._marks:
-            Transport.write(self, data, flags)
-            return
-        self.words[FLAGS] |= _WRITING
-        Transport.write(self, data, flags)
-        if not self._backlog:
-            self._mark()
-
-    def _mark(self) -> None:
-        """Store that the kernel has all bytes that were written to a Unix socket."""
-        self.words[WROTE] = self._wrote
-        self.words[FLAGS] &= ~_WRITING
-
     def _drained(self) -> None:
         super()._drained()
-        if self._marks:
-            self._mark()
         if self.words[WRITTEN] & OPEN:
             if not self.words[FLAGS] & _CLOSING:
                 self.words[FINAL_END] = 0
@@ -198,12 +181,5 @@ class LiveWebSocket(Delivery):
             self._over(None)  # at once, so that no send can be lost: it raises from now on
 
     def _over(self, error: Exception | None) -> None:
-        if not self.passed.returned:
-            if not self._lingers:
-                self.passed.shut_down()
-            self.words[FLAGS] |= _OVERFLOW  # what was read is no request that another worker could answer
-            self._reader.release()  # the slot must not name a buffer that another connection gets
-            self._reader.forget()
-        self.words = NOWHERE
         self._websockets.forget(self)
-        Delivery._over(self, error)  # noqa: SLF001 - of the base class
+        super()._over(error)

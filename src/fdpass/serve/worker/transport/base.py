@@ -61,8 +61,7 @@ class Transport(asyncio.Transport):
         self._poller = poller
         self._number = passed.fileno()
         self._protocol: Any = None
-        self._wanted = _IN
-        self._watched = 0
+        self._wanted, self._watched = _IN, 0
         self._fresh = True  # not watched before the loop's next turn, by which most short connections have ended
         self._closing = self._ending = False  # the connection ends when all bytes are sent; it ends now
         self._lingers = False  # its end waits until the client has read what was sent

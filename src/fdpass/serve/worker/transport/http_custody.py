@@ -20,7 +20,6 @@ from fdpass.serve.shared.slots import (
     FLAGS,
     POSITION,
     WRITTEN,
-    WROTE,
     Flag,
 )
 from fdpass.serve.worker.custody.buffers import Buffers
@@ -30,12 +29,13 @@ from fdpass.serve.worker.passed_socket import PassedSocket
 from fdpass.serve.worker.poller import Poller
 from fdpass.serve.worker.transport.base import NOW, Transport
 from fdpass.serve.worker.transport.http import HttpTransport
+from fdpass.serve.worker.transport.in_custody import InCustody
 
 _CALLED, _OPAQUE, _CLOSING, _OVERFLOW = map(int, (Flag.CALLED, Flag.OPAQUE, Flag.CLOSING, Flag.OVERFLOW))
 _WRITING, _INTERIM = int(Flag.WRITING), int(Flag.INTERIM)
 
 
-class HttpCustody(HttpTransport):
+class HttpCustody(InCustody):
     """A connection in custody.
 
     Args:
@@ -50,18 +50,14 @@ class HttpCustody(HttpTransport):
     """
 
     __slots__ = (
-        "_answered", "_attempt", "_begun", "_fed", "_held", "_leaving", "_live",
-        "_marks", "_paused", "_reader", "_request_end", "words",
+        "_answered", "_attempt", "_begun", "_fed", "_held", "_leaving", "_live", "_paused", "_request_end",
     )  # fmt: skip
 
     def __init__(
         self, poller: Poller, passed: PassedSocket, words: memoryview, buffers: Buffers, scratch: memoryview
     ) -> None:
-        HttpTransport.__init__(self, poller, passed)  # here and below: super() costs more than what it calls
-        self.words = words
-        self._wrote = words[WRITTEN] & POSITION
-        self._marks = passed.is_unix  # the kernel keeps no counters of the connection
-        self._reader = Reader(words, buffers, scratch, self._marks)
+        reader = Reader(words, buffers, scratch, passed.is_unix)
+        InCustody.__init__(self, poller, passed, words, reader=reader, wrote=words[WRITTEN] & POSITION)
         self._request_end = RequestEnd()
         self._fed: int = words[BASE]  # the position up to which the protocol was given bytes
         self._held = passed.read  # bytes behind the request in progress
@@ -176,16 +172,7 @@ class HttpCustody(HttpTransport):
         """See `asyncio.WriteTransport`; with flags of send(2)."""
         if data is CONTINUE:
             self.words[FLAGS] |= _INTERIM
-        if self._marks:
-            self.words[FLAGS] |= _WRITING
-        Transport.write(self, data, flags)
-        if self._marks and not self._backlog:
-            self._mark()
-
-    def _mark(self) -> None:
-        """Store that the kernel has all bytes that were written to a Unix socket."""
-        self.words[WROTE] = self._wrote
-        self.words[FLAGS] &= ~_WRITING
+        self._write_marked(data, flags)
 
     def send_file(self, number: int, offset: int, count: int) -> int:
         """See `Wire`."""
@@ -230,8 +217,6 @@ class HttpCustody(HttpTransport):
 
     def _drained(self) -> None:
         super()._drained()
-        if self._marks:
-            self._mark()
         self.settle()
 
     def settle(self) -> None:
@@ -317,20 +302,9 @@ class HttpCustody(HttpTransport):
         self.__class__ = _Upgraded
         self._let_go()
 
-    def _over(self, error: Exception | None) -> None:
-        if not (self.passed.returned or self._lingers):
-            self.passed.shut_down()
-        self._let_go()
-        HttpTransport._over(self, error)  # noqa: SLF001 - of the base class
-
     def _let_go(self) -> None:
-        """Leave the slot: another connection may have it soon, while the application of this one still runs."""
         self._answered = False
-        if not self.passed.returned:
-            self.words[FLAGS] |= _OVERFLOW  # what was read is no request that another worker could answer
-            self._reader.release()  # the slot must not name a buffer that another connection gets
-        self._reader.forget()
-        self.words = NOWHERE
+        InCustody._let_go(self)  # noqa: SLF001 - of the base class
 
 
 class _Upgraded(HttpCustody):
