@@ -17,6 +17,7 @@ ROOMS = {
     "serve/worker/custody": "a worker: custody",
     "serve/worker/http": "a worker: HTTP/1.1",
     "serve/worker/transport": "a worker: transports",
+    "serve/worker/live": "a worker: open streams",
     "serve/worker/wsgi": "a worker: WSGI",
     "serve/worker/engines": "a worker: engines",
 }

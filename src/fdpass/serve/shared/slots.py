@@ -30,7 +30,8 @@ one system call, and not at a store.
 Only empty lines have come before a request: the worker stores BASE; ATTEMPT as 0; BUFFER as 0; FLAGS as 0.
 
 A connection ends, and may linger after its last response: the worker stores OVERFLOW; BUFFER as 0. So nothing that
-was read passes for a request. A connection becomes a WebSocket: it stores OPAQUE before these.
+was read passes for a request. A connection becomes a WebSocket that no other worker can continue: it stores OPAQUE
+before these.
 
 On a Unix socket the worker also stores marks around each K: READING before it reads, READ and then READING off
 after it; WRITING before it writes, WROTE and then WRITING off once the transport holds no byte back.
