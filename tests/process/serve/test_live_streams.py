@@ -68,9 +68,8 @@ def calls(server):
     return [tuple(line.split()[:4]) for line in (server.folder / "calls").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_a_stream_outlives_killed_workers_without_a_gap(live, client, loop):
-    server = live("--loop", loop)
+def test_a_stream_outlives_killed_workers_without_a_gap(live, client):
+    server = live("--loop", "uvloop")
     stream = Stream(client(server))
     pids = []
     for _ in range(3):
@@ -151,10 +150,9 @@ def until_moved(stream, old):
     return pid
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_a_reload_moves_streams_without_a_gap_when_their_time_is_over(live, client, tools, loop):
+def test_a_reload_moves_streams_without_a_gap_when_their_time_is_over(live, client):
     """Until then a stream may end by itself; its connection then moves as any idle one."""
-    server = live("--loop", loop, "--graceful-timeout", "1")
+    server = live("--loop", "asyncio", "--graceful-timeout", "1")
     streams = [Stream(client(server)) for _ in range(4)]
     ends, unnamed = Stream(client(server), "/events/ends"), Stream(client(server), "/events/unnamed")
     old = {pid for stream in streams for pid in stream.events(3)}
