@@ -1,5 +1,7 @@
 """`Events` agrees with a simple reading of the HTML standard, however an event stream is cut into parts."""
 
+import itertools
+
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -12,9 +14,9 @@ LINES = [
     *(b"id: 1", b"id:2", b"id:  3", b"id", b"id:", b"id: ", b"id: \0", b"id: 4\0", b"id : 5", b"ids: 6"),
     *(b"event: x", b"retry: 100", b": ping", b":", b"", b"", b"", MARK, MARK + b"id: 7", b"\xef\xbb", b"\xef"),
 ]
-streams = st.lists(st.tuples(st.sampled_from(LINES), st.sampled_from(ENDS)) | st.binary(max_size=4), max_size=12).map(
-    lambda found: b"".join(part if isinstance(part, bytes) else b"".join(part) for part in found)
-)
+streams = st.lists(
+    st.tuples(st.sampled_from(LINES), st.sampled_from(ENDS)) | st.binary(max_size=4), max_size=12
+).map(lambda found: b"".join(part if isinstance(part, bytes) else b"".join(part) for part in found))
 
 
 def lines_of(stream):
@@ -50,7 +52,7 @@ def read(stream, last_id=b""):
                 has_unnamed = True
             fields = []
         elif line[:1] != b":":
-            name, colon, value = line.partition(b":")
+            name, _, value = line.partition(b":")
             fields.append((name, value[1:] if value[:1] == b" " else value))
     return last_id, not (rest or fields or has_unnamed or has_mark)
 
@@ -58,7 +60,7 @@ def read(stream, last_id=b""):
 def cut(stream, places):
     """The parts between these places."""
     cuts = [0, *sorted({place % (len(stream) + 1) for place in places}), len(stream)]
-    return [stream[start:end] for start, end in zip(cuts, cuts[1:], strict=False)]
+    return [stream[start:end] for start, end in itertools.pairwise(cuts)]
 
 
 @given(streams, st.lists(st.integers(0, 1000), max_size=6), st.sampled_from([b"", b"0"]))

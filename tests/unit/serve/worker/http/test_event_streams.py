@@ -325,7 +325,9 @@ async def test_the_next_worker_gets_a_request_behind_the_stream(fresh):
     (passed,) = server.returned
     server.returned.clear()
     await server.restart()
-    passed.read = b"GET /plain HTTP/1.1\r\nHost: x\r\n\r\n"  # as the dispatcher finds them in a dead worker's buffer
+    passed.read = (
+        b"GET /plain HTTP/1.1\r\nHost: x\r\n\r\n"  # as the dispatcher finds them in a dead worker's buffer
+    )
     server.take_again(passed)
     stream.call = await stream.app.next()
     await stream.send(start(200, KIND), part(b"id: 2\n\n"))

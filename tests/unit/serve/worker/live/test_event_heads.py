@@ -14,7 +14,10 @@ GET = b"GET /events HTTP/1.1\r\nHost: x\r\n"
     ("head", "agreed"),
     [
         (OK + KIND + CHUNKED, b"text/event-stream"),
-        (OK + b"date: x\r\nContent-Type:Text/Event-Stream ; charset=UTF-8\r\n", b"text/event-stream ; charset=utf-8"),
+        (
+            OK + b"date: x\r\nContent-Type:Text/Event-Stream ; charset=UTF-8\r\n",
+            b"text/event-stream ; charset=utf-8",
+        ),
         (OK + b"content-type: text/event-stream2\r\n", b""),
         (OK + b"content-type: text/plain\r\n", b""),
         (OK + b"x-content-type: text/event-stream\r\n", b""),
