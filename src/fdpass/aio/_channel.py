@@ -88,7 +88,7 @@ class AsyncChannel(ChannelBase):
         conversation = self._conversation
         if not (conversation.inbox or conversation.ended or conversation.acknowledged or self._reading):
             found = conversation.pull_whole(_DONTWAIT)
-            if isinstance(found, Message):  # the usual case: a whole message has arrived
+            if type(found) is Message:  # the usual case: a whole message has arrived
                 if conversation.out.waiting:
                     conversation.flush()
                 return found
