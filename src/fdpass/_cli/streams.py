@@ -88,6 +88,11 @@ def wait(number: int, event: int) -> None:
     poller.poll()
 
 
+def printable(text: str) -> str:
+    """Escape everything that a terminal would obey or cannot show, in text from another source."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def echo(text: str = "", *, err: bool = False) -> None:
     """Print a line; a standard error that cannot be written is ignored.
 
