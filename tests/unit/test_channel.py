@@ -353,3 +353,20 @@ def test_a_task_that_closes_a_descriptor_of_a_send_that_waits_ends_the_send():
         assert raised == ["<Fd closed> is closed: pass an open descriptor"]
 
     anyio.run(main)
+
+
+def test_an_async_recv_looks_twice_before_it_waits():
+    """The second time after other tasks have run: under load a message has come meanwhile."""
+
+    async def main():
+        one, other = AsyncChannel.pair()
+        looked = []
+        pull = other._conversation.pull_whole
+        other._conversation.pull_whole = lambda flags: looked.append(1) or pull(flags)
+        async with one, other, anyio.create_task_group() as tasks:
+            tasks.start_soon(other.recv)
+            await anyio.wait_all_tasks_blocked()
+            assert len(looked) == 2
+            await one.send(b"x")
+
+    anyio.run(main)
