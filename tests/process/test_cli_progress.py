@@ -12,7 +12,7 @@ import termios
 import pytest
 
 COMMAND = [sys.executable, "-m", "fdpass"]
-CURSOR_SHOWN = "\x1b[?25h"
+ERASED, CURSOR_HIDDEN = "\x1b[2K", "\x1b[?25l"
 
 
 class Terminal:
@@ -22,22 +22,32 @@ class Terminal:
         self._master, self.end = pty.openpty()
         self.shown = ""
 
+    @contextlib.contextmanager
     def run(self, *arguments, **options):
         """Start a command in a session of its own, in the foreground of this terminal."""
         options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": self.end, **options}
         options["env"] = {**os.environ, "TERM": "xterm", "COLUMNS": "200", **options.get("env", {})}
         arguments = [*arguments] if arguments[0] == "sh" else [*COMMAND, *map(str, arguments)]
-        return subprocess.Popen(
+        with subprocess.Popen(
             arguments,
             start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(self.end, termios.TIOCSCTTY, 0),
             **options,
-        )
+        ) as command:
+            try:
+                yield command
+            finally:
+                if command.poll() is None:  # the test has failed
+                    command.kill()
+
+    def foreground(self):
+        """The process group in the terminal's foreground."""
+        return os.tcgetpgrp(self._master)
 
     def wait_for(self, text):
         """Read until the terminal has shown this text; fails if the command ends without it."""
         while text not in self.shown:
-            self.shown += os.read(self._master, 65536).decode()
+            self.shown += os.read(self._master, 65536).decode(errors="replace")
 
     def rest(self):
         """Close the command's side, and return all that the terminal has shown."""
@@ -45,7 +55,7 @@ class Terminal:
         self.end = -1
         with contextlib.suppress(OSError):  # EIO: no process has the other side
             while more := os.read(self._master, 65536):
-                self.shown += more.decode()
+                self.shown += more.decode(errors="replace")
         return self.shown
 
     def close(self):
@@ -82,7 +92,7 @@ def test_recv_shows_that_it_waits_and_prints_the_data_alone(terminal, path, file
         send(path, file)
         assert recv.wait(60) == 0
     assert (tmp_path / "copy").read_text() == "some text\n"
-    assert CURSOR_SHOWN in terminal.rest()
+    assert terminal.rest().endswith(ERASED)
 
 
 def test_send_with_wait_shows_that_it_waits_for_a_listener(terminal, path, file):
@@ -125,7 +135,7 @@ def test_a_copy_to_the_terminal_shows_nothing_but_the_data(terminal, path):
         terminal.wait_for("waiting")
         send(path, "-", stdin=reader)
         os.close(reader)
-        terminal.wait_for(CURSOR_SHOWN)
+        terminal.wait_for(ERASED)
         os.write(writer, b"first")
         terminal.wait_for("first")
         os.write(writer, b"second")
@@ -143,7 +153,7 @@ def test_nothing_is_shown_if_standard_output_is_a_pipe(terminal, path, file):
 
 
 def test_nothing_is_shown_by_a_command_in_the_background(terminal, path, file):
-    line = f"{sys.executable} -m fdpass recv {path} & wait"
+    line = f"{sys.executable} -m fdpass recv {path} --timeout 60 & wait"
     with terminal.run("sh", "-mc", line, stdin=terminal.end) as shell:
         send(path, file, "--wait", 60)
         assert shell.wait(60) == 0
@@ -160,13 +170,29 @@ def test_nothing_is_shown_without_rich(terminal, path, file, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_that_ends_the_command_leaves_the_cursor_on(terminal, path, file, number):
+def test_a_signal_that_ends_the_command_removes_the_line(terminal, path, file, number):
     with terminal.run("send", path, file, "--wait", 60) as sender:
         terminal.wait_for("waiting")
-        assert CURSOR_SHOWN not in terminal.shown
         sender.send_signal(number)
         assert sender.wait(60) == -number
-    assert CURSOR_SHOWN in terminal.rest()
+    assert terminal.rest().endswith(ERASED)
+
+
+def test_a_command_that_goes_on_in_the_background_draws_nothing_there(terminal, path, file):
+    """The shell gets SIGCHLD, as after Ctrl-Z, and then has its prompt where the line would be drawn."""
+    line = f"{sys.executable} -m fdpass recv {path} --timeout 60; echo stopped; bg; wait"
+    with terminal.run("sh", "-mc", line, stdin=terminal.end, stdout=terminal.end) as shell:
+        terminal.wait_for("waiting")
+        os.killpg(terminal.foreground(), signal.SIGSTOP)
+        terminal.wait_for("stopped\r\n")
+        before = terminal.shown
+        send(path, file)  # takes longer than the time between two drawings
+        assert shell.wait(60) == 0
+    after = terminal.rest().removeprefix(before)
+    assert "some text" in after
+    assert "waiting" not in after
+    assert ERASED not in after
+    assert CURSOR_HIDDEN not in terminal.shown
 
 
 def test_what_the_peer_sent_cannot_write_to_the_terminal_through_the_shown_line(terminal, tmp_path, file):

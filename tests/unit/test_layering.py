@@ -53,7 +53,7 @@ LAYERS = [  # from the lowest to the highest; each string is a group of modules
     (
         "the command line, which no other module imports",
         [
-            "_cli.signals _cli.streams _cli.progress _cli.common _cli.run _cli.habits _cli.server _cli.demo_app _cli.demo_show "
+            "_cli.signals _cli.streams _cli.progress_line _cli.progress _cli.common _cli.run _cli.habits _cli.server _cli.demo_app _cli.demo_show "
             "_cli.demo_picture _cli.demo_serve "
             + " ".join(f"_cli.{verb}" for verb in _VERBS.split())
             + " _cli __main__"

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Self
 
 from fdpass._cli.signals import stop_on
-from fdpass._cli.streams import printable
+from fdpass._cli.streams import in_background, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -72,38 +72,19 @@ class Copying:
 def _visible() -> bool:
     try:
         output = os.fstat(1).st_mode
-        return sys.stderr.isatty() and not (stat.S_ISFIFO(output) or stat.S_ISSOCK(output) or _in_background())
+        return sys.stderr.isatty() and not (stat.S_ISFIFO(output) or stat.S_ISSOCK(output) or in_background())
     except (OSError, ValueError):  # ValueError: a test has closed sys.stderr
-        return False
-
-
-def _in_background() -> bool:
-    try:
-        return os.tcgetpgrp(2) != os.getpgrp()
-    except OSError:  # ENOTTY: not the controlling terminal of this process, so no shell runs jobs there
         return False
 
 
 def _show(shown: contextlib.ExitStack, text: str, total: int | None, *, of_bytes: bool = False) -> Progress | None:
     """Draw a line until ``shown`` is closed; None if rich is not installed."""
     try:
-        from rich import progress as rich  # noqa: PLC0415 - only where there is a terminal
-        from rich.console import Console  # noqa: PLC0415
+        from fdpass._cli.progress_line import line  # noqa: PLC0415 - rich may be missing
     except ImportError:
         return None
-    size = [rich.BarColumn(), rich.DownloadColumn(), rich.TransferSpeedColumn()] if of_bytes else []
-    description = rich.TextColumn("{task.description}", markup=False)
-    drawn = rich.Progress(
-        rich.SpinnerColumn(),
-        description,
-        *size,
-        rich.TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        redirect_stdout=False,
-    )
-    drawn.add_task(printable(text), total=total)
-    stop_on(signal.SIGTERM, signal.SIGHUP)  # by an exception: rich hides the cursor, and shows it again at the end
+    drawn = line(printable(text), total, of_bytes=of_bytes)
+    stop_on(signal.SIGTERM, signal.SIGHUP)  # by an exception, so that the line is removed
     shown.callback(_stop, drawn)
     # rich's thread must get no signal: the system call in which the main thread waits would go on.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
