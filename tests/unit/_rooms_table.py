@@ -19,6 +19,7 @@ ROOMS = {
     "serve/worker/transport": "a worker: transports",
     "serve/worker/wsgi": "a worker: WSGI",
     "serve/worker/engines": "a worker: engines",
+    "_supervision": "what main processes share",
 }
 
 

@@ -44,6 +44,13 @@ LAYERS = [  # from the lowest to the highest; each string is a group of modules
     ("waiting: blocking, and on anyio", ["_channel _listening", "aio._channel aio._listening aio"]),
     ("the public face", [FACADE]),
     (
+        "parts of a main process",
+        [
+            "_supervision _supervision.loop _supervision.backoff _supervision.orphans _supervision.notifier "
+            "_supervision.logs _supervision.runtime _supervision.addresses _supervision.commands"
+        ],
+    ),
+    (
         "the tools for tests; the server, which has rooms of its own",
         [
             "testing._faults testing._leaks testing._pairs testing.conformance testing testing.plugin",

@@ -19,8 +19,8 @@ from typing import Any
 
 from fdpass._memory import common, mapped
 from fdpass._message import close_all
+from fdpass._supervision.loop import Loop, Timer
 from fdpass.errors import ProtocolError
-from fdpass.serve.dispatcher.loop import Loop, Timer
 from fdpass.serve.dispatcher.lost_request import (
     REASON_502,
     RESPONSE_502,

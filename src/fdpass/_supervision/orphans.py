@@ -1,8 +1,8 @@
-"""`Orphans`: reaps processes of the application whose parents have ended, if the dispatcher is their new parent.
+"""`Orphans`: reaps processes whose parents have ended, if this process is their new parent.
 
 The kernel makes the first process of a PID namespace (of a container) their parent, or a subreaper
-(PR_SET_CHILD_SUBREAPER of prctl(2)). Without wait(2) each would stay a zombie, and keep its number, until the
-dispatcher ends.
+(PR_SET_CHILD_SUBREAPER of prctl(2)). Without wait(2) each would stay a zombie, and keep its number, until
+this process ends.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _libc = ctypes.CDLL(None)
 
 
 class Orphans:
-    """Reaps children that are neither workers, nor children of the program from before the server.
+    """Reaps children that are neither workers, nor children from before this object was made.
 
     Args:
         workers: Returns the numbers of the workers that are not reaped yet.

@@ -11,7 +11,7 @@ import pytest
 
 START = """
 import ctypes, os, select, subprocess, sys
-from fdpass.serve.dispatcher.pool.orphans import Orphans, _children
+from fdpass._supervision.orphans import Orphans, _children
 
 def subreaper():
     assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0  # PR_SET_CHILD_SUBREAPER
