@@ -47,7 +47,8 @@ LAYERS = [  # from the lowest to the highest; each string is a group of modules
         "parts of a main process",
         [
             "_supervision _supervision.loop _supervision.backoff _supervision.commands",
-            "_supervision.orphans _supervision.notifier _supervision.logs _supervision.runtime _supervision.addresses",
+            "_supervision.orphans _supervision.notifier _supervision.logs",
+            "_supervision.runtime _supervision.addresses",
         ],
     ),
     (
