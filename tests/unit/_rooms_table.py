@@ -20,6 +20,7 @@ ROOMS = {
     "serve/worker/wsgi": "a worker: WSGI",
     "serve/worker/engines": "a worker: engines",
     "_supervision": "what main processes share",
+    "_keep": "`fdpass keep`",
 }
 
 

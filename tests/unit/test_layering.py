@@ -30,7 +30,11 @@ def name_of(path: Path) -> str:
     return ".".join(parts) or FACADE
 
 
-_VERBS = "grab inspect recv send demo serve status reload scale stop workers"
+_VERBS = "grab inspect keep recv send demo serve status reload scale stop workers"
+_KEEP = (
+    "notification processes settings same_file store notify_socket held_listeners program relay supervisor protocol "
+    "client commands run"
+)
 LAYERS = [  # from the lowest to the highest; each string is a group of modules
     ("needs nothing", ["_interrupt", "_words", "_errors"]),
     ("framing, without a socket; Fd, and the errors that carry some", ["_framing", "_kinds _fd _losses errors"]),
@@ -48,12 +52,13 @@ LAYERS = [  # from the lowest to the highest; each string is a group of modules
         [
             "_supervision _supervision.loop _supervision.backoff _supervision.commands",
             "_supervision.orphans _supervision.notifier _supervision.logs",
-            "_supervision.runtime _supervision.addresses",
+            "_supervision.runtime _supervision.addresses _supervision.placing",
         ],
     ),
     (
-        "the tools for tests; the server, which has rooms of its own",
+        "the tools for tests; the server, which has rooms of its own; fdpass keep",
         [
+            " ".join(["_keep", *(f"_keep.{name}" for name in _KEEP.split())]),
             "testing._faults testing._leaks testing._pairs testing.conformance testing testing.plugin",
             " ".join(sorted(name for name in map(name_of, FILES) if name.split(".")[0] == "serve")),
         ],
@@ -62,7 +67,7 @@ LAYERS = [  # from the lowest to the highest; each string is a group of modules
         "the command line, which no other module imports",
         [
             "_cli.signals _cli.streams _cli.common _cli.run _cli.habits _cli.server _cli.demo_app _cli.demo_show "
-            "_cli.demo_picture _cli.demo_serve "
+            "_cli.demo_picture _cli.demo_serve _cli.keep_commands "
             + " ".join(f"_cli.{verb}" for verb in _VERBS.split())
             + " _cli __main__"
         ],

@@ -6,6 +6,7 @@ import errno
 import re
 import socket
 from collections.abc import Callable
+from typing import Any
 
 from fdpass._errors import translated
 from fdpass._sockets import readable
@@ -90,9 +91,9 @@ def listen_tcp(
     return sock
 
 
-def name_of(sock: socket.socket) -> str:
-    """The address of a socket: ``127.0.0.1:8000``, ``[::1]:8000``, ``unix:/run/app.sock``."""
-    address = sock.getsockname()
+def name_of(sock: socket.socket, address: Any = None) -> str:
+    """The address of a socket, or another of its kind: ``127.0.0.1:8000``, ``[::1]:8000``, ``unix:/run/app.sock``."""
+    address = sock.getsockname() if address is None else address
     if sock.family == socket.AF_UNIX:
         return f"unix:{readable(address)}"
     host, port = address[:2]

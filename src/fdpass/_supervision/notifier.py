@@ -90,6 +90,11 @@ class Notifier:
         """Notify the watchdog, which must happen every `watchdog` seconds."""
         self._send("WATCHDOG=1")
 
+    def relay(self, *fields: str) -> None:
+        """Send assignments as they are: each one a line of at most 2048 bytes."""
+        if fields:
+            self._send(*fields)
+
     def close(self) -> None:
         """Close the socket; afterwards no method does anything."""
         sock, self._sock = self._sock, None

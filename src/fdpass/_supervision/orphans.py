@@ -11,12 +11,14 @@ import contextlib
 import ctypes
 import logging
 import os
+import signal
 from collections.abc import Callable, Container
 from pathlib import Path
 
 log = logging.getLogger("fdpass.serve")
 
-_PR_GET_CHILD_SUBREAPER = 37
+_PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37
+_MOST_ROUNDS = 100  # of killing: the children of killed ones become children of this process
 _libc = ctypes.CDLL(None)
 
 
@@ -50,10 +52,36 @@ class Orphans:
         if count:
             log.debug("reaped %d processes whose parents have ended", count)
 
+    def adopted(self) -> set[int]:
+        """The adopted children that were not reaped yet; empty if the kernel does not list children."""
+        workers = self._workers() if self._adopts else ()
+        return {pid for pid in _children() - self._before if pid not in workers} if self._adopts else set()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to all adopted children."""
+        for pid in self.adopted():  # not reaped yet, so each number is still the child's
+            with contextlib.suppress(PermissionError):  # of a program with the rights of another user
+                os.kill(pid, number)
+
+    def kill(self) -> None:
+        """End all adopted children, and theirs, with SIGKILL, and reap them."""
+        for _ in range(_MOST_ROUNDS):
+            found = self.adopted()
+            if not found:
+                return
+            self.signal(signal.SIGKILL)
+            for pid in found:
+                os.waitpid(pid, 0)
+
     def _reap_listed(self, workers: Container[int]) -> int:
         """Reap the ended orphans that the kernel lists. Returns their number."""
         others = [pid for pid in _children() - self._before if pid not in workers]
         return sum(os.waitpid(pid, os.WNOHANG)[0] != 0 for pid in others)
+
+
+def become_subreaper() -> None:
+    """Make this process the parent of its descendants whose parents end, as process 1 of a container is."""
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _is_subreaper() -> bool:

@@ -1,0 +1,163 @@
+"""`start`: starts the program with its descriptors; `Program`: its process, which can be signalled and reaped.
+
+The program is started by fork(2) and execve(2), and not by `subprocess`, because LISTEN_PID has to be its own
+number. The process that forks has one thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import resource
+import signal
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+from fdpass._errors import translated
+from fdpass._fd import Fd
+from fdpass._supervision.placing import FIRST, place
+
+
+class Program:
+    """A process of the program.
+
+    Attributes:
+        pid: Its number. If it is a child of this process, no other process can get the number before `reap`.
+        pidfd: Readable once the process has ended. Owned: `close` closes it.
+
+    Raises:
+        CallFailed: pidfd_open(2) failed: the process has ended and was reaped, or EMFILE.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        try:
+            self.pidfd = Fd(os.pidfd_open(pid))
+        except OSError as error:
+            raise translated(error, f"cannot watch process {pid}") from error
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process. If the process has ended, nothing happens."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd.fileno(), number)
+
+    def signal_group(self, number: int) -> None:
+        """Send a signal to the group of the process, if the process is not reaped yet."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            group = os.getpgid(self.pid)
+            if group != os.getpgrp():
+                os.killpg(group, number)
+
+    def reap(self) -> int | None:
+        """Reap the process, which has ended.
+
+        Returns:
+            Its exit code, or minus the number of the signal; None if the process is not a child of this one.
+        """
+        try:
+            return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        except ChildProcessError:
+            return None
+
+    def close(self) -> None:
+        """Close the pidfd. A second call does nothing."""
+        self.pidfd.close()
+
+
+def start(
+    command: Sequence[str],
+    fds: Sequence[tuple[str, Fd]],
+    environment: Mapping[str, str],
+    *,
+    most_files: int,
+) -> Program:
+    """Start the program, in a process group of its own.
+
+    Args:
+        command: Name or path of the program, and its arguments.
+        fds: The descriptors from number 3 on, with their names. Lent.
+        environment: The variables of the program, without those of socket activation.
+        most_files: The soft limit of the program on open files.
+
+    Raises:
+        CallFailed: The program cannot be run (`NotFound`, `NotPermitted`), or fork(2) failed.
+    """
+    reading, writing = (Fd(number) for number in os.pipe())
+    with reading, writing:
+        everything = signal.valid_signals()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, everything)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                _become(command, fds, environment, writing, most_files)
+        except OSError as error:
+            raise translated(error, f"cannot start {command[0]}") from error
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        writing.close()
+        failure = os.read(reading.fileno(), 16)  # empty once execve(2) has closed the other end
+    if failure:
+        os.waitpid(pid, 0)
+        number = int(failure)
+        raise translated(OSError(number, os.strerror(number)), f"cannot run {command[0]}")
+    return Program(pid)
+
+
+def _become(
+    command: Sequence[str],
+    fds: Sequence[tuple[str, Fd]],
+    environment: Mapping[str, str],
+    failure: Fd,
+    most_files: int,
+) -> NoReturn:
+    """Be the child: replace this process by the program, or report the number of the error."""
+    report = failure.fileno()
+    try:
+        os.setpgid(0, 0)
+        end = FIRST + len(fds)
+        report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, end + len(fds))
+        place([fcntl.fcntl(fd.fileno(), fcntl.F_DUPFD_CLOEXEC, end) for _, fd in fds])
+        os.dup2(report, end, inheritable=False)
+        report = end
+        os.closerange(end + 1, os.sysconf("SC_OPEN_MAX"))  # also those that this process inherited itself
+        _restore_signals()
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, hard))
+        os.execvpe(command[0], list(command), {**environment, **_activation(fds)})  # noqa: S606 - no shell is wanted
+    except OSError as error:
+        os.write(report, str(error.errno).encode())
+    finally:
+        os._exit(127)
+
+
+def _activation(fds: Sequence[tuple[str, Fd]]) -> dict[str, str]:
+    """The variables of sd_listen_fds(3); none without descriptors."""
+    if not fds:
+        return {}
+    return {
+        "LISTEN_FDS": str(len(fds)),
+        "LISTEN_FDNAMES": ":".join(name for name, _ in fds),
+        "LISTEN_PID": str(os.getpid()),
+    }
+
+
+def _restore_signals() -> None:
+    """Give each signal its default action, and unblock it: what is ignored or blocked would stay so."""
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        with contextlib.suppress(OSError, ValueError):  # SIGKILL, SIGSTOP
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def describe(status: int | None) -> str:
+    """What `Program.reap` returned, in words: ``exit code 1``, ``killed by SIGKILL``."""
+    if status is None:
+        return "exit code unknown"
+    if status >= 0:
+        return f"exit code {status}"
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"killed by signal {-status}"
