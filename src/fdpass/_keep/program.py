@@ -7,6 +7,7 @@ number. The process that forks has one thread.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import resource
@@ -115,6 +116,8 @@ def _become(
     report = failure.fileno()
     try:
         os.setpgid(0, 0)
+        if os.isatty(0):  # a process group in the background gets SIGTTIN when it reads from its terminal
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         end = FIRST + len(fds)
         report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, end + len(fds))
         place([fcntl.fcntl(fd.fileno(), fcntl.F_DUPFD_CLOEXEC, end) for _, fd in fds])
@@ -123,12 +126,17 @@ def _become(
         os.closerange(end + 1, os.sysconf("SC_OPEN_MAX"))  # also those that this process inherited itself
         _restore_signals()
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_least(most_files, hard), hard))
         os.execvpe(command[0], list(command), {**environment, **_activation(fds)})  # noqa: S606 - no shell is wanted
-    except OSError as error:
-        os.write(report, str(error.errno).encode())
+    except BaseException as error:  # noqa: BLE001 - this process has nothing else to do
+        os.write(report, str(error.errno if isinstance(error, OSError) else errno.EINVAL).encode())
     finally:
         os._exit(127)
+
+
+def _least(soft: int, hard: int) -> int:
+    """The lower of two limits, where -1 is infinity."""
+    return hard if soft == resource.RLIM_INFINITY or 0 <= hard < soft else soft
 
 
 def _activation(fds: Sequence[tuple[str, Fd]]) -> dict[str, str]:

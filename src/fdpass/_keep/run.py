@@ -117,7 +117,8 @@ def _raise_limit(settings: Settings, listeners: int) -> int:
     """Raise this process's limit on open files to what the store needs.
 
     Returns:
-        The soft limit of the program: as it was, or what the program needs for all descriptors that it can get.
+        The soft limit of the program: as it was, or what the program needs for all descriptors that it can get. It
+        can be above the hard limit.
 
     Raises:
         ConfigError: The hard limit is too low for the store.
@@ -131,4 +132,4 @@ def _raise_limit(settings: Settings, listeners: int) -> int:
         )
     # For a moment, a message of 253 descriptors and the three of the standard streams come on top.
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return min(hard, max(soft, needed + _PROGRAM_FILES))
+    return soft if soft == resource.RLIM_INFINITY else max(soft, needed + _PROGRAM_FILES)

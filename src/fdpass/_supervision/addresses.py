@@ -92,7 +92,7 @@ def listen_tcp(
 
 
 def name_of(sock: socket.socket, address: Any = None) -> str:
-    """The address of a socket, or another of its kind: ``127.0.0.1:8000``, ``[::1]:8000``, ``unix:/run/app.sock``."""
+    """The address of a socket, or another of its family: ``127.0.0.1:80``, ``[::1]:80``, ``unix:/run/app``."""
     address = sock.getsockname() if address is None else address
     if sock.family == socket.AF_UNIX:
         return f"unix:{readable(address)}"
