@@ -10,7 +10,6 @@ import click
 
 from fdpass._cli.common import seconds
 from fdpass._cli.keep_commands import control_option, drop, list_, take
-from fdpass._keep.run import run
 from fdpass._keep.settings import Settings
 from fdpass._supervision.logs import line_handler
 from fdpass.errors import ConfigError
@@ -122,6 +121,8 @@ def keep_run(ctx: click.Context, /, log_level: str, log_json: bool, **options: A
     Signals: SIGTERM and SIGINT stop the program, the second one at once. SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 and
     SIGWINCH are passed on to it. The exit code is that of the program.
     """
+    from fdpass._keep.run import run  # noqa: PLC0415 - list, take, drop and --help need none of it
+
     settings = Settings(**options)
     if settings.command[0] in _COMMANDS and "--" not in ctx.meta["fdpass.args"]:
         raise click.UsageError(f"Put the options after {settings.command[0]}, or the program after --.")

@@ -1,7 +1,6 @@
 """`keeping`: a running `fdpass keep`, with a program that does what the test tells it."""
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -10,6 +9,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
+
+from fdpass._keep.client import ask, connected
 
 COMMAND = [sys.executable, "-m", "fdpass", "keep"]
 TOLD = [sys.executable, str(Path(__file__).with_name("told_program.py"))]
@@ -65,9 +66,11 @@ class Keep:
         return subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT, **options)
 
     def list(self):
-        done = self.run("list", "--json")
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        with connected(self.control) as channel:
+            channel.settimeout(TIMEOUT)
+            reply, message = ask(channel, "list")
+            message.close()
+        return reply
 
     def names(self):
         """The names of the stored descriptors."""
