@@ -127,7 +127,7 @@ def _become(
         _restore_signals()
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (_least(most_files, hard), hard))
-        os.execvpe(command[0], list(command), {**environment, **_activation(fds)})  # noqa: S606 - no shell is wanted
+        os.execvpe(command[0], list(command), _with_own_pid(environment, fds))  # noqa: S606 - no shell is wanted
     except BaseException as error:  # noqa: BLE001 - this process has nothing else to do
         os.write(report, str(error.errno if isinstance(error, OSError) else errno.EINVAL).encode())
     finally:
@@ -139,15 +139,16 @@ def _least(soft: int, hard: int) -> int:
     return hard if soft == resource.RLIM_INFINITY or 0 <= hard < soft else soft
 
 
-def _activation(fds: Sequence[tuple[str, Fd]]) -> dict[str, str]:
-    """The variables of sd_listen_fds(3); none without descriptors."""
-    if not fds:
-        return {}
-    return {
-        "LISTEN_FDS": str(len(fds)),
-        "LISTEN_FDNAMES": ":".join(name for name, _ in fds),
-        "LISTEN_PID": str(os.getpid()),
-    }
+def _with_own_pid(environment: Mapping[str, str], fds: Sequence[tuple[str, Fd]]) -> dict[str, str]:
+    """Add the variables that name this process: of sd_listen_fds(3), and of sd_watchdog_enabled(3)."""
+    variables = dict(environment)
+    pid = str(os.getpid())
+    if "WATCHDOG_USEC" in variables:
+        variables["WATCHDOG_PID"] = pid
+    if fds:
+        names = ":".join(name for name, _ in fds)
+        variables |= {"LISTEN_FDS": str(len(fds)), "LISTEN_FDNAMES": names, "LISTEN_PID": pid}
+    return variables
 
 
 def _restore_signals() -> None:

@@ -89,17 +89,20 @@ def _passing(supervisor: Supervisor, number: int) -> Callable[[], None]:
     return lambda: supervisor.pass_on(number)
 
 
+_OWN_VARIABLES = {
+    *("NOTIFY_SOCKET", "FDSTORE", "WATCHDOG_PID"),
+    *("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID"),
+}
+
+
 def _environment() -> dict[str, str]:
-    """The variables of the program; those of this process's own service manager are left out."""
-    own = {
-        "NOTIFY_SOCKET",
-        "FDSTORE",
-        "LISTEN_PID",
-        "LISTEN_FDS",
-        "LISTEN_FDNAMES",
-        "LISTEN_PIDFDID",
-        "WATCHDOG_PID",
-    }
+    """The variables of the program; those that this process's own service manager set for it are left out.
+
+    WATCHDOG_USEC stays: the program feeds the watchdog of this process, through the relay.
+    """
+    own = set(_OWN_VARIABLES)
+    if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        own.add("WATCHDOG_USEC")
     return {name: value for name, value in os.environ.items() if name not in own}
 
 
