@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fdpass._activation import Inherited
 from fdpass._fd import Fd
+from fdpass._keep.notification import is_valid_name
 from fdpass._sockets import SocketFile, bound_socket, identity_of, unlink_own
 from fdpass._supervision.addresses import listen_tcp, name_of, parse, resolve
 
 _DEFAULT_NAME = "listener"
 _UNIX_MODE = 0o666  # every user may connect, as to a port; the rights of the folder can forbid it
 _BACKLOG = 4096  # of systemd.socket(5); the kernel bounds it by net.core.somaxconn
-_NAMED = re.compile(r"([ -9;<>-~]{0,255})=(.*)", re.DOTALL)  # FileDescriptorName of systemd.socket(5), without "="
 _FORMS = "[NAME=]HOST:PORT, [NAME=][::1]:PORT or [NAME=]unix:PATH"
 
 
@@ -61,9 +60,12 @@ class HeldListeners:
             raise
 
     def _listen(self, text: str) -> None:
-        match = _NAMED.fullmatch(text)
-        name, address = match.groups() if match else (_DEFAULT_NAME, text)
         where = f"--listen {text!r}"
+        name, equals, address = text.partition("=")
+        if not equals or ":" in name:  # the path of a Unix socket can contain "="
+            name, address = _DEFAULT_NAME, text
+        if not is_valid_name(name):
+            raise ConfigError(f"{where}: a name has at most 255 characters, which are printable ASCII without ':'")
         if address.startswith("unix:"):
             sock = bound_socket(address[5:], "stream", _UNIX_MODE, _BACKLOG)
             self._add(name, sock, identity_of(sock.getsockname()))

@@ -54,6 +54,11 @@ class Notification:
     relayed: tuple[str, ...] = ()
 
 
+def is_valid_name(name: str) -> bool:
+    """Whether a descriptor can have this name in LISTEN_FDNAMES."""
+    return _NAME.fullmatch(name) is not None
+
+
 def parse(data: bytes) -> Notification:
     """Read a datagram.
 
@@ -79,7 +84,7 @@ def parse(data: bytes) -> Notification:
 
 def _notification(found: dict[str, str]) -> Notification:
     name, main_pid = found.get("FDNAME"), found.get("MAINPID", "")
-    valid = name is not None and _NAME.fullmatch(name) is not None
+    valid = name is not None and is_valid_name(name)
     return Notification(
         ready=found.get("READY") == "1",
         reloading=found.get("RELOADING") == "1",

@@ -40,6 +40,8 @@ def resolve(host: str, port: int, where: str) -> list[tuple[int, tuple[str, int]
         answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise ConfigError(f"{where}: this host has no address ({error.strerror})") from error
+    except UnicodeError as error:  # a label of more than 63 characters
+        raise ConfigError(f"{where}: this is no name of a host") from error
     return list(dict.fromkeys((int(family), address) for family, _, _, _, address in answers))  # type: ignore[misc]
 
 
