@@ -13,6 +13,7 @@ from fdpass._fd import Fd
 from fdpass._keep.notification import is_valid_name
 from fdpass._sockets import SocketFile, bound_socket, identity_of, unlink_own
 from fdpass._supervision.addresses import listen_tcp, name_of, parse, resolve
+from fdpass.errors import ConfigError
 
 _DEFAULT_NAME = "listener"
 _UNIX_MODE = 0o666  # every user may connect, as to a port; the rights of the folder can forbid it
