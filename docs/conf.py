@@ -36,6 +36,7 @@ NAVIGATION = """
 Start <self>
 docs/guide
 docs/serve
+docs/keep
 docs/reference
 docs/errors
 docs/how-it-works
