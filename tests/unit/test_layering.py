@@ -32,8 +32,8 @@ def name_of(path: Path) -> str:
 
 _VERBS = "grab inspect keep recv send demo serve status reload scale stop workers"
 _KEEP = (
-    "notification processes settings same_file store notify_socket held_listeners program relay supervisor "
-    "protocol client commands run"
+    "environment limits notification processes settings same_file store notify_socket held_listeners program "
+    "relay supervisor protocol client commands run"
 )
 LAYERS = [  # from the lowest to the highest; each string is a group of modules
     ("needs nothing", ["_interrupt", "_words", "_errors"]),

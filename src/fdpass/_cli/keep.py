@@ -88,10 +88,8 @@ class _User(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 @click.option(
     "--store-max",
     type=click.IntRange(min=0),
-    default=512,
-    show_default=True,
     metavar="N",
-    help="How many descriptors the program may store.",
+    help="How many descriptors the program may store.  [default: 512, or what fits]",
 )
 @click.option(
     "--store-user",

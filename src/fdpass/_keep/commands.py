@@ -74,7 +74,7 @@ class Commands:
     def _drop(self, request: Mapping[str, Any], reply: Reply) -> None:
         """Remove the descriptors with a name, or with numbers that `take` has replied."""
         numbers = request.get("numbers")
-        if numbers is None:
+        if not isinstance(numbers, list):
             numbers = [each.number for each in self._store.named(str(request.get("name")))]
             if not numbers:
                 self._refuse(request, reply)

@@ -99,12 +99,13 @@ class HeldListeners:
 
 def address_of(fd: Fd) -> str:
     """The address of a socket, and that of its peer; "" for another kind of file."""
-    if fd.kind not in {"listener", "socket"}:
+    try:
+        with fd.dup() as duplicate, duplicate.socket() as sock:
+            if sock.family not in {socket.AF_UNIX, socket.AF_INET, socket.AF_INET6}:
+                return ""
+            try:
+                return f"{name_of(sock)} -> {name_of(sock, sock.getpeername())}"
+            except OSError:  # it has no peer
+                return name_of(sock)
+    except OSError:  # no socket, or no free descriptor
         return ""
-    with fd.dup() as duplicate, duplicate.socket() as sock:
-        if sock.family not in {socket.AF_UNIX, socket.AF_INET, socket.AF_INET6}:
-            return ""
-        try:
-            return f"{name_of(sock)} -> {name_of(sock, sock.getpeername())}"
-        except OSError:  # it has no peer
-            return name_of(sock)

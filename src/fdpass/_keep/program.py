@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from fdpass._errors import translated
 from fdpass._fd import Fd
+from fdpass._supervision.orphans import end_with_parent
 from fdpass._supervision.placing import FIRST, place
 
 
@@ -87,11 +88,11 @@ def start(
     reading, writing = (Fd(number) for number in os.pipe())
     with reading, writing:
         everything = signal.valid_signals()
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, everything)
+        before, parent = signal.pthread_sigmask(signal.SIG_BLOCK, everything), os.getpid()
         try:
             pid = os.fork()
             if pid == 0:
-                _become(command, fds, environment, writing, most_files)
+                _become(command, fds, environment, writing, most_files, parent)
         except OSError as error:
             raise translated(error, f"cannot start {command[0]}") from error
         finally:
@@ -105,22 +106,24 @@ def start(
     return Program(pid)
 
 
-def _become(
+def _become(  # noqa: PLR0917 - what `start` was given, and what the child needs besides
     command: Sequence[str],
     fds: Sequence[tuple[str, Fd]],
     environment: Mapping[str, str],
     failure: Fd,
     most_files: int,
+    parent: int,
 ) -> NoReturn:
     """Be the child: replace this process by the program, or report the number of the error."""
     report = failure.fileno()
     try:
         os.setpgid(0, 0)
+        end_with_parent(parent, signal.SIGTERM)
         if os.isatty(0):  # a process group in the background gets SIGTTIN when it reads from its terminal
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         end = FIRST + len(fds)
-        report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, end + len(fds))
-        place([fcntl.fcntl(fd.fileno(), fcntl.F_DUPFD_CLOEXEC, end) for _, fd in fds])
+        report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, end)
+        place([fd.fileno() for _, fd in fds])  # this process has copies of the numbers that it is lent
         os.dup2(report, end, inheritable=False)
         report = end
         os.closerange(end + 1, os.sysconf("SC_OPEN_MAX"))  # also those that this process inherited itself
@@ -152,11 +155,13 @@ def _with_own_pid(environment: Mapping[str, str], fds: Sequence[tuple[str, Fd]])
 
 
 def _restore_signals() -> None:
-    """Give each signal its default action, and unblock it: what is ignored or blocked would stay so."""
+    """Unblock all signals, and give them their default actions, but for those that nohup or a shell ignores."""
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals():
-        with contextlib.suppress(OSError, ValueError):  # SIGKILL, SIGSTOP
-            signal.signal(number, signal.SIG_DFL)
+        # Python ignores these two, and exec(2) keeps what is ignored.
+        if signal.getsignal(number) is not signal.SIG_IGN or number in {signal.SIGPIPE, signal.SIGXFSZ}:
+            with contextlib.suppress(OSError, ValueError):  # SIGKILL, SIGSTOP
+                signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

@@ -12,7 +12,7 @@ from fdpass._keep.relay import Relay
 from fdpass._keep.store import Store
 from fdpass._keep.supervisor import State, Supervisor
 from fdpass._message import Message
-from fdpass._peer import Peer, same_user
+from fdpass._peer import Allow, Peer, same_user
 from fdpass._words import counted
 from fdpass.errors import CallFailed
 
@@ -32,7 +32,7 @@ class Protocol:
     def __init__(self, store: Store, relay: Relay, uids: Collection[int]) -> None:
         self._store = store
         self._relay = relay
-        self._uids = uids
+        self._allow = Allow(uids=uids)
         self.supervisor: Supervisor | None = None
 
     def may_notify(self, pid: int, uid: int) -> bool:
@@ -40,7 +40,8 @@ class Protocol:
         program = self.supervisor.program if self.supervisor is not None else None
         if program is not None and pid == program.pid:
             return True
-        return uid in self._uids or same_user(Peer(pid, uid, -1))
+        sender = Peer(pid, uid, -1)
+        return same_user(sender) or self._allow(sender)
 
     def on_message(self, message: Message) -> None:
         """Carry out a notification, whose descriptors are taken out of it or left to be closed."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import fcntl
 import os
 import stat
 
 _F_DUPFD_QUERY = 1027  # Linux 6.10: F_LINUX_SPECIFIC_BASE + 3; CPython has no name for it
-_UNKNOWN = {errno.EINVAL, errno.EPERM, errno.ENOSYS}  # an older kernel, or a sandbox
 
 Identity = tuple[int, int]
 
@@ -25,11 +24,8 @@ def same_file(a: int, b: int) -> bool:
     Before Linux 6.10 the kernel does not tell. Then sockets, and regular files and pipes with the same flags,
     count as the same open file, and all others as different. kcmp(2) would tell, but containers forbid it.
     """
-    try:
+    with contextlib.suppress(OSError):  # EINVAL: an older kernel; EPERM, ENOSYS: a sandbox
         return bool(fcntl.fcntl(a, _F_DUPFD_QUERY, b))
-    except OSError as error:
-        if error.errno not in _UNKNOWN:
-            raise
     mode = os.fstat(a).st_mode
     if stat.S_ISSOCK(mode):
         return True

@@ -23,7 +23,7 @@ class Settings:
         listen: Addresses of the listeners, as ``[NAME=]ADDRESS``.
         restart: When the program is started again.
         stop_timeout: Seconds that the program has to end after SIGTERM.
-        store_max: How many descriptors the program may store.
+        store_max: How many descriptors the program may store; None: 512, or fewer if no more fit.
         store_uids: Users whose processes may store descriptors, besides this process's own user and root.
     """
 
@@ -32,7 +32,7 @@ class Settings:
     listen: tuple[str, ...] = ()
     restart: Restart = "on-failure"
     stop_timeout: float = 10.0
-    store_max: int = 512
+    store_max: int | None = None
     store_uids: Collection[int] = ()
 
 

@@ -11,14 +11,19 @@ import contextlib
 import ctypes
 import logging
 import os
+import select
 import signal
+import time
 from collections.abc import Callable, Container
 from pathlib import Path
 
+from fdpass._fd import Fd
+
 log = logging.getLogger("fdpass.serve")
 
-_PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 1, 36, 37
 _MOST_ROUNDS = 100  # of killing: the children of killed ones become children of this process
+_PATIENCE = 2.0  # seconds: a process that waits for a device or for NFS does not end at once
 _libc = ctypes.CDLL(None)
 
 
@@ -64,14 +69,19 @@ class Orphans:
                 os.kill(pid, number)
 
     def kill(self) -> None:
-        """End all adopted children, and theirs, with SIGKILL, and reap them."""
+        """End all adopted children, and theirs, with SIGKILL, and reap those that end within two seconds."""
+        deadline = time.monotonic() + _PATIENCE
         for _ in range(_MOST_ROUNDS):
             found = self.adopted()
             if not found:
                 return
             self.signal(signal.SIGKILL)
             for pid in found:
-                os.waitpid(pid, 0)
+                _wait_until_ended(pid, deadline)
+                os.waitpid(pid, os.WNOHANG)
+            if time.monotonic() >= deadline:
+                break
+        log.warning("processes of the program have not ended within %g s of SIGKILL", _PATIENCE)
 
     def _reap_listed(self, workers: Container[int]) -> int:
         """Reap the ended orphans that the kernel lists. Returns their number."""
@@ -82,6 +92,25 @@ class Orphans:
 def become_subreaper() -> None:
     """Make this process the parent of its descendants whose parents end, as process 1 of a container is."""
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_with_parent(parent: int, number: int) -> None:
+    """Let the kernel send this process a signal once its parent ends.
+
+    Args:
+        parent: The parent. If it has ended already, this process gets the signal now.
+        number: The signal.
+    """
+    _libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), number)
+
+
+def _wait_until_ended(pid: int, deadline: float) -> None:
+    with Fd(os.pidfd_open(pid)) as pidfd:
+        poller = select.poll()
+        poller.register(pidfd, select.POLLIN)
+        poller.poll(max(0, deadline - time.monotonic()) * 1000)
 
 
 def _is_subreaper() -> bool:
