@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from fdpass import connect
+
 COMMAND = [sys.executable, "-m", "fdpass", "keep"]
 
 
@@ -55,6 +57,25 @@ def test_take_runs_a_command_with_all_descriptors_of_the_name(told):
     assert told.names() == []
 
 
+def test_nonsense_of_a_client_is_refused_and_survived(told):
+    """Another version of the command, or another program."""
+    for request in (
+        *(
+            {"do": "drop", "numbers": 5},
+            {"do": "drop", "numbers": ["x", None, -1]},
+            {"do": "take"},
+            {"do": "juggle"},
+        ),
+        *({"do": "juggle"}, [], 7, {"do": []}, {"do": "drop", "name": {}}),
+    ):
+        with connect(told.control) as channel:
+            channel.settimeout(60)
+            channel.send(json.dumps(request).encode())
+            assert json.loads(channel.recv().data)["ok"] in {False, True}
+    assert told.ask("say('alive')") == "alive"
+    assert told.list()["program"]["starts"] == 1
+
+
 def test_drop_closes_what_has_the_name(told):
     told.ask("r, w = os.pipe(); store('w', w, '\\nFDPOLL=0'); os.close(w); say('')")
     done = told.run("drop", "w")
@@ -83,21 +104,12 @@ def test_without_a_running_keep_the_commands_say_so(tmp_path):
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
-    [
-        (["run"], "Missing argument"),
-        (["--listen", "80", "--", "true"], "write [NAME=]HOST:PORT"),
-        (["--restart", "maybe", "--", "true"], "--restart"),
-        (["--store-max", "-1", "--", "true"], "--store-max"),
-        (["--store-max", "999999999", "--", "true"], "cannot fit"),
-        (["--store-user", "no-such-user", "--", "true"], "there is no user"),
-        (["--stop-timeout", "x", "--", "true"], "is not a number of seconds"),
-        (["--control", "x", "list"], "Put the options after list"),
-        (["take", "x", "--stdin"], "--stdin needs a COMMAND"),
-    ],
-    ids=lambda value: " ".join(value)[:20] if isinstance(value, list) else None,
+    [(["--listen", "80"], "write [NAME=]HOST:PORT"), (["--store-max", "999999999"], "cannot fit")],
+    ids=["listen", "store-max"],
 )
-def test_a_wrong_argument_is_a_usage_error(tmp_path, words, sentence):
-    done = run(*words, cwd=tmp_path, env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)})
+def test_a_setting_that_cannot_be_is_a_usage_error(tmp_path, words, sentence):
+    """And leaves no file."""
+    done = run("--control", str(tmp_path / "c"), *words, "--", "true")
     assert (done.returncode, done.stdout) == (2, "")
     assert sentence in done.stderr
     assert list(tmp_path.iterdir()) == []
