@@ -22,7 +22,7 @@ from fdpass.errors import FdpassError
 
 log = logging.getLogger("fdpass.keep")
 
-_LONG_RUN = 5.0  # seconds: after such a run the next restart comes soon again
+_LONG_RUN = 1.0  # seconds: after such a run the next restart comes soon again; it bounds the restarts a second
 
 
 class State(enum.Enum):
