@@ -22,7 +22,6 @@ from fdpass._supervision.loop import Loop
 
 log = logging.getLogger("fdpass.keep")
 
-_MODE = 0o666  # as for a program that runs as another user
 _MOST_AT_ONCE = 64  # datagrams; then other events have their turn
 _MOST_READS = 16  # of so many datagrams: more than any queue holds (net.unix.max_dgram_qlen)
 _DONTWAIT = int(socket.MSG_DONTWAIT)
@@ -37,6 +36,7 @@ class NotifySocket:
     Args:
         loop: Event loop that watches the socket.
         address: A path, or ``@`` and an abstract name.
+        mode: The permissions of the socket file: a sender needs ``w``.
         may_notify: Decides about a sender, by pid and uid.
         on_message: Called with each message of an admitted sender, in the order in which they were sent. The
             message is closed afterwards.
@@ -53,6 +53,7 @@ class NotifySocket:
         self,
         loop: Loop,
         address: str,
+        mode: int,
         may_notify: Callable[[int, int], bool],
         on_message: Callable[[Message], None],
     ) -> None:
@@ -61,7 +62,7 @@ class NotifySocket:
         self._on_message = on_message
         self._quiet_until = 0.0
         self.address = address if address.startswith("@") else os.path.abspath(address)
-        self._sock = _bound_socket(self.address)
+        self._sock = _bound_socket(self.address, mode)
         self._file: SocketFile | None = identity_of(self._sock.getsockname())
         loop.watch(self._sock.fileno(), self.read)
 
@@ -94,7 +95,10 @@ class NotifySocket:
                 sender.pid,
                 loss_reason(len(message)),
             )
-        self._on_message(message)
+        try:
+            self._on_message(message)
+        except Exception:  # a fault here must not cost the store
+            log.exception("cannot handle a notification from process %d", sender.pid)
 
     def _log_refused(self, message: Message) -> None:
         now = time.monotonic()
@@ -120,7 +124,7 @@ class NotifySocket:
         self._sock.close()
 
 
-def _bound_socket(address: str) -> socket.socket:
+def _bound_socket(address: str, mode: int) -> socket.socket:
     """Make the datagram socket, which the caller owns."""
     raw = address_of(address)
     try:
@@ -133,7 +137,7 @@ def _bound_socket(address: str) -> socket.socket:
             if raw.startswith(b"\0"):
                 sock.bind(raw)
             else:
-                for seconds in bound_at_file(sock, os.fsdecode(raw), _MODE, None):
+                for seconds in bound_at_file(sock, os.fsdecode(raw), mode, None):
                     time.sleep(seconds)
     except BaseException:
         sock.close()

@@ -85,7 +85,10 @@ def start(
     Raises:
         CallFailed: The program cannot be run (`NotFound`, `NotPermitted`), or fork(2) failed.
     """
-    reading, writing = (Fd(number) for number in os.pipe())
+    try:
+        reading, writing = map(Fd, os.pipe())
+    except OSError as error:
+        raise translated(error, f"cannot start {command[0]}") from error
     with reading, writing:
         everything = signal.valid_signals()
         before, parent = signal.pthread_sigmask(signal.SIG_BLOCK, everything), os.getpid()
@@ -103,7 +106,12 @@ def start(
         os.waitpid(pid, 0)
         number = int(failure)
         raise translated(OSError(number, os.strerror(number)), f"cannot run {command[0]}")
-    return Program(pid)
+    try:
+        return Program(pid)
+    except BaseException:  # EMFILE: a program that cannot be watched must not run
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
 
 
 def _become(  # noqa: PLR0917 - what `start` was given, and what the child needs besides

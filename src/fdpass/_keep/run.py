@@ -6,6 +6,7 @@ import contextlib
 import errno
 import functools
 import logging
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -64,7 +65,10 @@ def run(settings: Settings) -> int:
         path = settings.control or default_path()
         commands: dict[str, Command] = {}
         held.callback(CommandServer(loop, _control_socket(path), commands, _UNKNOWN).close)
-        notify = NotifySocket(loop, f"{path}.notify", protocol.may_notify, protocol.on_message)
+        mode = (
+            0o666 if os.geteuid() == 0 or settings.store_uids else 0o600
+        )  # root's program can become another user
+        notify = NotifySocket(loop, f"{path}.notify", mode, protocol.may_notify, protocol.on_message)
         held.callback(notify.close)
         variables |= {"NOTIFY_SOCKET": notify.address, "FDSTORE": str(room.store)}
         supervisor = Supervisor(loop, settings, listeners, store, relay, variables, notify.drain, room.program)

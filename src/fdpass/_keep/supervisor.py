@@ -132,6 +132,7 @@ class Supervisor:
         """Make another process the main one: the program has said so (MAINPID). Taken over."""
         log.info("process %d is the program from now on", program.pid)
         self._follow(program)
+        self._orphans.reap()  # the old process is one of the others now, and may have ended already
 
     # The end of the program
 
@@ -149,6 +150,7 @@ class Supervisor:
         self.program = None
         if self._stopping:
             self.code = exit_code(status, stopped=True)
+            self._orphans.reap()  # while the program was not reaped, it may have hidden others: one SIGCHLD for all
             if self._killed:
                 self._orphans.kill()
             self._end_if_alone()
@@ -204,15 +206,15 @@ class Supervisor:
     def _kill(self) -> None:
         self._killed = True
         if self.program is not None:
-            log.warning("process %d has not ended in time, and is killed", self.program.pid)
+            log.warning("process %d has not ended yet, and is killed", self.program.pid)
             self.program.signal_group(signal.SIGKILL)
             self.program.signal(signal.SIGKILL)
         self._orphans.kill()
         self._end_if_alone()
 
     def _end_if_alone(self) -> None:
-        """End once the program and all its processes have ended."""
-        if self.program is None and not self._orphans.adopted():
+        """End once the program and all its processes have ended, or have been killed as far as that is possible."""
+        if self.program is None and (self._killed or not self._orphans.adopted()):
             if self._deadline is not None:
                 self._deadline.cancel()
             self.state = State.ENDED

@@ -132,3 +132,22 @@ def test_descendants_are_told_from_other_processes():
     assert not is_descendant(os.getppid())
     assert not is_descendant(1)
     assert not is_descendant(2**22)
+
+
+def test_a_program_that_cannot_be_watched_does_not_run(monkeypatch):
+    """The descriptor table may be full just then; the next try can be better, and there must not be two."""
+
+    def full(pid):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(os, "pidfd_open", full)
+    with pytest.raises(CallFailed, match="cannot watch process"):
+        start(["sleep", "60"], [], dict(os.environ), most_files=256)
+
+
+def test_a_table_that_is_full_at_any_step_leaves_nothing():
+    for free in range(4):
+        with full_table(free), contextlib.suppress(CallFailed):
+            program = start(["true"], [], dict(os.environ), most_files=256)
+            program.reap()
+            program.close()
