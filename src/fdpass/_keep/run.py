@@ -65,9 +65,8 @@ def run(settings: Settings) -> int:
         path = settings.control or default_path()
         commands: dict[str, Command] = {}
         held.callback(CommandServer(loop, _control_socket(path), commands, _UNKNOWN).close)
-        mode = (
-            0o666 if os.geteuid() == 0 or settings.store_uids else 0o600
-        )  # root's program can become another user
+        # Root's program can become another user.
+        mode = 0o666 if os.geteuid() == 0 or settings.store_uids else 0o600
         notify = NotifySocket(loop, f"{path}.notify", mode, protocol.may_notify, protocol.on_message)
         held.callback(notify.close)
         variables |= {"NOTIFY_SOCKET": notify.address, "FDSTORE": str(room.store)}

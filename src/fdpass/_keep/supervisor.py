@@ -117,7 +117,7 @@ class Supervisor:
             return
         try:
             self.start()
-        except FdpassError as error:  # the program is being replaced, or there are too many processes
+        except (FdpassError, OSError) as error:  # the program is being replaced, or there are too many processes
             log.warning("%s; the next try is in %g s", error, self._backoff.failed())
 
     def _follow(self, program: Program) -> None:
@@ -150,7 +150,7 @@ class Supervisor:
         self.program = None
         if self._stopping:
             self.code = exit_code(status, stopped=True)
-            self._orphans.reap()  # while the program was not reaped, it may have hidden others: one SIGCHLD for all
+            self._orphans.reap()  # until now the ended program may have hidden others, and SIGCHLD came once for all
             if self._killed:
                 self._orphans.kill()
             self._end_if_alone()
@@ -213,7 +213,7 @@ class Supervisor:
         self._end_if_alone()
 
     def _end_if_alone(self) -> None:
-        """End once the program and all its processes have ended, or have been killed as far as that is possible."""
+        """End once the program and all its processes have ended, or have been killed as far as possible."""
         if self.program is None and (self._killed or not self._orphans.adopted()):
             if self._deadline is not None:
                 self._deadline.cancel()
