@@ -150,7 +150,7 @@ class Supervisor:
         self.program = None
         if self._stopping:
             self.code = exit_code(status, stopped=True)
-            self._orphans.reap()  # until now the ended program may have hidden others, and SIGCHLD came once for all
+            self._orphans.reap()  # the ended program may have hidden others, and SIGCHLD came once for all
             if self._killed:
                 self._orphans.kill()
             self._end_if_alone()

@@ -276,7 +276,7 @@ def test_nothing_is_left_over(keeping, tmp_path):
     assert children() == before
 
 
-def test_a_second_keeper_with_the_same_control_socket_is_refused(told):
+def test_a_second_one_with_the_same_control_socket_is_refused(told):
     done = subprocess.run(
         [sys.executable, "-m", "fdpass", "keep", "--control", told.control, "--", "true"],
         capture_output=True, text=True, timeout=60,
@@ -287,7 +287,7 @@ def test_a_second_keeper_with_the_same_control_socket_is_refused(told):
 
 
 def test_after_kill_9_of_the_command_itself_the_next_one_starts(keeping):
-    """It replaces the socket files. The program ends with its keeper, so that no port is taken."""
+    """It replaces the socket files. The program ends with `fdpass keep`, so that no port stays taken."""
     keep = keeping()
     pid, _ = keep.started()
     keep.process.kill()

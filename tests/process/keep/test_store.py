@@ -159,6 +159,16 @@ def test_a_full_store_refuses_with_a_line_and_keeps_what_it_has(keeping):
     assert keep.names() == ["again"]
 
 
+def test_a_store_as_large_as_the_limit_on_open_files_permits_can_be_given_back(keeping):
+    """The child that becomes the program has no room for a second set of descriptors."""
+    keep = keeping("--store-max", 643, prefix=["sh", "-c", 'ulimit -n 1024; exec "$@"', "-"])
+    pid, _ = keep.started()
+    keep.tell("[notify('FDSTORE=1', [file_of('x') for _ in range(80)], give=True) for _ in range(9)]; barrier(); say('')")  # fmt: skip  # noqa: E501
+    keep.line()
+    assert len(keep.names()) == 643
+    assert keep.kill(pid)[1] == ["stored:memfd"] * 643
+
+
 def test_names_that_do_not_fit_into_one_variable_are_refused(keeping):
     """execve(2) would fail with E2BIG, at each start."""
     keep = keeping("--store-max", 600)
