@@ -66,11 +66,10 @@ LAYERS = [  # from the lowest to the highest; each string is a group of modules
     (
         "the command line, which no other module imports",
         [
-            "_cli.signals _cli.streams _cli.progress_line _cli.progress _cli.common _cli.run _cli.habits _cli.server "
-            "_cli.demo_app _cli.demo_show _cli.demo_server _cli.demo_picture _cli.demo_serve _cli.demo_live_app "
-            "_cli.demo_live_show _cli.demo_live_client _cli.demo_live_picture _cli.demo_live _cli.keep_commands "
-            + " ".join(f"_cli.{verb}" for verb in _VERBS.split())
-            + " _cli __main__"
+            "_cli.signals _cli.streams _cli.progress_line _cli.progress _cli.common _cli.run _cli.habits "
+            "_cli.server _cli.demo_app _cli.demo_show _cli.demo_server _cli.demo_picture _cli.demo_serve "
+            "_cli.demo_live_app _cli.demo_live_show _cli.demo_live_client _cli.demo_live_picture _cli.demo_live "
+            "_cli.keep_commands " + " ".join(f"_cli.{verb}" for verb in _VERBS.split()) + " _cli __main__"
         ],
     ),
 ]

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from fdpass._cli.common import copy_out, printable
+from fdpass._cli.common import copy_out
 from fdpass._cli.run import run
-from fdpass._cli.streams import echo
+from fdpass._cli.streams import echo, printable
 from fdpass._keep.client import ask, connected
 from fdpass._words import counted
 
