@@ -162,7 +162,7 @@ class Custody:
         words = self._slot(slot)
         if not words[FINAL_END]:
             return 0
-        facts = facts_of(words, self._fds[slot])
+        facts = self._facts(words, self._fds[slot])
         unsent = self._unsent(slot, facts)
         if facts.open and (facts.wrote is None or facts.wrote + unsent != words[WRITTEN] & POSITION):
             raise ProtocolError("it gives back a stream in the middle of a message")
@@ -212,7 +212,7 @@ class Custody:
         if is_idle(words) and not handed:
             self._count(Action.IDLE, words[WRITTEN])
             return Action.IDLE, b""
-        facts = facts_of(words, fd)
+        facts = self._facts(words, fd)
         agreed = facts.read is None or agrees(words, facts.read, buffers)
         unsent = self._unsent(slot, facts) if words[FINAL_END] & OPEN else 0
         decision = decide(words, facts._replace(handed=len(handed), agreed=agreed, unsent=unsent), self.replay)
@@ -272,6 +272,9 @@ class Custody:
         scope = scope_of(words, client_of(self._fds[slot]), data)
         log.log(level, "connection %d: %s: %s%s: %s", slot, action.value, why, decision.reason, named(scope))
         return scope
+
+    def _facts(self, words: memoryview, fd: int) -> Facts:
+        return facts_of(words, fd)
 
     def _unsent(self, slot: int, facts: Facts) -> int:
         """See `Facts`."""
