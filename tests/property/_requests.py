@@ -106,7 +106,7 @@ class Engine:
         self.loop = asyncio.get_running_loop()
         self.count, self.known, self.date = RequestCount(), KnownHeaders(), b""
         self.connections, self.exchanges, self.heads = set(), set(), []
-        self.state, self.websocket = {}, Upgraded
+        self.state, self.websocket, self.websockets = {}, Upgraded, None
         self.idle, self.head_timer = set(), None
         self.head_max, self.body_max = 64 * 1024, 0
         self.flush_soon = self.heads.append
@@ -152,6 +152,9 @@ class Wire:
 
     def linger(self):
         pass
+
+    def hand_over(self, websockets, protocol, handshake):
+        return False
 
     def write(self, data):
         self.out += data

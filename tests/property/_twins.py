@@ -60,6 +60,9 @@ class Wire:
         self._note("called", *(scope[name] for name in ("method", "http_version", "raw_path", "path")))
         self._note(scope["query_string"], *scope["headers"])
 
+    def hand_over(self, websockets, protocol, handshake):
+        return False
+
     def write(self, data):
         self._note("write", data)
 

@@ -9,7 +9,7 @@ import random
 from dataclasses import dataclass, field
 from unittest import mock
 
-from fdpass.serve.dispatcher import custody, recovery
+from fdpass.serve.dispatcher import handing_on, recovery
 from fdpass.serve.dispatcher.recovery import Action, Decision, Facts, agrees, decide, is_idle
 from fdpass.serve.shared.slots import (
     BASE,
@@ -209,7 +209,7 @@ class World:
             mock.patch.object(buffers, "BUFFER_SIZE", SIZE),
             mock.patch.object(intake, "BUFFER_SIZE", SIZE),
             mock.patch.object(recovery, "BUFFER_SIZE", SIZE),
-            mock.patch.object(custody, "BUFFER_SIZE", SIZE),
+            mock.patch.object(handing_on, "BUFFER_SIZE", SIZE),
             mock.patch.object(protocol, "unread", self.unread),
         ):
             asyncio.run(self.live())
@@ -262,8 +262,8 @@ class World:
             self.calls[self.answered[0]] = decision.attempt // CALLED_BEFORE
         elif self.outcome is not Action.IDLE:
             return False, b""
-        read = custody.bytes_to_hand(self.slot, decision, left, self.handed)
-        custody.prepare_slot(self.slot, decision, read)
+        read = handing_on.bytes_to_hand(self.slot, decision, left, self.handed)
+        handing_on.prepare_slot(self.slot, decision, read)
         return True, read
 
     def served(self):

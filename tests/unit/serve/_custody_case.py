@@ -8,6 +8,7 @@ import pytest
 from fdpass._memory import common, mapped
 from fdpass._supervision.loop import Loop
 from fdpass.serve.dispatcher.custody import Custody
+from fdpass.serve.dispatcher.kernel_counters import facts_of
 from fdpass.serve.shared.slots import BUFFER, BUFFER_SIZE, ORIGIN, READ, WORDS, WROTE
 
 FAMILIES = {"ipv4": (socket.AF_INET, "127.0.0.1"), "ipv6": (socket.AF_INET6, "::1"), "unix": (socket.AF_UNIX, "")}
@@ -70,7 +71,7 @@ class Case:
         return self.custody.recover(2, self.buffers)
 
     def facts(self):
-        return self.custody._facts(self.slot, self.number)
+        return facts_of(self.slot, self.number)
 
     def go_until(self, condition):
         while not condition():

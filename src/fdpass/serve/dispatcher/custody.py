@@ -18,7 +18,7 @@ from fdpass._message import close_all
 from fdpass._supervision.loop import Loop
 from fdpass.errors import ProtocolError
 from fdpass.serve.dispatcher.handing_on import bytes_to_hand, prepare_slot
-from fdpass.serve.dispatcher.kernel_counters import borrowed, counters
+from fdpass.serve.dispatcher.kernel_counters import borrowed, facts_of
 from fdpass.serve.dispatcher.lingering import Lingering
 from fdpass.serve.dispatcher.lost_request import (
     REASON_502,
@@ -30,7 +30,7 @@ from fdpass.serve.dispatcher.lost_request import (
 )
 from fdpass.serve.dispatcher.recovery import Action, Decision, Facts, agrees, decide, is_given, is_idle, is_sane
 from fdpass.serve.shared import pages
-from fdpass.serve.shared.reset import has_ended, reset
+from fdpass.serve.shared.reset import reset
 from fdpass.serve.shared.slots import (
     ATTEMPT,
     BASE,
@@ -39,20 +39,16 @@ from fdpass.serve.shared.slots import (
     FLAGS,
     OPEN,
     POSITION,
-    READ,
     SLOT_SIZE,
     WORDS,
     WRITTEN,
-    WROTE,
     Flag,
     slot_of,
 )
 
 log = logging.getLogger("fdpass.serve")
 
-_ESTABLISHED, _CLOSE_WAIT = 1, 8  # include/net/tcp_states.h
 _ZEROS = bytes(SLOT_SIZE)
-_READING, _WRITING = int(Flag.READING), int(Flag.WRITING)
 _CLOSE_1012 = b"\x88\x02\x03\xf4"  # a close frame (RFC 6455, 5.5.1): service restart
 _DURING_STREAM = "its worker died during a stream, "
 _LOGGED = {
@@ -107,18 +103,27 @@ class Custody:
 
     def end(self, slots: Iterable[int]) -> None:
         """Close the descriptors of connections that have ended."""
-        fds = [self._take(slot) for slot in slots]
+        slots = list(slots)
+        self._forget(slots)
+        take = self._fds.pop
+        fds = [take(slot) for slot in slots]
         fds.sort()
         close_all(fds)
 
-    def _take(self, slot: int) -> int:
-        """The descriptor of a connection that ends; what was kept for the next worker is forgotten."""
+    def _forget(self, slots: Iterable[int]) -> None:
+        """Forget what was kept of these connections for their next workers."""
         words = self._words
-        start = slot * WORDS
-        if (words[start + WRITTEN] | words[start + FINAL_END]) & OPEN:
-            pages.forget(self._pages, slot)
+        for slot in slots:
+            start = slot * WORDS
+            if (words[start + WRITTEN] | words[start + FINAL_END]) & OPEN:
+                pages.forget(self._pages, slot)
         if self._handed:
-            self._handed.pop(slot, None)
+            for slot in slots:
+                self._handed.pop(slot, None)
+
+    def _take(self, slot: int) -> int:
+        """The descriptor of a connection that ends. Given."""
+        self._forget([slot])
         return self._fds.pop(slot)
 
     def shut_down(self, slots: Iterable[int]) -> None:
@@ -145,11 +150,23 @@ class Custody:
             raise ProtocolError("it gives back a stream, and its application still has a message of it")
         self._count(Action.IDLE, words[WRITTEN])
         if read or not is_idle(words):
-            attempt = words[ATTEMPT]
+            decision = Decision(Action.IDLE, words[BASE], words[WRITTEN], attempt=words[ATTEMPT])
             if words[WRITTEN] & OPEN:
-                attempt &= CALLED_BEFORE  # the worker did not die of the stream
-            prepare_slot(words, Decision(Action.IDLE, words[BASE], words[WRITTEN], attempt=attempt), read)
+                # The worker did not die of the stream.
+                decision = decision._replace(attempt=words[ATTEMPT] & CALLED_BEFORE, unsent=self._given_back(slot))
+            prepare_slot(words, decision, read)
         self._remember(slot, read)
+
+    def _given_back(self, slot: int) -> int:
+        """How many bytes the next worker has to write first, of an open stream that a living worker gives back."""
+        words = self._slot(slot)
+        if not words[FINAL_END]:
+            return 0
+        facts = self._facts(words, self._fds[slot])
+        unsent = self._unsent(slot, facts)
+        if facts.open and (facts.wrote is None or facts.wrote + unsent != words[WRITTEN] & POSITION):
+            raise ProtocolError("it gives back a stream in the middle of a message")
+        return unsent
 
     def _count(self, action: Action, written: int) -> None:
         """Count a connection that another worker gets with this WRITTEN."""
@@ -257,17 +274,7 @@ class Custody:
         return scope
 
     def _facts(self, words: memoryview, fd: int) -> Facts:
-        try:
-            info, unread, unacknowledged = counters(fd)
-        except OSError:  # EOPNOTSUPP: the kernel keeps no counters of Unix sockets, so the slot's words count
-            flags = words[FLAGS]
-            read = None if flags & _READING else words[READ]
-            return Facts(not has_ended(fd), read, None if flags & _WRITING else words[WROTE])
-        state, acknowledged, received = info
-        if state not in {_ESTABLISHED, _CLOSE_WAIT}:
-            return Facts(False, None, None)
-        # The kernel counts the peer's FIN as one received byte.
-        return Facts(True, received - unread - (state == _CLOSE_WAIT), acknowledged + unacknowledged)
+        return facts_of(words, fd)
 
     def _unsent(self, slot: int, facts: Facts) -> int:
         """See `Facts`."""

@@ -1,4 +1,4 @@
-"""The kernel's counters of a TCP connection; and a descriptor as a socket object for the time of a call."""
+"""What was read and written of a connection, by the kernel's counters; a descriptor as a socket object."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ import struct
 import termios
 from collections.abc import Iterator
 
+from fdpass.serve.dispatcher.recovery import Facts
+from fdpass.serve.shared.reset import has_ended
+from fdpass.serve.shared.slots import FLAGS, READ, WROTE, Flag
+
 _INFO = struct.Struct("=B119xQQ")  # struct tcp_info (linux/tcp.h): state, bytes_acked, bytes_received
 _INT = struct.Struct("=i")
+_ESTABLISHED, _CLOSE_WAIT = 1, 8  # include/net/tcp_states.h
+_READING, _WRITING = int(Flag.READING), int(Flag.WRITING)
 
 
 @contextlib.contextmanager
@@ -22,6 +28,26 @@ def borrowed(fd: int) -> Iterator[socket.socket]:
         yield sock
     finally:
         sock.detach()
+
+
+def facts_of(words: memoryview, fd: int) -> Facts:
+    """The facts of a connection, of which the kernel knows more than its slot.
+
+    Args:
+        words: The slot.
+        fd: The connection. Lent.
+    """
+    try:
+        info, unread, unacknowledged = counters(fd)
+    except OSError:  # EOPNOTSUPP: the kernel keeps no counters of Unix sockets, so the slot's words count
+        flags = words[FLAGS]
+        read = None if flags & _READING else words[READ]
+        return Facts(not has_ended(fd), read, None if flags & _WRITING else words[WROTE])
+    state, acknowledged, received = info
+    if state not in {_ESTABLISHED, _CLOSE_WAIT}:
+        return Facts(False, None, None)
+    # The kernel counts the peer's FIN as one received byte.
+    return Facts(True, received - unread - (state == _CLOSE_WAIT), acknowledged + unacknowledged)
 
 
 def counters(fd: int) -> tuple[tuple[int, int, int], int, int]:

@@ -8,6 +8,7 @@ import socket
 import pytest
 
 from fdpass.errors import ProtocolError
+from fdpass.serve.dispatcher import custody
 from fdpass.serve.dispatcher.recovery import Action
 from fdpass.serve.shared import pages
 from fdpass.serve.shared.pages import EVENTS, WEBSOCKET, Page
@@ -92,7 +93,7 @@ def events():
 
 
 def test_an_idle_stream_goes_on_without_a_question_to_the_kernel(stream, monkeypatch):
-    monkeypatch.setattr(stream.custody, "_facts", None)
+    monkeypatch.setattr(custody, "facts_of", None)
     before = list(stream.slot)
     assert stream.die() == (Action.IDLE, b"")
     assert list(stream.slot) == before
@@ -277,6 +278,30 @@ def test_a_worker_cannot_give_back_a_stream_with_a_message_in_its_application(st
     stream.receive(given=1 | bit)
     with pytest.raises(ProtocolError, match="its application still has a message"):
         stream.custody.take_back(2, MESSAGE)
+
+
+def test_a_stream_whose_backlog_was_not_sent_is_given_back_with_the_rest(stream):
+    """As by a worker without a free descriptor, or one that retires before it has called the application."""
+    stream.send(b"frame", 2)
+    pages.keep_backlog(stream.custody._pages, 2, 7, b"ame")
+    stream.die()
+    with socket.socket(fileno=os.dup(stream.number)) as heir:
+        heir.sendall(b"a")
+    stream.slot[WROTE] = 8 if stream.unix else 7
+    stream.custody.take_back(2, b"")
+    assert [stream.slot[place] for place in (WRITTEN, FINAL_END, WROTE)] == [10 | OPEN, 10 | OPEN, 8]
+    assert pages.backlog(stream.custody._pages, 2, 8) == (b"me", 10)
+    with socket.socket(fileno=os.dup(stream.number)) as heir:
+        heir.sendall(b"me")
+    stream.slot[WROTE] = 10
+    stream.custody.take_back(2, b"")
+    assert [stream.slot[place] for place in (WRITTEN, FINAL_END)] == [10 | OPEN, 0]
+
+
+def test_a_worker_cannot_give_back_a_stream_in_the_middle_of_a_message(stream):
+    stream.send(b"frame", 2)
+    with pytest.raises(ProtocolError, match="in the middle of a message"):
+        stream.custody.take_back(2, b"")
 
 
 # No worker is left
