@@ -89,13 +89,17 @@ async def _run(place: Place, seconds: float, *, draws: bool) -> LiveShow:
         asyncio.get_running_loop().add_signal_handler(number, show.over.set)
     socket, events = show.streams
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(play_websocket(show, socket, (host, int(port))))
-        tasks.create_task(play_events(show, events, (host, int(port))))
+        clients = [
+            tasks.create_task(play_websocket(show, socket, (host, int(port)))),
+            tasks.create_task(play_events(show, events, (host, int(port)))),
+        ]
         tasks.create_task(_kill(show))
         tasks.create_task(_reload(show, place))
         tasks.create_task(_look(show, place))
         if draws:
             tasks.create_task(_draw(show))
+        await asyncio.wait(clients)
+        place.stop()  # now: a reload in progress would hold the end up until its workers are ready
     return show
 
 
@@ -117,7 +121,7 @@ async def _reload(show: LiveShow, place: Place) -> None:
         try:
             answer = await asyncio.to_thread(ask, place.control, "reload")
         except FdpassError as error:  # a kill may hit a starting worker of the next generation
-            show.add_event(f"reload refused: {error}")
+            show.add_event(None if show.over.is_set() else f"reload refused: {error}")
         else:
             show.reloads += 1
             show.add_event(f"reload: generation {answer['generation']} serves")
