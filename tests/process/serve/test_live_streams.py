@@ -190,18 +190,19 @@ def test_a_stop_ends_streams_at_once(live, client):
     assert len(calls(server)) == 1
 
 
-def test_streams_of_unix_sockets(live, client, tmp_path):
+def test_streams_of_unix_sockets(live, client, tools, tmp_path):
+    """The worker is killed while it waits: whether it was sending would be known to nobody but itself."""
     path = tmp_path / "socket"
     server = live("--graceful-timeout", "1", bind=(f"unix:{path}",))
-    stream = Stream(client(server, address=str(path)))
-    old = {*stream.events(3)}
-    for pid in list(old):
-        server.kill_worker(pid)
-    old |= {until_moved(stream, old)}
+    stream = Stream(client(server, address=str(path)), "/events/waits")
+    (killed,) = {*stream.events(3)}
+    tools.wait_until(lambda: tools.state_of(killed) == "S", "it waits: ", lambda: tools.state_of(killed))
+    server.kill_worker(killed)
+    (retired,) = stream.events(1)
     server.cli("reload")
-    until_moved(stream, old)
-    stream.events(3)
-    assert [call[2] for call in calls(server)] == ["0", "1", "2"]
+    (last,) = stream.events(1)
+    assert len({killed, retired, last}) == 3
+    assert [call[1:3] for call in calls(server)] == [("-", "0"), ("3", "1"), ("4", "2")]
 
 
 def test_a_stream_of_a_slow_client_goes_on_if_its_backlog_fits_into_its_page(live, client, tools):
