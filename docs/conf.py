@@ -37,6 +37,7 @@ Start <self>
 docs/guide
 docs/serve
 docs/live
+docs/keep
 docs/reference
 docs/errors
 docs/how-it-works

@@ -133,7 +133,7 @@ class Channel(ChannelBase):
             flags = _DONTWAIT if deadline is not None or other_threads() else 0
             if not (conversation.inbox or conversation.ended):
                 found = conversation.pull_whole(flags)
-                if isinstance(found, Message):
+                if type(found) is Message:
                     if conversation.out.waiting:
                         conversation.flush()
                     return found

@@ -39,6 +39,7 @@ from fdpass._policy import Policy
 
 BUFSIZE = FRAME_MAX + HEADER.size
 INBOX_MAX = 16  # acknowledged: with so many messages in the inbox, the next ACK is sent when recv takes one out
+_HEADER_SIZE = HEADER.size
 _TRUNCATED = int(socket.MSG_CTRUNC | socket.MSG_TRUNC)
 _UNANSWERED = -1
 
@@ -75,6 +76,9 @@ class Conversation:
         self._max_fds = max_fds
         # The longest frame that `pull` may deliver without the parser; -1: none.
         self._short_path_max = -1 if acknowledged or policy else max_message + HEADER.size
+        # Size, count of descriptors and header of the newest message that `_is_whole` accepted. One tuple, so that
+        # an exception of a signal handler never leaves parts of two messages.
+        self._accepted = (-1, 0, b"")
         self._packets = sock.type == socket.SOCK_SEQPACKET
         self._parser = _framing.Parser(packets=self._packets)
         self._assembler = _framing.Assembler(max_message, max_fds)
@@ -165,15 +169,13 @@ class Conversation:
                 raise why from error
             self.drop(why)
             return True
-        if (
-            self._between_messages
-            and len(message.data) <= self._short_path_max
-            and (count := len(message)) <= self._max_fds
-            and not message.flags & _TRUNCATED
-            and _framing.is_whole_message(message.data, count)
-        ):
-            message.data = message.data[HEADER.size :]
-            return message
+        if self._between_messages and not message.flags & _TRUNCATED:
+            data, count = message.data, len(message._raw)  # noqa: SLF001 - len(message) is a call of Python's
+            size, descriptors, header = self._accepted
+            same = len(data) == size and count == descriptors and data[:_HEADER_SIZE] == header
+            if same or self._is_whole(data, count):
+                message.data = data[_HEADER_SIZE:]
+                return message
         try:
             self._process(message)
         except BaseException as error:
@@ -181,6 +183,13 @@ class Conversation:
             self.drop(error if isinstance(error, FdpassError) else broken)
             raise
         self._between_messages = self._parser.idle and self._assembler.idle
+        return True
+
+    def _is_whole(self, data: bytes, count: int) -> bool:
+        """Whether ``data`` and ``count`` descriptors are one frame that is a whole message, within the bounds."""
+        if len(data) > self._short_path_max or count > self._max_fds or not _framing.is_whole_message(data, count):
+            return False
+        self._accepted = len(data), count, data[:_HEADER_SIZE]
         return True
 
     def ready(self) -> bool:

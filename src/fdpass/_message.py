@@ -77,7 +77,9 @@ class Message:
             OSError: close(2) of an `Fd` in `fds` failed (see `Fd.close`). All of them are closed.
         """
         raw, self._raw = self._raw, ()
-        if raw:
+        if len(raw) == 1:
+            os.closerange(raw[0], raw[0] + 1)  # the usual case, without a call more
+        elif raw:
             close_all(raw)
         elif self._fds:
             with contextlib.ExitStack() as stack:  # closes the others, too, if one fails

@@ -94,6 +94,9 @@ class Outbox:
         self.waiting: deque[Part] = deque()
         self._lock = threading.Lock()  # of `_waiting`: a receiving thread adds control frames while another sends
         self._number = 0
+        # Length, count of descriptors and header of the newest frame of `send_now`. One tuple, so that an
+        # exception of a signal handler never leaves parts of two frames.
+        self._newest = (-1, 0, b"")
 
     def __bool__(self) -> bool:
         return bool(self.waiting)
@@ -127,18 +130,21 @@ class Outbox:
             nothing was sent: the caller goes on with `prepare` and `queue`, which raise the error, if any. Always
             False in acknowledged mode.
         """
-        if self._flags or self.waiting or type(data) is not bytes or len(data) > self._payload_max:
+        if self._flags or self.waiting or type(data) is not bytes:
             return False
         rights = numbers(items) if items else _NO_RIGHTS
-        count = len(rights)
-        if count > _framing.FDS_MAX:
-            return False
-        head = _pack_head(MAGIC, VERSION, 0, 0, count, len(data), 0)
+        length, count, head = self._newest
+        if len(data) != length or len(rights) != count:
+            length, count = len(data), len(rights)
+            if length > self._payload_max or count > _framing.FDS_MAX:
+                return False
+            head = _pack_head(MAGIC, VERSION, 0, 0, count, length, 0)
+            self._newest = length, count, head
         try:
             sent = send_parts(self._sock, (head, data), rights, _FLAGS)
         except OSError:
             return False
-        if sent < len(head) + len(data):
+        if self._stream and sent < len(head) + length:
             self.waiting.append(_rest(Part((head, data), rights, 0), sent))
         return True
 

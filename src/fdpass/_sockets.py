@@ -122,14 +122,15 @@ def binding(
                 sock.bind(address)
                 sock.listen(backlog)
             else:
-                yield from _listening_at_file(sock, os.fsdecode(address), mode, backlog)
+                yield from bound_at_file(sock, os.fsdecode(address), mode, backlog)
     except BaseException:
         sock.close()
         raise
     return sock
 
 
-def _listening_at_file(sock: socket.socket, path: str, mode: int, backlog: int) -> Iterator[float]:
+def bound_at_file(sock: socket.socket, path: str, mode: int, backlog: int | None) -> Iterator[float]:
+    """Bind a socket to a file, and let it listen unless ``backlog`` is None; yields how many seconds to wait."""
     with contextlib.ExitStack() as held:
         if _is_stale(path):
             # Without the lock, two servers that start at the same time could both find a stale file, and the
@@ -142,7 +143,8 @@ def _listening_at_file(sock: socket.socket, path: str, mode: int, backlog: int) 
         sock.bind(path)
         try:
             _set_mode(path, mode)
-            sock.listen(backlog)
+            if backlog is not None:
+                sock.listen(backlog)
         except BaseException:
             os.unlink(path)
             raise

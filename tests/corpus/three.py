@@ -38,15 +38,16 @@ class Fdpass:
         self.loop = loop
         self.app = Application()
         self.portions = []
-        self.custody = slots = self._buffers = None
+        self.custody = slots = pages = self._buffers = None
         if custody:
             timers = {"call_later": loop.call_later, "watch": loop.add_reader, "unwatch": loop.remove_reader}
             self.custody = Custody(SimpleNamespace(**timers), 1, "safe")
             with common(2 * BUFFER_SIZE, name="fdpass-test") as memory:
                 self._buffers = Buffers(mapped(memory))
             slots = memoryview(mapped(self.custody.memory)).cast("q")
-            held.callback(self._release, slots)
-        setup = SimpleNamespace(config=Config(lifespan="off"), slots=slots, address=None)
+            pages = mapped(self.custody.pages)
+            held.callback(self._release, slots, pages)
+        setup = SimpleNamespace(config=Config(lifespan="off"), slots=slots, pages=pages, address=None)
         self._slots = slots
         self.engine = asgi.AsgiEngine(Job(self.app, RequestCount(), setup, buffers=self._buffers))
         loop.finish(self.engine.start())
@@ -54,10 +55,11 @@ class Fdpass:
         held.callback(lambda: loop.finish(self.engine.finish(0, retiring=False)))
         held.callback(lambda: self.engine.poller.close())
 
-    def _release(self, slots):
+    def _release(self, slots, pages):
         for view in (*self._buffers.views, slots):
             view.release()
         self._buffers.memory.close()
+        pages.close()
         self.custody.close()
 
     @property

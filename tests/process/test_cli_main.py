@@ -9,7 +9,7 @@ import pytest
 
 import fdpass
 
-VERBS = ["demo", "send", "recv", "grab", "inspect"]
+VERBS = ["demo", "send", "recv", "grab", "inspect", "keep"]
 
 
 def run(*arguments, **options):

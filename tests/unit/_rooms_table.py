@@ -20,6 +20,8 @@ ROOMS = {
     "serve/worker/live": "a worker: open streams",
     "serve/worker/wsgi": "a worker: WSGI",
     "serve/worker/engines": "a worker: engines",
+    "_supervision": "what main processes share",
+    "_keep": "`fdpass keep`",
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import fdpass
 from fdpass import AsyncChannel, Channel, Closed, Fd, MessageTooLarge, PeerClosed, ProtocolError, Timeout, send_fds
-from fdpass._framing import Kind
+from fdpass._framing import Kind, header
 from fdpass._outbox import Outbox
 from fdpass.testing import call_fails
 
@@ -23,6 +23,54 @@ def test_messages_that_the_kernel_merged_on_a_stream_are_separate_again():
             one.send(b"%d" % i)
         one.close()
         assert [int(message.data) for message in other] == list(range(200))
+
+
+@pytest.mark.parametrize("kind", ["seqpacket", "stream"])
+def test_messages_of_changing_sizes_and_counts_keep_their_own_descriptors(kind):
+    """Both ends remember the newest header: a message may differ from the one before in one number alone."""
+    forms = [(size, count) for size in (0, 1, 2, 1) for count in (0, 1, 2, 1)]
+    one, other = Channel.pair(kind)
+    with one, other:
+        for size, count in [*forms, *reversed(forms), *forms[:2], *forms[:2]]:
+            one.send(b"x" * size, [0] * count)
+            with other.recv() as message:
+                assert (message.data, len(message)) == (b"x" * size, count)
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        (header(Kind.MESSAGE, 0, 2, 1, 0) + b"x", 1),
+        (header(Kind.MESSAGE, 0, 1, 2, 0) + b"x", 1),
+        (header(Kind.MESSAGE, 0, 1, 1, 0) + b"xy", 1),
+        (header(Kind.MESSAGE, 0, 1, 1, 0) + b"x", 2),
+        (header(Kind.MESSAGE, 0, 1, 1, 0) + b"x", 0),
+        (b"xd" + header(Kind.MESSAGE, 0, 1, 1, 0)[2:] + b"x", 1),
+    ],
+    ids=["count", "length", "a byte more", "a descriptor more", "a descriptor less", "magic"],
+)
+def test_a_false_frame_after_a_good_one_is_a_protocol_error(packet):
+    """A header that was accepted once must not vouch for another packet; no descriptor stays open."""
+    before = len(os.listdir("/proc/self/fd"))
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ends[0] as raw, Channel(ends[1]) as channel:
+        send_fds(raw, header(Kind.MESSAGE, 0, 1, 1, 0) + b"x", [0])
+        channel.recv().close()
+        send_fds(raw, packet[0], [0] * packet[1])
+        with pytest.raises(ProtocolError):
+            channel.recv()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_the_end_of_the_peer_is_no_message():
+    """recvmsg returns no bytes and no descriptors, as a message of nothing but a header never does."""
+    one, other = Channel.pair()
+    with other:
+        with one:
+            one.send(b"")
+        assert other.recv().data == b""
+        with pytest.raises(PeerClosed):
+            other.recv()
 
 
 @pytest.mark.parametrize("type", ["seqpacket", "stream"])
@@ -303,5 +351,22 @@ def test_a_task_that_closes_a_descriptor_of_a_send_that_waits_ends_the_send():
                         with anyio.move_on_after(0.02):
                             assert len(await other.recv()) == 0
         assert raised == ["<Fd closed> is closed: pass an open descriptor"]
+
+    anyio.run(main)
+
+
+def test_an_async_recv_looks_twice_before_it_waits():
+    """The second time after other tasks have run: under load a message has come meanwhile."""
+
+    async def main():
+        one, other = AsyncChannel.pair()
+        looked = []
+        pull = other._conversation.pull_whole
+        other._conversation.pull_whole = lambda flags: looked.append(1) or pull(flags)
+        async with one, other, anyio.create_task_group() as tasks:
+            tasks.start_soon(other.recv)
+            await anyio.wait_all_tasks_blocked()
+            assert len(looked) == 2
+            await one.send(b"x")
 
     anyio.run(main)

@@ -30,7 +30,11 @@ def name_of(path: Path) -> str:
     return ".".join(parts) or FACADE
 
 
-_VERBS = "grab inspect recv send demo serve status reload scale stop workers"
+_VERBS = "grab inspect keep recv send demo serve status reload scale stop workers"
+_KEEP = (
+    "environment limits notification processes settings same_file store notify_socket held_listeners program "
+    "relay supervisor protocol client commands run"
+)
 LAYERS = [  # from the lowest to the highest; each string is a group of modules
     ("needs nothing", ["_interrupt", "_words", "_errors"]),
     ("framing, without a socket; Fd, and the errors that carry some", ["_framing", "_kinds _fd _losses errors"]),
@@ -44,8 +48,17 @@ LAYERS = [  # from the lowest to the highest; each string is a group of modules
     ("waiting: blocking, and on anyio", ["_channel _listening", "aio._channel aio._listening aio"]),
     ("the public face", [FACADE]),
     (
-        "the tools for tests; the server, which has rooms of its own",
+        "parts of a main process",
         [
+            "_supervision _supervision.loop _supervision.backoff _supervision.commands",
+            "_supervision.orphans _supervision.notifier _supervision.logs",
+            "_supervision.runtime _supervision.addresses _supervision.placing",
+        ],
+    ),
+    (
+        "the tools for tests; the server, which has rooms of its own; fdpass keep",
+        [
+            " ".join(["_keep", *(f"_keep.{name}" for name in _KEEP.split())]),
             "testing._faults testing._leaks testing._pairs testing.conformance testing testing.plugin",
             " ".join(sorted(name for name in map(name_of, FILES) if name.split(".")[0] == "serve")),
         ],
@@ -53,11 +66,10 @@ LAYERS = [  # from the lowest to the highest; each string is a group of modules
     (
         "the command line, which no other module imports",
         [
-            "_cli.signals _cli.streams _cli.common _cli.run _cli.habits _cli.server _cli.demo_app _cli.demo_show "
-            "_cli.demo_server _cli.demo_picture _cli.demo_serve _cli.demo_live_app _cli.demo_live_show "
-            "_cli.demo_live_client _cli.demo_live_picture _cli.demo_live "
-            + " ".join(f"_cli.{verb}" for verb in _VERBS.split())
-            + " _cli __main__"
+            "_cli.signals _cli.streams _cli.progress_line _cli.progress _cli.common _cli.run _cli.habits "
+            "_cli.server _cli.demo_app _cli.demo_show _cli.demo_server _cli.demo_picture _cli.demo_serve "
+            "_cli.demo_live_app _cli.demo_live_show _cli.demo_live_client _cli.demo_live_picture _cli.demo_live "
+            "_cli.keep_commands " + " ".join(f"_cli.{verb}" for verb in _VERBS.split()) + " _cli __main__"
         ],
     ),
 ]

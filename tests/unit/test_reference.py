@@ -198,8 +198,8 @@ def test_the_rooms_of_the_server_are_listed_as_their_files_say():
     """The table is made from the first line of each file; if it differs, the failure prints what to paste."""
     made = tables()
     assert made in REASONS, f"docs/how-it-works.md, 'The parts of the server':\n{made}"
-    folders = {path.parent.relative_to(SOURCE).as_posix() for path in (SOURCE / "serve").rglob("*.py")}
-    assert folders == set(ROOMS)
+    rooms = [path for room in ("serve", "_supervision", "_keep") for path in (SOURCE / room).rglob("*.py")]
+    assert {path.parent.relative_to(SOURCE).as_posix() for path in rooms} == set(ROOMS)
 
 
 def test_the_picture_of_a_workers_states_is_its_table():

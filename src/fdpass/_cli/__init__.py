@@ -37,6 +37,7 @@ _VERBS = {  # each is a file in this package, with a function of the same name
     "recv": "Receive open files at a socket, and print one or run a command with them.",
     "grab": "Copy a descriptor out of a running process.",
     "inspect": "List the descriptors of a process.",
+    "keep": "Run a program, restart it, and store its descriptors.",
 }
 
 

@@ -12,7 +12,8 @@ import time
 
 import click
 
-from fdpass._cli.streams import wait, write
+from fdpass._cli.progress import Copying
+from fdpass._cli.streams import printable, wait, write
 from fdpass._fd import Fd
 from fdpass.errors import RequestFailed, StartFailed
 
@@ -33,11 +34,6 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, StartFailed | RequestFailed):  # may have the lines of the application's traceback
         return "\n".join(map(printable, text.splitlines()))
     return printable(text)
-
-
-def printable(text: str) -> str:
-    """Escape everything that a terminal would obey or cannot show, in text from another source."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def seconds(value: str) -> float:
@@ -134,14 +130,16 @@ def _readable(fd: Fd) -> Fd:
 
 def _copy(fd: Fd, kind: str, offset: int | None) -> None:
     left = _bytes_left(fd, kind, offset)
-    while chunk := _read(fd, kind, offset, _CHUNK if left is None else min(_CHUNK, left)):
-        if offset is not None:
-            offset += len(chunk)
-        if left is not None:
-            left -= len(chunk)
-        rest = memoryview(chunk)
-        while rest:
-            rest = rest[write(rest) :]
+    with Copying(left) as copying:
+        while chunk := _read(fd, kind, offset, _CHUNK if left is None else min(_CHUNK, left)):
+            if offset is not None:
+                offset += len(chunk)
+            if left is not None:
+                left -= len(chunk)
+            rest = memoryview(chunk)
+            while rest:
+                rest = rest[write(rest) :]
+            copying.add(len(chunk))
 
 
 def _bytes_left(fd: Fd, kind: str, offset: int | None) -> int | None:

@@ -16,8 +16,8 @@ from typing import Any, NoReturn
 import click
 
 from fdpass import Message, recv_fds, send_fds
-from fdpass._cli.common import Failure, copy_out, printable, sentence
-from fdpass._cli.streams import echo
+from fdpass._cli.common import Failure, copy_out, sentence
+from fdpass._cli.streams import echo, printable
 from fdpass._fd import Fd
 from fdpass.errors import FdpassError
 

@@ -20,6 +20,7 @@ from fdpass._words import counted
 from fdpass.errors import FdpassError
 from fdpass.serve.operator.client import ask
 
+_WORKERS = 2
 _KILL_EVERY, _RELOAD_EVERY = 3.0, 10.0  # seconds
 _LOOK_EVERY = 0.25
 _FLAGS = ("--resume", "/live", "--graceful-timeout", "2")  # after which event streams leave a retiring worker
@@ -49,8 +50,8 @@ def live(seconds: float, port: int) -> None:
 
     Starts a server with --resume, and prints the URL of a page. The page has a WebSocket and an EventSource, which
     count; it shows which worker (pid) serves each of them, how often another worker has resumed it, and how often
-    the browser had to connect again. Every 3 seconds a worker with connections gets kill -9; every 10 seconds the
-    server reloads.
+    the browser had to connect again. Every 3 seconds a worker with connections gets kill -9, if a spare one is
+    ready; every 10 seconds the server reloads.
 
     The terminal shows the same for two connections of its own, which check every count: as a picture on a terminal
     if rich is installed, else as lines. Ctrl-C ends the demonstration early.
@@ -59,7 +60,7 @@ def live(seconds: float, port: int) -> None:
     stop_on(signal.SIGTERM, signal.SIGHUP)  # while the server starts
     with (
         tempfile.TemporaryDirectory(prefix="fdpass-") as folder,
-        running(folder, "fdpass._cli.demo_live_app:app", *_FLAGS, workers=2, port=port) as place,
+        running(folder, "fdpass._cli.demo_live_app:app", *_FLAGS, workers=_WORKERS, port=port) as place,
     ):
         show = asyncio.run(_run(place, seconds, draws=_can_draw()))
     _print_summary(show)
@@ -88,21 +89,26 @@ async def _run(place: Place, seconds: float, *, draws: bool) -> LiveShow:
         asyncio.get_running_loop().add_signal_handler(number, show.over.set)
     socket, events = show.streams
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(play_websocket(show, socket, (host, int(port))))
-        tasks.create_task(play_events(show, events, (host, int(port))))
+        clients = [
+            tasks.create_task(play_websocket(show, socket, (host, int(port)))),
+            tasks.create_task(play_events(show, events, (host, int(port)))),
+        ]
         tasks.create_task(_kill(show))
         tasks.create_task(_reload(show, place))
         tasks.create_task(_look(show, place))
         if draws:
             tasks.create_task(_draw(show))
+        await asyncio.wait(clients)
+        place.stop()  # now: a reload in progress would hold the end up until its workers are ready
     return show
 
 
 async def _kill(show: LiveShow) -> None:
     while await show.wait(_KILL_EVERY):
-        busy = [
-            worker for worker in show.status["workers"] if worker["connections"] and worker["state"] == "ready"
-        ]
+        ready = [worker for worker in show.status["workers"] if worker["state"] == "ready"]
+        if len(ready) <= _WORKERS:  # the next spare worker still starts
+            continue
+        busy = [worker for worker in ready if worker["connections"]]
         oldest = sorted(busy, key=itemgetter("generation", "pid"))[:1]  # so that each connection has its turn
         if victim := kill_any(oldest):
             show.kills += 1
@@ -115,7 +121,7 @@ async def _reload(show: LiveShow, place: Place) -> None:
         try:
             answer = await asyncio.to_thread(ask, place.control, "reload")
         except FdpassError as error:  # a kill may hit a starting worker of the next generation
-            show.add_event(f"reload refused: {error}")
+            show.add_event(None if show.over.is_set() else f"reload refused: {error}")
         else:
             show.reloads += 1
             show.add_event(f"reload: generation {answer['generation']} serves")

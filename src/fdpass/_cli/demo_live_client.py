@@ -13,7 +13,7 @@ from websockets.exceptions import WebSocketException
 from fdpass._cli.demo_live_app import EVERY
 from fdpass._cli.demo_live_show import LiveShow, Stream
 
-_PATIENCE = 5.0  # seconds that a client waits for the next count
+_PATIENCE = 15.0  # seconds that a client waits for the next count
 _FAILURES = (OSError, EOFError, TimeoutError, ValueError, asyncio.LimitOverrunError, WebSocketException)
 
 
@@ -63,6 +63,6 @@ async def _events(reader: asyncio.StreamReader) -> AsyncIterator[str]:
 
 def _note_end(show: LiveShow, stream: Stream, error: BaseException) -> None:
     stream.broken += 1  # at the end of the run, too: the clients end before the server
-    show.add_event(f"{stream.name}: the connection broke: {error or type(error).__name__}")
+    show.add_event(f"{stream.name}: the connection broke: {str(error) or type(error).__name__}")
     if all(each.broken for each in show.streams):
         show.over.set()

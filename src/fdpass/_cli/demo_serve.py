@@ -44,7 +44,7 @@ def serve(seconds: float, once: bool) -> None:
         running(folder, "fdpass._cli.demo_app:app", workers=3) as place,
     ):
         show = Show(seconds)
-        asyncio.run(_play(show, *place, live=live))
+        asyncio.run(_play(show, place.control, place.address, live=live))
     _print_summary(show)
     if show.errors or show.reconnects:
         raise click.exceptions.Exit(1)

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from fdpass._cli.common import Failure
@@ -20,10 +20,17 @@ from fdpass.serve.worker import engines
 
 
 class Place(NamedTuple):
-    """Where a server is: the path of its control socket, and its address."""
+    """A running server.
+
+    Attributes:
+        control: The path of its control socket.
+        address: Where it listens.
+        stop: Makes it stop, without waiting for its end.
+    """
 
     control: str
     address: str
+    stop: Callable[[], None]
 
 
 def require(*modules: str) -> None:
@@ -47,7 +54,7 @@ def running(folder: str, app: str, *flags: str, workers: int, port: int = 0) -> 
     # A process group of its own: Ctrl-C reaches the demonstration alone, which then stops the server.
     process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, process_group=0)
     try:
-        yield Place(control, _address(process, control, workers + 1))
+        yield Place(control, _address(process, control, workers + 1), process.terminate)
     finally:
         process.terminate()
         process.wait()

@@ -9,8 +9,7 @@ import json
 import click
 
 from fdpass import _proc as proc
-from fdpass._cli.common import printable
-from fdpass._cli.streams import echo
+from fdpass._cli.streams import echo, printable
 from fdpass._words import counted
 
 _HEADINGS = ("KIND", "FD", "MODE", "IN FLIGHT", "WHAT")

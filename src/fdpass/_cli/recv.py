@@ -14,10 +14,11 @@ import click
 
 from fdpass import Message, recv_fds
 from fdpass._admission import admitted
-from fdpass._cli.common import Deadline, Failure, check_socket_path, copy_out, printable, seconds
+from fdpass._cli.common import Deadline, Failure, check_socket_path, copy_out, seconds
+from fdpass._cli.progress import waiting
 from fdpass._cli.run import run
 from fdpass._cli.signals import stop_on
-from fdpass._cli.streams import echo
+from fdpass._cli.streams import echo, printable
 from fdpass._peer import same_user
 from fdpass._sockets import accepted, bound_socket, identity_of, unlink_own
 from fdpass._words import counted
@@ -71,7 +72,11 @@ def _first_message(path: str, deadline: Deadline) -> Message:
     folder = os.path.dirname(path)
     if folder and not path.startswith("@") and not os.path.lexists(folder):
         raise Failure(f"cannot listen at {path}: there is no folder {folder}")
-    with _listening(path) as listener, contextlib.closing(_Peers(listener)) as peers:
+    with (
+        _listening(path) as listener,
+        contextlib.closing(_Peers(listener)) as peers,
+        waiting(f"waiting for a message at {path}"),
+    ):
         while True:
             try:
                 message = peers.receive(deadline)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from fdpass._cli.progress import waiting
 from fdpass._cli.server import control_option
 from fdpass._cli.streams import echo
 from fdpass.serve.operator.client import ask
@@ -17,5 +18,6 @@ def reload(control: str) -> None:
     The server starts a new generation of workers, and the old workers retire once all new ones are ready. If the
     new ones do not start, the old ones keep serving; this command prints the reason, and exits with 1.
     """
-    reply = ask(control, "reload")
+    with waiting("waiting until the new workers are ready"):
+        reply = ask(control, "reload")
     echo(f"generation {reply['generation']} serves")

@@ -6,7 +6,6 @@ environment. ``{}`` in its arguments becomes ``/dev/fd/3``.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 from collections.abc import Mapping, Sequence
@@ -14,8 +13,7 @@ from typing import NoReturn
 
 from fdpass._cli.common import Failure
 from fdpass._fd import Fd
-
-FIRST = 3  # SD_LISTEN_FDS_START
+from fdpass._supervision.placing import FIRST, place
 
 
 def run(command: Sequence[str], fds: Sequence[Fd], *, stdin: bool, environment: Mapping[str, str]) -> NoReturn:
@@ -47,20 +45,3 @@ def run(command: Sequence[str], fds: Sequence[Fd], *, stdin: bool, environment: 
         os.execvpe(arguments[0], arguments, {**os.environ, **variables})  # noqa: S606 - no shell is wanted
     except OSError as error:
         raise Failure(f"cannot run {arguments[0]}: {error.strerror}") from error
-
-
-def place(numbers: list[int]) -> None:
-    """Move owned descriptors to 3, 4, 5, ..., and make them inheritable.
-
-    Other descriptors at these numbers are closed. A descriptor whose number is the target of an earlier one is
-    duplicated to a free number first.
-    """
-    for index in range(len(numbers)):
-        source, target = numbers[index], FIRST + index
-        if source == target:
-            os.set_inheritable(target, True)
-            continue
-        if target in numbers[index + 1 :]:
-            numbers[numbers.index(target, index + 1)] = fcntl.fcntl(target, fcntl.F_DUPFD_CLOEXEC, target + 1)
-        os.dup2(source, target)
-        os.close(source)

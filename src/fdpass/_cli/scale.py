@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from fdpass._cli.progress import waiting
 from fdpass._cli.server import control_option
 from fdpass._cli.streams import echo
 from fdpass._words import counted
@@ -18,5 +19,6 @@ def scale(workers: int, control: str) -> None:
 
     If there are too many workers, the ones with the least to finish retire.
     """
-    reply = ask(control, "scale", workers=workers)
+    with waiting(f"waiting until {workers} workers are ready"):
+        reply = ask(control, "scale", workers=workers)
     echo(counted(reply["workers"], "worker"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import signal
 import socket
 import stat
@@ -15,6 +16,7 @@ import click
 
 from fdpass import MAX_FDS, send_fds
 from fdpass._cli.common import Deadline, Failure, check_socket_path, seconds
+from fdpass._cli.progress import waiting
 from fdpass._cli.streams import CLOSED
 from fdpass._errors import translated
 from fdpass._fd import Fd
@@ -24,6 +26,7 @@ from fdpass.errors import Timeout
 _NO_LISTENER = {errno.ENOENT, errno.ECONNREFUSED, errno.EAGAIN}
 _TYPES = (socket.SOCK_STREAM, socket.SOCK_SEQPACKET, socket.SOCK_DGRAM)
 _SHORTEST = 0.1  # seconds for open(2), which waits for nothing if the other end of a FIFO is open
+_PAUSE_MIN, _PAUSE_MAX = 0.01, 0.25  # seconds between two attempts to connect
 _MAX_TEXT = 32768  # the kernel splits a send on a stream into parts of about this size
 
 
@@ -78,11 +81,18 @@ def send(socket_path: str, files: tuple[str, ...], mode: str, message: str, wait
         fds = fds or _opened(files, mode, deadline, held)
         sock.settimeout(deadline.left())
         try:
-            send_fds(sock, text or b"\0", fds)
+            with contextlib.nullcontext() if _has_room(sock) else waiting(f"waiting for room at {socket_path}"):
+                send_fds(sock, text or b"\0", fds)
         except Timeout as error:
             raise Failure(
                 f"{socket_path}: the receiver's queue is full; try again, or use --wait SECONDS"
             ) from error
+
+
+def _has_room(sock: socket.socket) -> bool:
+    poller = select.poll()
+    poller.register(sock, select.POLLOUT)
+    return bool(poller.poll(0))
 
 
 def _opened(files: tuple[str, ...], mode: str, deadline: Deadline, held: contextlib.ExitStack) -> list[Fd | int]:
@@ -93,17 +103,20 @@ def _open(path: str, mode: str, deadline: Deadline) -> Fd:
     """Open a file; open(2) of a FIFO waits for the other end, and only a signal interrupts it."""
     if not _is_fifo(path):
         return Fd.open(path, mode)
+    other = "reading" if mode in {"w", "a"} else "writing"
     previous = signal.signal(signal.SIGALRM, _time_is_up)
-    signal.setitimer(signal.ITIMER_REAL, max(deadline.left() or 0, _SHORTEST))
     try:
-        return Fd.open(path, mode)
+        with contextlib.nullcontext() if deadline.passed() else waiting(f"waiting until a process opens {path}"):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, max(deadline.left() or 0, _SHORTEST))
+                return Fd.open(path, mode)
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
     except _TimeIsUp as error:
-        other = "reading" if mode in {"w", "a"} else "writing"
         raise Failure(
             f"{path}: no process has the FIFO open for {other}; start that process first, or use --wait SECONDS"
         ) from error
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
 
 
@@ -124,17 +137,20 @@ def _time_is_up(_: int, __: FrameType | None) -> None:
 
 def _connected(path: str, deadline: Deadline) -> socket.socket:
     """Connect to the listener; try again at growing intervals, because no event reports a new listener."""
-    pause = 0.01
-    while True:
-        try:
-            return _connect(path)
-        except OSError as error:
-            if error.errno not in _NO_LISTENER:
-                raise translated(error, f"cannot connect to {path}") from error
-            if deadline.passed():
-                raise Failure(_no_listener(path, error)) from error
-        time.sleep(min(pause, deadline.left() or 0))
-        pause = min(pause * 1.5, 0.25)
+    pause = _PAUSE_MIN
+    with contextlib.ExitStack() as shown:
+        while True:
+            try:
+                return _connect(path)
+            except OSError as error:
+                if error.errno not in _NO_LISTENER:
+                    raise translated(error, f"cannot connect to {path}") from error
+                if deadline.passed():
+                    raise Failure(_no_listener(path, error)) from error
+            if pause == _PAUSE_MIN:
+                shown.enter_context(waiting(f"waiting for a listener at {path}"))
+            time.sleep(min(pause, deadline.left() or 0))
+            pause = min(pause * 1.5, _PAUSE_MAX)
 
 
 def _connect(path: str) -> socket.socket:

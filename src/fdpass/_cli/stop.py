@@ -8,6 +8,7 @@ import select
 import click
 
 from fdpass._cli.common import Deadline, Failure, seconds
+from fdpass._cli.progress import waiting
 from fdpass._cli.server import control_option
 from fdpass.serve.operator.client import connected
 
@@ -19,7 +20,7 @@ from fdpass.serve.operator.client import connected
 def stop(control: str, now: bool, timeout: float | None) -> None:
     """Make a running server finish its requests in progress and end, and wait until it has ended."""
     deadline = Deadline(timeout)
-    with connected(control) as channel:
+    with connected(control) as channel, waiting("waiting until the server has ended"):
         pidfd = channel.peer.pidfd
         channel.settimeout(deadline.left())
         channel.send(json.dumps({"do": "stop", "now": now}).encode())

@@ -88,6 +88,19 @@ def wait(number: int, event: int) -> None:
     poller.poll()
 
 
+def printable(text: str) -> str:
+    """Escape everything that a terminal would obey or cannot show, in text from another source."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def in_background() -> bool:
+    """Whether a shell runs this process in the background of the terminal of standard error."""
+    try:
+        return os.tcgetpgrp(2) != os.getpgrp()
+    except OSError:  # ENOTTY: not the controlling terminal of this process, so no shell runs jobs there
+        return False
+
+
 def echo(text: str = "", *, err: bool = False) -> None:
     """Print a line; a standard error that cannot be written is ignored.
 

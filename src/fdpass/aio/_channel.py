@@ -65,7 +65,7 @@ class AsyncChannel(ChannelBase):
 
     async def send(self, data: BytesLike, fds: Iterable[FdLike] = (), *, give: bool = False) -> None:
         """Send one message. Parameters and errors: see `Channel.send`, without `Timeout`."""
-        items = as_sequence(fds)
+        items = fds if type(fds) is list else as_sequence(fds)
         given = owners(items) if give else ()
         self._calls += 1
         if self._calls >= _CALLS_MAX:
@@ -86,16 +86,17 @@ class AsyncChannel(ChannelBase):
         if self._calls >= _CALLS_MAX:
             await self._checkpoint()
         conversation = self._conversation
+        found: Message | bool = True
         if not (conversation.inbox or conversation.ended or conversation.acknowledged or self._reading):
             found = conversation.pull_whole(_DONTWAIT)
-            if isinstance(found, Message):  # the usual case: a whole message has arrived
+            if type(found) is Message:  # the usual case: a whole message has arrived
                 if conversation.out.waiting:
                     conversation.flush()
                 return found
         if not conversation.inbox:
             conversation.ask_again()
             conversation.flush()
-            await self._wait_until(conversation.ready)
+            await self._wait_until(conversation.ready, empty=found is False)
         try:
             return conversation.take()
         finally:
@@ -177,8 +178,13 @@ class AsyncChannel(ChannelBase):
             if message is not None:
                 message.check()
 
-    async def _wait_until(self, ready: Callable[[], bool]) -> None:
-        """Wait until ``ready()``. One task reads for all receivers, and for senders that await answers."""
+    async def _wait_until(self, ready: Callable[[], bool], *, empty: bool = False) -> None:
+        """Wait until ``ready()``. One task reads for all receivers, and for senders that await answers.
+
+        Args:
+            ready: Whether the wait is over.
+            empty: Whether the caller has just found nothing to receive.
+        """
         while not ready():
             if self._reading:
                 if self._has_read is None:
@@ -187,7 +193,8 @@ class AsyncChannel(ChannelBase):
                 continue
             self._reading = True
             try:
-                if not self._conversation.pull(_DONTWAIT):
+                if empty or not self._conversation.pull(_DONTWAIT):
+                    empty = False
                     # A checkpoint costs less than epoll_wait(2), and under load a message has come meanwhile.
                     await self._checkpoint()
                     if not self._conversation.pull(_DONTWAIT):

@@ -12,18 +12,18 @@ from typing import Any
 import fdpass
 from fdpass._activation import Inherited, inherited
 from fdpass._sockets import address_of
+from fdpass._supervision.loop import Loop
+from fdpass._supervision.notifier import Notifier
 from fdpass._words import counted
 from fdpass.errors import ConfigError
 from fdpass.serve.dispatcher import limits
 from fdpass.serve.dispatcher.access_log import AccessLog
 from fdpass.serve.dispatcher.dispatcher import Dispatcher
 from fdpass.serve.dispatcher.listeners import Listening, check_address, listen_at
-from fdpass.serve.dispatcher.loop import Loop
 from fdpass.serve.operator import client, files, privileges, signals
 from fdpass.serve.operator.control import ControlServer
 from fdpass.serve.operator.operations import Operations
 from fdpass.serve.operator.outcomes import Outcomes
-from fdpass.serve.operator.systemd import Notifier
 from fdpass.serve.shared import tls
 from fdpass.serve.shared.config import WELCOME, Config
 from fdpass.serve.shared.logs import configure, read_config

@@ -68,9 +68,8 @@ def calls(server):
     return [tuple(line.split()[:4]) for line in (server.folder / "calls").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_a_stream_outlives_killed_workers_without_a_gap(live, client, loop):
-    server = live("--loop", loop)
+def test_a_stream_outlives_killed_workers_without_a_gap(live, client):
+    server = live("--loop", "uvloop")
     stream = Stream(client(server))
     pids = []
     for _ in range(3):
@@ -151,10 +150,9 @@ def until_moved(stream, old):
     return pid
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_a_reload_moves_streams_without_a_gap_when_their_time_is_over(live, client, tools, loop):
+def test_a_reload_moves_streams_without_a_gap_when_their_time_is_over(live, client):
     """Until then a stream may end by itself; its connection then moves as any idle one."""
-    server = live("--loop", loop, "--graceful-timeout", "1")
+    server = live("--loop", "asyncio", "--graceful-timeout", "1")
     streams = [Stream(client(server)) for _ in range(4)]
     ends, unnamed = Stream(client(server), "/events/ends"), Stream(client(server), "/events/unnamed")
     old = {pid for stream in streams for pid in stream.events(3)}
@@ -192,18 +190,19 @@ def test_a_stop_ends_streams_at_once(live, client):
     assert len(calls(server)) == 1
 
 
-def test_streams_of_unix_sockets(live, client, tmp_path):
+def test_streams_of_unix_sockets(live, client, tools, tmp_path):
+    """The worker is killed while it waits: whether it was sending would be known to nobody but itself."""
     path = tmp_path / "socket"
     server = live("--graceful-timeout", "1", bind=(f"unix:{path}",))
-    stream = Stream(client(server, address=str(path)))
-    old = {*stream.events(3)}
-    for pid in list(old):
-        server.kill_worker(pid)
-    old |= {until_moved(stream, old)}
+    stream = Stream(client(server, address=str(path)), "/events/waits")
+    (killed,) = {*stream.events(3)}
+    tools.wait_until(lambda: tools.state_of(killed) == "S", "it waits: ", lambda: tools.state_of(killed))
+    server.kill_worker(killed)
+    (retired,) = stream.events(1)
     server.cli("reload")
-    until_moved(stream, old)
-    stream.events(3)
-    assert [call[2] for call in calls(server)] == ["0", "1", "2"]
+    (last,) = stream.events(1)
+    assert len({killed, retired, last}) == 3
+    assert [call[1:3] for call in calls(server)] == [("-", "0"), ("3", "1"), ("4", "2")]
 
 
 def test_a_stream_of_a_slow_client_goes_on_if_its_backlog_fits_into_its_page(live, client, tools):

@@ -6,9 +6,9 @@ import socket
 import pytest
 
 from fdpass._memory import common, mapped
+from fdpass._supervision.loop import Loop
 from fdpass.serve.dispatcher.custody import Custody
 from fdpass.serve.dispatcher.kernel_counters import facts_of
-from fdpass.serve.dispatcher.loop import Loop
 from fdpass.serve.shared.slots import BUFFER, BUFFER_SIZE, ORIGIN, READ, WORDS, WROTE
 
 FAMILIES = {"ipv4": (socket.AF_INET, "127.0.0.1"), "ipv6": (socket.AF_INET6, "::1"), "unix": (socket.AF_UNIX, "")}

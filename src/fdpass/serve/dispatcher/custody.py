@@ -15,11 +15,11 @@ from typing import Any
 
 from fdpass._memory import common, mapped
 from fdpass._message import close_all
+from fdpass._supervision.loop import Loop
 from fdpass.errors import ProtocolError
 from fdpass.serve.dispatcher.handing_on import bytes_to_hand, prepare_slot
 from fdpass.serve.dispatcher.kernel_counters import borrowed, facts_of
 from fdpass.serve.dispatcher.lingering import Lingering
-from fdpass.serve.dispatcher.loop import Loop
 from fdpass.serve.dispatcher.lost_request import (
     REASON_502,
     RESPONSE_502,

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 
 from fdpass._fd import Fd
 from fdpass._memory import common, mapped
+from fdpass._supervision.loop import Loop
+from fdpass._supervision.orphans import Orphans
 from fdpass._words import counted
 from fdpass.errors import StartFailed
 from fdpass.serve.dispatcher import limits
@@ -20,10 +22,8 @@ from fdpass.serve.dispatcher.access_log import AccessLog
 from fdpass.serve.dispatcher.connections import Connections
 from fdpass.serve.dispatcher.custody import Custody
 from fdpass.serve.dispatcher.listeners import Listening
-from fdpass.serve.dispatcher.loop import Loop
 from fdpass.serve.dispatcher.lost_request import REASON_502
 from fdpass.serve.dispatcher.pool.generation import Generation
-from fdpass.serve.dispatcher.pool.orphans import Orphans
 from fdpass.serve.dispatcher.pool.pool import Pool
 from fdpass.serve.dispatcher.pool.upkeep import Upkeep
 from fdpass.serve.dispatcher.pool.worker_handle import WorkerHandle

@@ -6,8 +6,8 @@ import contextlib
 import os
 import socket
 
+from fdpass._supervision.loop import Loop, Timer
 from fdpass.serve.dispatcher.kernel_counters import borrowed
-from fdpass.serve.dispatcher.loop import Loop, Timer
 
 _LINGER_SECONDS = 2.0  # for a client to read its last bytes before the connection is closed
 _DONTWAIT = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import socket
@@ -11,10 +10,11 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from fdpass._activation import Inherited
-from fdpass._errors import translated
 from fdpass._fd import Fd
 from fdpass._sockets import SocketFile, address_of, bound_socket, identity_of, readable, unlink_own
-from fdpass.errors import AddressInUse, ConfigError
+from fdpass._supervision import addresses
+from fdpass._supervision.addresses import listen_tcp, name_of, resolve
+from fdpass.errors import ConfigError
 
 _UNIX_MODE = 0o666  # every user may connect, as to a port; the rights of the folder can forbid it
 
@@ -104,7 +104,7 @@ def _listen(bind: str, backlog: int, ipv4_ports: Container[int]) -> list[Listeni
     host, port = parse(bind)
     listeners: list[Listening] = []
     try:
-        for family, address in _resolve(host, port, bind):
+        for family, address in resolve(host, port, f"--bind {bind!r}"):
             # [::] is for IPv4 clients too, unless another listener of this server is there for them.
             only_ipv6 = address[0] != "::" or (port != 0 and port in ipv4_ports)
             listeners.append(_listen_tcp(family, address, backlog, bind, only_ipv6=only_ipv6))
@@ -140,49 +140,14 @@ def check_address(bind: str) -> None:
 
 
 def parse(bind: str) -> tuple[str, int]:
-    """Host and port of a TCP address. An empty host is every IPv4 address.
-
-    Raises:
-        ConfigError: The address is malformed.
-    """
-    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\[\]:/]*)):(\d{1,5})", bind, re.ASCII)
-    if match is None or int(match[3]) > 65535:
-        raise ConfigError(
-            f"--bind {bind!r}: write HOST:PORT, [::1]:PORT, unix:PATH or fd://N, with a port from 0 to 65535"
-        )
-    return match[1] or match[2] or "0.0.0.0", int(match[3])  # noqa: S104 - asked for by an empty host
-
-
-def _resolve(host: str, port: int, bind: str) -> list[tuple[int, tuple[str, int]]]:
-    try:
-        answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        raise ConfigError(f"--bind {bind!r}: this host has no address ({error.strerror})") from error
-    return list(dict.fromkeys((int(family), address) for family, _, _, _, address in answers))  # type: ignore[misc]
+    """Host and port of a TCP address, as `addresses.parse`."""
+    return addresses.parse(bind, f"--bind {bind!r}", "HOST:PORT, [::1]:PORT, unix:PATH or fd://N")
 
 
 def _listen_tcp(family: int, address: tuple[str, int], backlog: int, bind: str, *, only_ipv6: bool) -> Listening:
-    # With its protocol, which SETUP tells the workers: with 0 asyncio would not set TCP_NODELAY there.
-    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        # So that a restarted server can bind while connections of the old one are in TIME_WAIT. Linux does not let
-        # two listeners share a port by this option.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _set_for_connections(sock)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only_ipv6)
-        sock.setblocking(False)
-        sock.bind(address)
-        sock.listen(backlog)
-    except OSError as error:
-        sock.close()
-        if error.errno == errno.EADDRINUSE:
-            raise AddressInUse(
-                errno.EADDRINUSE,
-                f"cannot listen at {bind}: another process listens there already; "
-                "stop it, or choose another --bind",
-            ) from error
-        raise translated(error, f"cannot listen at {bind}") from error
+    sock = listen_tcp(
+        family, address, backlog, f"--bind {bind}", only_ipv6=only_ipv6, prepare=_set_for_connections
+    )
     return Listening(sock, name_of(sock))
 
 
@@ -216,12 +181,3 @@ def _set_for_connections(sock: socket.socket) -> None:
     """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
-
-
-def name_of(sock: socket.socket) -> str:
-    """The address of a socket, as `Listening.name` has it."""
-    address = sock.getsockname()
-    if sock.family == socket.AF_UNIX:
-        return f"unix:{readable(address)}"
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

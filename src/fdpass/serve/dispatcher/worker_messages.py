@@ -8,9 +8,9 @@ import socket
 import sys
 from typing import Any
 
+from fdpass._supervision.loop import Loop
 from fdpass.errors import FdpassError, ProtocolError
 from fdpass.serve.dispatcher.accept.base import Acceptor
-from fdpass.serve.dispatcher.loop import Loop
 from fdpass.serve.dispatcher.pool.pool import Pool
 from fdpass.serve.dispatcher.pool.worker_handle import WorkerHandle
 from fdpass.serve.shared import messages

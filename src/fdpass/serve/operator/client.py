@@ -1,15 +1,14 @@
-"""The client's side of the control socket, for the command line. `control` describes requests and replies."""
+"""The client's side of the control socket, for the command line. `CommandServer` has the other."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from typing import Any
 
 from fdpass._channel import Channel
 from fdpass._listening import connect
-from fdpass.errors import ConfigError, NotFound, NotListening, PeerClosed, RequestFailed
+from fdpass._supervision.runtime import runtime_path
+from fdpass.errors import NotFound, NotListening, PeerClosed, RequestFailed
 
 
 def default_path() -> str:
@@ -18,21 +17,7 @@ def default_path() -> str:
     Raises:
         ConfigError: No folder belongs to this user alone.
     """
-    folder = os.environ.get("XDG_RUNTIME_DIR") or ("/run" if os.geteuid() == 0 else f"/tmp/fdpass-{os.geteuid()}")  # noqa: S108 - checked below
-    with contextlib.suppress(OSError):
-        os.mkdir(folder, 0o700)
-    try:
-        found = os.stat(folder, follow_symlinks=False)
-    except OSError as error:
-        raise ConfigError(
-            f"no folder for the control socket ({folder}: {error.strerror}): give a path with --control"
-        ) from error
-    if found.st_uid != os.geteuid() or found.st_mode & 0o022:
-        raise ConfigError(
-            f"the folder {folder} does not belong to you alone, so a control socket is not safe there: "
-            "give a path with --control"
-        )
-    return os.path.join(folder, "fdpass.sock")
+    return runtime_path("fdpass.sock")
 
 
 def ask(path: str, verb: str, **arguments: Any) -> dict[str, Any]:

@@ -1,38 +1,27 @@
-"""The server's side of the control socket: one JSON request and one JSON reply at a time, over a channel.
-
-The server's own user and root can connect, and can do everything. A request is ``{"do": VERB, ...}``. A reply is
-``{"ok": true, ...}`` or ``{"ok": false, "error": SENTENCE}``, sent when the outcome is known. The other side is in
-`client`.
-"""
+"""The server's side of the control socket: a `CommandServer` at its path. The client's side is in `client`."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fdpass._admission import admitted
-from fdpass._conversation import Conversation
-from fdpass._peer import same_user
-from fdpass._sockets import SocketFile, accepted, bound_socket, identity_of, unlink_own
-from fdpass.errors import AddressInUse, FdpassError
-from fdpass.serve.dispatcher.loop import Loop, Timer
+from fdpass._sockets import bound_socket
+from fdpass._supervision.commands import CommandServer
+from fdpass._supervision.loop import Loop
+from fdpass.errors import AddressInUse
 from fdpass.serve.operator import takeover
 
 Reply = Callable[[Mapping[str, Any]], None]
 Command = Callable[[Mapping[str, Any], Reply], None]
 
-_MAX_REQUEST = 65536  # bytes
-_MAX_CLIENTS = 64
-_ACCEPT_PAUSE = 0.1  # seconds until the next try after accept(2) has failed
-_DONTWAIT = int(socket.MSG_DONTWAIT)
+_UNKNOWN = "a server of this version does not know this request"
 
 
-class ControlServer:
+class ControlServer(CommandServer):
     """Listens at the control socket, and runs a command for each request.
 
     Args:
@@ -49,88 +38,8 @@ class ControlServer:
     """
 
     def __init__(self, loop: Loop, path: str, commands: Mapping[str, Command]) -> None:
-        self._loop = loop
-        self._commands = commands
-        self._clients: set[Conversation] = set()
+        super().__init__(loop, _bound(path), commands, _UNKNOWN)
         self.path = os.path.abspath(path)
-        self._sock = _bound(path)
-        self._file: SocketFile | None = identity_of(self._sock.getsockname())
-        self._sock.setblocking(False)
-        self._pause: Timer | None = None
-        self._watch()
-
-    def _watch(self) -> None:
-        self._loop.watch(self._sock.fileno(), self._on_client)
-
-    def close(self) -> None:
-        """Remove the socket, and disconnect its clients."""
-        if self._pause is not None:
-            self._pause.cancel()
-        self._loop.unwatch(self._sock.fileno())
-        unlink_own(self._sock, self._file)
-        self._sock.close()
-        for client in list(self._clients):
-            self._drop(client)
-
-    def _on_client(self) -> None:
-        try:
-            sock = accepted(self._sock)
-        except OSError:  # the descriptor table is full, and no event says when it no longer is
-            self._loop.unwatch(self._sock.fileno())
-            self._pause = self._loop.call_later(_ACCEPT_PAUSE, self._watch)
-            return
-        try:
-            if sock is None or not admitted(sock, same_user):
-                return
-        except (FdpassError, OSError):
-            return  # the client has disconnected
-        if len(self._clients) >= _MAX_CLIENTS:
-            sock.close()
-            return
-        client = Conversation(sock, acknowledged=False, max_message=_MAX_REQUEST, max_fds=0, policy=None)
-        self._clients.add(client)
-        self._loop.watch(sock.fileno(), lambda: self._on_request(client))
-
-    def _on_request(self, client: Conversation) -> None:
-        try:
-            client.pull(_DONTWAIT)
-            while client.inbox and client in self._clients:
-                self._run(client, client.take().data)
-        except FdpassError:
-            self._refuse(client)
-        if client.ended is not None:
-            self._drop(client)
-
-    def _run(self, client: Conversation, data: bytes) -> None:
-        try:
-            request = json.loads(data)
-            command = self._commands[request["do"]]
-        except (ValueError, KeyError, TypeError, RecursionError):
-            self._refuse(client)
-        else:
-            command(request, lambda reply: self._send(client, reply))
-
-    def _refuse(self, client: Conversation) -> None:
-        self._send(client, {"ok": False, "error": "a server of this version does not know this request"})
-        self._drop(client)
-
-    def _send(self, client: Conversation, reply: Mapping[str, Any]) -> None:
-        if client not in self._clients:
-            return
-        with contextlib.suppress(FdpassError):  # the client has disconnected: the loop reports that too
-            message = client.out.prepare(json.dumps(reply).encode(), ())
-            try:
-                client.queue(message)
-                if client.push() != "sent":  # the client does not read its replies
-                    self._drop(client)
-            finally:
-                message.close()
-
-    def _drop(self, client: Conversation) -> None:
-        if client in self._clients:
-            self._clients.discard(client)
-            self._loop.unwatch(client.sock.fileno())
-            client.close()
 
 
 def _bound(path: str) -> socket.socket:

@@ -7,16 +7,16 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from fdpass._supervision.loop import Loop
+from fdpass._supervision.notifier import Notifier
 from fdpass.errors import FdpassError
 from fdpass.serve.dispatcher.dispatcher import Dispatcher
 from fdpass.serve.dispatcher.listeners import Listening
-from fdpass.serve.dispatcher.loop import Loop
 from fdpass.serve.operator.control import Command, Reply
 from fdpass.serve.operator.outcomes import OK, STOPPING, Outcomes, no_reply, refused
 from fdpass.serve.operator.reloads import Reloads
 from fdpass.serve.operator.signals import ignored
 from fdpass.serve.operator.status import status
-from fdpass.serve.operator.systemd import Notifier
 from fdpass.serve.shared.config import MOST_WANTED, Config
 
 log = logging.getLogger("fdpass.serve")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fdpass._supervision.notifier import Notifier
 from fdpass._words import counted
 from fdpass.serve.dispatcher.pool.pool import Pool
 from fdpass.serve.dispatcher.pool.worker_handle import WorkerHandle
 from fdpass.serve.operator.control import Reply
-from fdpass.serve.operator.systemd import Notifier
 
 OK: dict[str, Any] = {"ok": True}
 STOPPING: dict[str, Any] = {"ok": False, "error": "the server is stopping"}

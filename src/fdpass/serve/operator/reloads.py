@@ -7,14 +7,14 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from fdpass._supervision.loop import Loop
+from fdpass._supervision.notifier import Notifier
 from fdpass.errors import FdpassError
 from fdpass.serve.dispatcher.access_log import AccessLog
-from fdpass.serve.dispatcher.loop import Loop
 from fdpass.serve.dispatcher.pool.pool import Pool
 from fdpass.serve.operator.control import Reply
 from fdpass.serve.operator.folder import Folder
 from fdpass.serve.operator.outcomes import OK, STOPPING, Outcomes, no_reply, refused, reply_all
-from fdpass.serve.operator.systemd import Notifier
 from fdpass.serve.shared import tls
 from fdpass.serve.shared.config import FIXED, Config
 from fdpass.serve.shared.logs import configure, read_config

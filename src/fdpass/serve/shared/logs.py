@@ -2,57 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import os
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
+from fdpass._supervision.logs import line_handler
 from fdpass.errors import ConfigError
 
 _NAMES = ("fdpass", "uvicorn")
 _CHILDREN = ("fdpass.serve", "uvicorn.error")
-
-
-class _StandardError(logging.StreamHandler[Any]):
-    """Ignores a write that fails: a full disk or a closed pipe must not stop the server or print a traceback."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - logging's own
-        return
-
-
-def _unbuffered() -> Any:
-    """Open standard error without a buffer: else the exit would flush again what a full disk has refused."""
-    try:
-        raw = io.FileIO(sys.stderr.fileno(), "w", closefd=False)
-    except OSError:  # sys.stderr has been replaced by an object without a descriptor
-        return sys.stderr
-    return io.TextIOWrapper(raw, "utf-8", "backslashreplace", write_through=True)
-
-
-class _TextFormatter(logging.Formatter):
-    def __init__(self) -> None:
-        super().__init__(f"%(asctime)s [{os.getpid()}] %(levelname)s: %(message)s", "%Y-%m-%d %H:%M:%S")
-
-    def format(self, record: logging.LogRecord) -> str:
-        record.levelname = record.levelname.lower()
-        return super().format(record)
-
-
-class _JsonFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03}Z",
-            "pid": os.getpid(),
-            "level": record.levelname.lower(),
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
 
 
 class _Foreign(logging.Filter):
@@ -76,8 +37,7 @@ def configure(level: str, *, as_json: bool, file: str = "") -> None:
     Raises:
         ConfigError: The file cannot be read, or `logging.config.dictConfig` refuses its content.
     """
-    handler = _StandardError(_unbuffered())
-    handler.setFormatter(_JsonFormatter() if as_json else _TextFormatter())
+    handler = line_handler(as_json=as_json)
     for name in (*_NAMES, *_CHILDREN):
         logger = logging.getLogger(name)
         _keep_enabled(logger)

@@ -9,7 +9,7 @@ from fdpass import Fd
 from fdpass._ancillary import MAX_FDS
 from fdpass._conversation import Conversation
 from fdpass._options import MAX_MESSAGE
-from fdpass.serve.dispatcher.loop import Loop
+from fdpass._supervision.loop import Loop
 from fdpass.serve.dispatcher.pool.worker_handle import State, WorkerHandle
 from fdpass.serve.shared.ledger import SIZE, Ledger
 

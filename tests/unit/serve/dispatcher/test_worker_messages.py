@@ -5,13 +5,13 @@ import signal
 
 import pytest
 
+from fdpass._supervision import backoff
 from fdpass.serve.dispatcher.accept.balance import Least
 from fdpass.serve.dispatcher.accept.by_dispatcher import ByDispatcher
 from fdpass.serve.dispatcher.access_log import AccessLog
 from fdpass.serve.dispatcher.connections import Connections
 from fdpass.serve.dispatcher.dispatcher import Dispatcher
 from fdpass.serve.dispatcher.listeners import listen_at
-from fdpass.serve.dispatcher.pool import backoff
 from fdpass.serve.dispatcher.pool.worker_handle import State, WorkerHandle
 from fdpass.serve.shared import messages
 from fdpass.serve.shared.config import Config

@@ -10,8 +10,8 @@ import threading
 import pytest
 
 from fdpass._listening import connect
+from fdpass._supervision.loop import Loop
 from fdpass.errors import AddressInUse, NotFound, NotListening, PeerClosed, RequestFailed
-from fdpass.serve.dispatcher.loop import Loop
 from fdpass.serve.operator.client import ask
 from fdpass.serve.operator.control import ControlServer
 from fdpass.testing import full_table

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+from fdpass._supervision.loop import Loop
 from fdpass._words import counted
 from fdpass.errors import ProtocolError
 from fdpass.serve.dispatcher.accept.active_workers import ActiveWorkers
@@ -21,7 +22,6 @@ from fdpass.serve.dispatcher.connections import Connections
 from fdpass.serve.dispatcher.custody import Custody
 from fdpass.serve.dispatcher.ended_connections import EndedConnections
 from fdpass.serve.dispatcher.listeners import Listening
-from fdpass.serve.dispatcher.loop import Loop
 from fdpass.serve.dispatcher.pool.worker_handle import WorkerHandle
 from fdpass.serve.shared import messages
 from fdpass.serve.shared.ledger import Ledger

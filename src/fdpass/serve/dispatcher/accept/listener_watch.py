@@ -6,8 +6,8 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 
+from fdpass._supervision.loop import Loop, Timer
 from fdpass.serve.dispatcher.listeners import Listening
-from fdpass.serve.dispatcher.loop import Loop, Timer
 
 log = logging.getLogger("fdpass.serve")
 

@@ -10,10 +10,10 @@ import logging
 import time
 from typing import Any
 
+from fdpass._supervision.loop import Loop
 from fdpass.errors import FdpassError
 from fdpass.serve.dispatcher.access_log import AccessLog
 from fdpass.serve.dispatcher.connections import Connections
-from fdpass.serve.dispatcher.loop import Loop
 from fdpass.serve.dispatcher.pool.generation import Generation, Generations, Outcome
 from fdpass.serve.dispatcher.pool.owner import Owner
 from fdpass.serve.dispatcher.pool.process import describe_status

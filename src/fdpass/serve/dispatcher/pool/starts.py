@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from fdpass.serve.dispatcher.loop import Loop
-from fdpass.serve.dispatcher.pool.backoff import Backoff
+from fdpass._supervision.backoff import Backoff
+from fdpass._supervision.loop import Loop
 from fdpass.serve.shared.ledger import MOST_WORKERS
 from fdpass.serve.shared.processors import processors
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import time
 
+from fdpass._supervision.loop import Loop
 from fdpass._words import counted
-from fdpass.serve.dispatcher.loop import Loop
 from fdpass.serve.dispatcher.pool.pool import GRACE_SECONDS, Pool
 from fdpass.serve.dispatcher.pool.process import resident_bytes
 from fdpass.serve.dispatcher.pool.worker_handle import State, WorkerHandle

@@ -107,8 +107,8 @@ class RequestEnd:
         head = whole[start : end + 2].lower()
         if is_special(head):
             self._special(head)
-            # A client has to wait for the answer to its handshake (RFC 6455, 4.1).
-            self.opaque |= self.websocket and end + 4 < len(whole)
+            if self.websocket and end + 4 < len(whole):  # the client must wait for the answer: RFC 6455, 4.1
+                self.opaque, self.complete, self.websocket = True, False, False
         else:
             self.complete = True
         return used

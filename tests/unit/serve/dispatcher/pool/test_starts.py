@@ -6,8 +6,9 @@ import signal
 
 import pytest
 
+from fdpass._supervision import backoff
 from fdpass.errors import CallFailed
-from fdpass.serve.dispatcher.pool import backoff, upkeep
+from fdpass.serve.dispatcher.pool import upkeep
 
 
 @pytest.fixture(autouse=True)

@@ -472,3 +472,27 @@ async def test_the_next_worker_sends_the_backlog_first(fresh, gives_back):
     await turns()
     assert stream.settled(b"3")
     stream.call.end()
+
+
+async def test_a_library_that_hooks_into_uvicorn_learns_of_the_end_when_the_streams_have_moved(fresh, monkeypatch):
+    """Else sse-starlette would end them; without --resume it learns at once."""
+    stream = await Stream.open(fresh, b"id: 1\n\n")
+    (protocol,) = fresh.server.engine.connections
+    seen = []
+    monkeypatch.setattr("uvicorn.Server.handle_exit", lambda *_: seen.append(protocol.wire.passed.returned))
+    await fresh.server.retire(0.2)
+    assert seen == [True]
+    assert len(fresh.server.returned) == 1
+    assert stream.call.done.done()
+
+
+async def test_a_stop_tells_libraries_at_once_and_ends_streams(fresh, monkeypatch):
+    stream = await Stream.open(fresh, b"id: 1\n\n")
+    (protocol,) = fresh.server.engine.connections
+    seen = []
+    monkeypatch.setattr("uvicorn.Server.handle_exit", lambda *_: seen.append(protocol.wire.is_closing()))
+    await fresh.server.end()
+    assert seen == [False]
+    assert fresh.server.returned == []
+    assert await stream.client.is_cut()
+    assert "cut after 0 s of graceful time" in fresh.lines[0]

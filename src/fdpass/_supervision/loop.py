@@ -1,6 +1,6 @@
-"""The dispatcher's event loop: descriptors (epoll), timers and signals, and nothing else.
+"""The event loop of a main process: descriptors (epoll), timers and signals, and nothing else.
 
-It is not asyncio's because the dispatcher handles descriptors, not streams: epoll says which descriptors are
+It is not asyncio's because a main process handles descriptors, not streams: epoll says which descriptors are
 ready, and the loop calls their callbacks. A signal handler only notes its signal; signal.set_wakeup_fd wakes the
 loop.
 """
@@ -52,9 +52,18 @@ class Loop:
         self._handlers_before: dict[int, Any] = {}
         self._wakeup_before = -1
 
-    def watch(self, fd: int, callback: Callback) -> None:
-        """Call ``callback`` whenever ``fd`` is readable or at its end, until `unwatch`. The descriptor is lent."""
-        self._epoll.register(fd, select.EPOLLIN)
+    def watch(self, fd: int, callback: Callback, events: int = select.EPOLLIN) -> None:
+        """Call ``callback`` whenever ``fd`` is readable or at its end, until `unwatch`. The descriptor is lent.
+
+        Args:
+            fd: The descriptor.
+            callback: What to call.
+            events: 0 to wait for EPOLLHUP and EPOLLERR alone, which epoll_ctl(2) always reports.
+
+        Raises:
+            PermissionError: epoll cannot watch this kind of file.
+        """
+        self._epoll.register(fd, events)
         self._callbacks[fd] = callback
 
     def unwatch(self, fd: int) -> None:

@@ -1,7 +1,7 @@
-"""`Notifier`: tells the service manager the state of the server, as sd_notify(3) describes.
+"""`Notifier`: tells the service manager the state of a main process, as sd_notify(3) describes.
 
 A notification is a datagram of ``NAME=value`` lines to the Unix socket ``NOTIFY_SOCKET``; there is no answer. No
-method waits, or raises while the server runs: a notification that cannot be sent at once is dropped.
+method waits, or raises while the process runs: a notification that cannot be sent at once is dropped.
 """
 
 from __future__ import annotations
@@ -89,6 +89,11 @@ class Notifier:
     def alive(self) -> None:
         """Notify the watchdog, which must happen every `watchdog` seconds."""
         self._send("WATCHDOG=1")
+
+    def relay(self, *fields: str) -> None:
+        """Send assignments as they are: each one a line of at most 2048 bytes."""
+        if fields:
+            self._send(*fields)
 
     def close(self) -> None:
         """Close the socket; afterwards no method does anything."""

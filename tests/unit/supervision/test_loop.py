@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 
-from fdpass.serve.dispatcher.loop import Loop
+from fdpass._supervision.loop import Loop
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fdpass._supervision.notifier import Notifier
 from fdpass.errors import CallFailed
-from fdpass.serve.operator.systemd import Notifier
 from fdpass.testing import open_fds
 
 

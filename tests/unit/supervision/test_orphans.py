@@ -11,7 +11,7 @@ import pytest
 
 START = """
 import ctypes, os, select, subprocess, sys
-from fdpass.serve.dispatcher.pool.orphans import Orphans, _children
+from fdpass._supervision.orphans import Orphans, _children
 
 def subreaper():
     assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0  # PR_SET_CHILD_SUBREAPER
@@ -117,3 +117,56 @@ def test_a_process_that_gets_no_orphans_reaps_nothing(run):
         orphans.reap()
         assert own.wait() == 7
     """)
+
+
+PROGRAM_THAT_KILLS = """
+import os, signal, sys, time
+from fdpass._supervision import orphans
+
+orphans.become_subreaper()
+own = os.fork()
+if own == 0:
+    signal.pause()
+found = orphans.Orphans(lambda: (own,))
+reading, writing = os.pipe()
+for _ in range(3):  # each has a child that has a child
+    middle = os.fork()
+    if middle == 0:
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:
+                signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            os.write(writing, b"x")
+            while True:
+                signal.pause()
+        os._exit(0)
+    os.waitpid(middle, 0)
+for _ in range(6):
+    os.read(reading, 1)
+assert len(found.adopted()) == 3
+found.signal(signal.SIGCONT)
+found.kill()
+assert found.adopted() == set()
+assert orphans._children() == {own}
+os.kill(own, 9)
+os.waitpid(own, 0)
+print("alone")
+"""
+
+
+def test_all_descendants_of_adopted_children_are_killed():
+    """Also those that became children of this process only when their parents were killed."""
+    done = subprocess.run([sys.executable, "-c", PROGRAM_THAT_KILLS], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("alone\n", "")
+
+
+def test_a_process_ends_with_its_parent():
+    """Also if the parent ended before the process asked for it."""
+    program = (
+        "import os, signal, sys\n"
+        "from fdpass._supervision.orphans import end_with_parent\n"
+        "end_with_parent(int(sys.argv[1]), signal.SIGTERM)\n"
+        "signal.pause()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(2**22)], timeout=60)
+    assert done.returncode == -15

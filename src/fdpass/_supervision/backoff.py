@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fdpass.serve.dispatcher.loop import Loop, Timer
+from fdpass._supervision.loop import Loop, Timer
 
 _FIRST, _LONGEST = 0.1, 5.0  # seconds
 

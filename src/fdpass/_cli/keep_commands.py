@@ -1,0 +1,101 @@
+"""``fdpass keep list``, ``take`` and ``drop``: what a running ``fdpass keep`` holds, and what to do with it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from fdpass._cli.common import copy_out
+from fdpass._cli.run import run
+from fdpass._cli.streams import echo, printable
+from fdpass._keep.client import ask, connected
+from fdpass._words import counted
+
+control_option = click.option(
+    "--control",
+    default="",
+    envvar="FDPASS_KEEP_CONTROL",
+    metavar="PATH",
+    help="Control socket, if it is not the default one.",
+)
+
+_HEADINGS = ("NAME", "KIND", "HELD", "WHAT")
+
+
+@click.command("list")
+@control_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
+def list_(control: str, as_json: bool) -> None:
+    """Show the program, its listeners, and the descriptors that it has stored.
+
+    HELD is "always" for a listener, "until end" for a descriptor that is removed once its peer has ended, and
+    "stored" for one that is not (FDPOLL=0, or a kind that has no end).
+    """
+    with connected(control) as channel:
+        reply, message = ask(channel, "list")
+        message.close()
+    if as_json:
+        echo(json.dumps(reply))
+        return
+    echo(_title(reply))
+    rows = [(each["name"], each["kind"], "always", each["what"]) for each in reply["listeners"]]
+    rows += [
+        (each["name"], each["kind"], "until end" if each["polled"] else "stored", each["what"])
+        for each in reply["stored"]
+    ]
+    for line in _aligned([_HEADINGS, *(tuple(map(printable, row)) for row in rows)]):
+        echo(line)
+
+
+def _title(reply: dict[str, Any]) -> str:
+    program, most = reply["program"], reply["keep"]["store_max"]
+    where = "" if program["pid"] is None else f", process {program['pid']}"
+    status = f": {program['status']}" if program["status"] else ""
+    return printable(
+        f"{' '.join(program['command'])}{where}, {program['state']}{status}; "
+        f"{counted(program['starts'], 'start')}; {len(reply['stored'])} of {counted(most, 'descriptor')} stored"
+    )
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=False)), row[-1]])
+        for row in rows
+    ]
+
+
+@click.command()
+@control_option
+@click.argument("name")
+@click.argument("command", metavar="[-- COMMAND ARG...]", nargs=-1, type=click.UNPROCESSED)
+@click.option("--stdin", is_flag=True, help="Also make the first descriptor the standard input of COMMAND.")
+def take(control: str, name: str, command: tuple[str, ...], stdin: bool) -> None:
+    """Take the descriptors called NAME out of the store.
+
+    Without COMMAND, prints the content of the first one. With COMMAND, runs it with the descriptors from number 3
+    on, as in socket activation; {} in its arguments becomes /dev/fd/3.
+    """
+    if stdin and not command:
+        raise click.UsageError("--stdin needs a COMMAND: give one after --.")
+    with connected(control) as channel:
+        reply, taken = ask(channel, "take", name=name)
+        with taken:  # removed from the store once they are here
+            ask(channel, "drop", numbers=reply["numbers"])[1].close()
+            channel.close()
+            if command:
+                run(command, taken.fds, stdin=stdin, environment={})
+            copy_out(taken.fds[0], from_start=True)
+
+
+@click.command()
+@control_option
+@click.argument("name")
+def drop(control: str, name: str) -> None:
+    """Close the descriptors called NAME, and remove them from the store."""
+    with connected(control) as channel:
+        reply, message = ask(channel, "drop", name=name)
+        message.close()
+    echo(f"dropped {counted(reply['count'], 'descriptor')}")
