@@ -27,6 +27,7 @@ from fdpass.serve.shared.slots import (
 from fdpass.serve.worker.custody import buffers
 from fdpass.serve.worker.custody import reader as intake
 from fdpass.serve.worker.http import protocol
+from fdpass.serve.worker.transport.http_custody import HttpCustody
 
 from ._requests import LOG, answer
 from ._workers import SIZE, Worker
@@ -211,6 +212,7 @@ class World:
             mock.patch.object(recovery, "BUFFER_SIZE", SIZE),
             mock.patch.object(handing_on, "BUFFER_SIZE", SIZE),
             mock.patch.object(protocol, "unread", self.unread),
+            mock.patch.object(HttpCustody, "hand_over", return_value=False),  # `_live_world` has open WebSockets
         ):
             asyncio.run(self.live())
         if self.failures:
