@@ -31,9 +31,9 @@ TICKS = os.sysconf("SC_CLK_TCK")
 MORE = {"granian": ("--respawn-failed-workers", "--respawn-interval", "0.1")}  # else it ends with a dead worker
 
 
-def command(name: str) -> list[str]:
+def command(name: str, app: str) -> list[str]:
     """The command of serve.py, with another application."""
-    parts = [part.replace("serve_app:", "_storm_app:") for part in COMMANDS[name]]
+    parts = [part.replace("serve_app:", f"{app}:") for part in COMMANDS[name]]
     if name == "node":
         parts[1:1] = ["-r", str(HERE / "_storm_answers.js")]
     return parts
@@ -111,6 +111,14 @@ class Ward:
             time.sleep(LOOK)
         return time.monotonic()
 
+    def wait_control(self) -> None:
+        """Wait until the server can be asked for its status."""
+        deadline = time.monotonic() + SETTLED
+        while not os.path.exists(self.control):
+            if not self.alive or time.monotonic() > deadline:
+                raise RuntimeError(f"the server has no control socket{self.server.last_words()}")
+            time.sleep(LOOK)
+
     def wait_settled(self) -> None:
         """Wait until no connection is left, and all workers are ready, as many as at the beginning."""
         self.wait(
@@ -123,15 +131,26 @@ class Ward:
 
 
 @contextmanager
-def suffering(name: str, workers: int, spare: int, *more: str) -> Iterator[Ward]:
-    """Start the server of this name, and end it at the end. Spare workers of other servers serve, too."""
+def suffering(
+    name: str, workers: int, spare: int, *more: str, app: str = "_storm_app", asked: bool = True
+) -> Iterator[Ward]:
+    """Start the server of this name, and end it at the end. Spare workers of other servers serve, too.
+
+    Args:
+        name: Of the server.
+        workers: Their number.
+        spare: The number of spare workers.
+        more: More of its command; `{folder}` stands for a folder that exists while the server runs.
+        app: The module of the application.
+        asked: The server is ready when its workers have answered; else when fdpass says so.
+    """
     with tempfile.TemporaryDirectory() as folder:
         port, log, file = free_port(), Path(folder, "log"), Path(folder, "executed")
         ours = name == OURS
         values = {"python": sys.executable, "port": port, "folder": folder}
         values["workers"] = workers if ours else workers + spare
-        words = [part.format(**values) for part in command(name)]
-        words += [*MORE.get(name, ()), *more, *(["--spare", str(spare)] if ours else [])]
+        words = [part.format(**values) for part in (*command(name, app), *more)]
+        words += [*MORE.get(name, ()), *(["--spare", str(spare)] if ours else [])]
         with log.open("wb") as output:
             process = subprocess.Popen(
                 words,
@@ -148,9 +167,11 @@ def suffering(name: str, workers: int, spare: int, *more: str) -> Iterator[Ward]
             if not ours:
                 server.wait_ready(30 + workers)
             else:
-                server.workers = workers
-                server.wait_ready(30 + workers)
-                server.workers = workers + spare
+                if asked:
+                    server.workers = workers
+                    server.wait_ready(30 + workers)
+                    server.workers = workers + spare
+                ward.wait_control()
                 ward.wait_settled()
             yield ward
         finally:

@@ -17,7 +17,6 @@ from fdpass.serve.shared.slots import (
     FINAL_END,
     FLAGS,
     OPEN,
-    WRITTEN,
     Flag,
 )
 from fdpass.serve.worker.custody.reader import NOWHERE
@@ -107,8 +106,7 @@ class Opening(LiveWebSocket):
         words[FLAGS] &= int(Flag.WRITING)
         words[ATTEMPT] = 0
         words[BASE] = self._base
-        words[WRITTEN] = end
-        words[FINAL_END] = 0
+        self._written()
         self._reader.release()
         self._opened()
 
