@@ -165,12 +165,13 @@ def holding(port: int, count: int, path: str) -> Iterator[Held]:
 def memory(ward: Ward) -> Row:
     """Bytes: PSS of the workers, what no process shares with them, and the pages of the server's memfds."""
     pids = [each["pid"] for each in ward.status()["workers"]]
-    shared, folder = 0, Path(f"/proc/{ward.pid}/fd")
+    shared, folder = dict[int, int](), Path(f"/proc/{ward.pid}/fd")  # bytes by inode: it has some twice
     for entry in os.listdir(folder):
         with suppress(FileNotFoundError):
             if os.readlink(folder / entry).startswith("/memfd:"):
-                shared += os.stat(folder / entry).st_blocks * 512
-    return {"PSS": sum(map(pss, pids)), "private": sum(map(_private, pids)), "shared": shared}
+                about = os.stat(folder / entry)
+                shared[about.st_ino] = about.st_blocks * 512
+    return {"PSS": sum(map(pss, pids)), "private": sum(map(_private, pids)), "shared": sum(shared.values())}
 
 
 def _private(pid: int) -> int:
