@@ -25,6 +25,7 @@ HANDSHAKE = (
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
 ASK = b"\x81\x81\x00\x00\x00\x00x"  # a text frame, masked with zeros: RFC 6455, 5.3
+REST = 0.5  # seconds for all applications to ask for the next message: else their clients get a 1012 at a kill
 TEXT, PING, PONG = 0x81, 0x89, 0x8A  # first bytes of frames
 Row = dict[str, Any]
 
@@ -75,22 +76,27 @@ def _ask_all(socks: list[socket.socket]) -> tuple[Counter[int], Counter[str]]:
     return pids, failed
 
 
-def _answer_pings(socks: dict[int, socket.socket], epoll: select.epoll, end: Connection) -> None:
-    """Answer pings until a command comes: whoever does not is disconnected after 40 s."""
-    while True:
-        for number, _ in epoll.poll():
-            if number == end.fileno():
-                end.recv()
-                return
-            try:
-                sock = socks[number]
-                sock.settimeout(GRACE)
-                first, size = _exactly(sock, 2)
-                payload = _exactly(sock, size)
-                if first == PING:
-                    sock.sendall(bytes([PONG, 0x80 | size, 0, 0, 0, 0]) + payload)
-            except OSError:  # that is counted when an answer should come
-                epoll.unregister(number)
+def _answer_pings(socks: dict[int, socket.socket], epoll: select.epoll, seconds: float) -> bool:
+    """Answer the pings that come within ``seconds``: a client that does not is disconnected after 40 s.
+
+    Returns:
+        Whether something else was ready, which is not a WebSocket.
+    """
+    others = False
+    for number, _ in epoll.poll(seconds):
+        if number not in socks:
+            others = True
+            continue
+        try:
+            sock = socks[number]
+            sock.settimeout(GRACE)
+            first, size = _exactly(sock, 2)
+            payload = _exactly(sock, size)
+            if first == PING:
+                sock.sendall(bytes([PONG, 0x80 | size, 0, 0, 0, 0]) + payload)
+        except OSError:  # that is counted when an answer should come
+            epoll.unregister(number)
+    return others
 
 
 def _hold(end: Connection, port: int, count: int, source: str, path: str) -> None:
@@ -103,9 +109,12 @@ def _hold(end: Connection, port: int, count: int, source: str, path: str) -> Non
         sock = _open(port, source, path, number)
         socks[sock.fileno()] = sock
         epoll.register(sock, select.EPOLLIN)
+        _answer_pings(socks, epoll, 0)
     end.send(None)
     while True:
-        _answer_pings(socks, epoll, end)
+        while not _answer_pings(socks, epoll, -1):
+            pass
+        end.recv()
         for sock in socks.values():
             sock.settimeout(LONGEST)
         end.send(_ask_all(list(socks.values())))
@@ -156,12 +165,13 @@ def holding(port: int, count: int, path: str) -> Iterator[Held]:
 def memory(ward: Ward) -> Row:
     """Bytes: PSS of the workers, what no process shares with them, and the pages of the server's memfds."""
     pids = [each["pid"] for each in ward.status()["workers"]]
-    shared, folder = 0, Path(f"/proc/{ward.pid}/fd")
+    shared, folder = dict[int, int](), Path(f"/proc/{ward.pid}/fd")  # bytes by inode: it has some twice
     for entry in os.listdir(folder):
         with suppress(FileNotFoundError):
             if os.readlink(folder / entry).startswith("/memfd:"):
-                shared += os.stat(folder / entry).st_blocks * 512
-    return {"PSS": sum(map(pss, pids)), "private": sum(map(_private, pids)), "shared": shared}
+                about = os.stat(folder / entry)
+                shared[about.st_ino] = about.st_blocks * 512
+    return {"PSS": sum(map(pss, pids)), "private": sum(map(_private, pids)), "shared": sum(shared.values())}
 
 
 def _private(pid: int) -> int:
@@ -222,4 +232,5 @@ def mass(ward: Ward, count: int, path: str, events: tuple[str, ...]) -> Iterator
         }
         for kind in events:
             _ready(ward, count)
+            time.sleep(REST)
             yield {"path": path} | event(ward, held, kind, count)
