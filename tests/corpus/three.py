@@ -89,14 +89,18 @@ class Fdpass:
             return None
         slot, buffers = bytes(self._slots), self._buffers.memory[:]
         self.served.returned = True  # closed by the kernel, it is not shut down
+        readers = []
         for protocol in self.connections:
             transport = getattr(protocol, "wire", None) or protocol.transport
+            readers.append(transport._reader)
             transport.abort()
         for lingering in list(self.engine.poller.lingering):
             lingering.close()
         self.loop.moving = bool
         self.loop.settle()
         assert self.served.fileno() < 0
+        for reader in readers:
+            reader.forget()  # what is returned keeps its buffer until the dispatcher has been told
         self._slots[:] = memoryview(slot).cast("q")
         self._buffers.memory[:] = buffers
         action, read = self.custody.recover(0, self._buffers.memory)
