@@ -167,7 +167,7 @@ def test_a_websocket_whose_application_kills_each_worker_is_given_up_after_four(
     assert client.hear() == RESTART
     called = [text for text, _ in noted.lines() if text.startswith("called-")]
     assert called == ["called-0", "called-1", "called-2", "called-3"]
-    assert "which 4 workers have died with" in server.log()
+    assert "with which its last 3 workers have died" in server.log()
 
 
 @pytest.mark.parametrize("websockets", ["", "websockets", "wsproto"])

@@ -36,8 +36,8 @@ row  what is found of an open stream                                        then
 ===  =====================================================================  ===================
 10   a message is in the application (GIVEN behind BASE), and it must not   RESTART
      be given again, or was given again already
-11   four workers have died with the stream one after the other, and none   RESTART
-     made progress
+11   the last three workers that continued the stream have died with it,    RESTART
+     one after the other, and none made progress
 12   the worker has read nothing                                            as in row 5
 13   how much was read is not certain, as in row 6                          RESTART
 14   nothing was read that the application is not done with                 IDLE
@@ -278,7 +278,7 @@ def _decide_open(slot: Sequence[int], facts: Facts, base: int, written: int) -> 
     elif has_message and attempt >= CALLED_BEFORE:
         reason = "with a message in the application, which had been given again already"
     elif attempt % CALLED_BEFORE >= MOST_ATTEMPTS:
-        reason = f"which {MOST_ATTEMPTS + 1} workers have died with"
+        reason = f"with which its last {MOST_ATTEMPTS} workers have died"
     elif not has_begun and read in {None, base + handed}:
         return Decision(Action.REPLAY if handed else Action.IDLE, base, written, attempt=attempt)
     elif read is None or not facts.agreed:

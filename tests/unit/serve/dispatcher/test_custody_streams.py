@@ -184,7 +184,10 @@ def test_an_event_stream_that_cannot_go_on_is_reset_and_counted_as_such(events, 
         events.client.recv(100)
     assert found.value.errno == errno.ECONNRESET
     assert events.custody.counts == {Action.RESET: 1}
-    assert "cut: its worker died during a stream, which 4 workers have died with: GET /ws, client" in caplog.text
+    assert (
+        "cut: its worker died during a stream, with which its last 3 workers have died: GET /ws, client"
+        in caplog.text
+    )
 
 
 def test_a_part_of_an_event_is_reset(events):
