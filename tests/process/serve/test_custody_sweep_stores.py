@@ -45,8 +45,8 @@ def kept(real):
     return made
 
 if "fdpass.serve.worker" in sys.orig_argv:
-    from fdpass.serve.worker.engines import asgi
-    asgi.HttpCustody = kept(asgi.HttpCustody)
+    from fdpass.serve.worker.engines import asgi_custody
+    asgi_custody.HttpCustody = kept(asgi_custody.HttpCustody)
 """
 """``sitecustomize``: the next connection is watched once there is a file ``kill``, with a number of a store (0 for
 none: they are written to the file ``stores``), and 1 if the store shall happen."""
