@@ -16,7 +16,11 @@ ERASED, CURSOR_HIDDEN = "\x1b[2K", "\x1b[?25l"
 
 
 class Terminal:
-    """A terminal on which a command runs: its standard error, and its controlling terminal."""
+    """A terminal on which a command runs: its standard error, and a shell's controlling terminal.
+
+    A command alone has no controlling terminal: at the end of its session the kernel would hang the terminal up, and
+    could discard what was written last.
+    """
 
     def __init__(self):
         self._master, self.end = pty.openpty()
@@ -24,16 +28,14 @@ class Terminal:
 
     @contextlib.contextmanager
     def run(self, *arguments, **options):
-        """Start a command in a session of its own, in the foreground of this terminal."""
+        """Start a command, or a shell in the foreground of this terminal, in a session of its own."""
         options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": self.end, **options}
         options["env"] = {**os.environ, "TERM": "xterm", "COLUMNS": "200", **options.get("env", {})}
-        arguments = [*arguments] if arguments[0] == "sh" else [*COMMAND, *map(str, arguments)]
-        with subprocess.Popen(
-            arguments,
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(self.end, termios.TIOCSCTTY, 0),
-            **options,
-        ) as command:
+        if arguments[0] == "sh":
+            options["preexec_fn"] = lambda: fcntl.ioctl(self.end, termios.TIOCSCTTY, 0)
+        else:
+            arguments = [*COMMAND, *map(str, arguments)]
+        with subprocess.Popen([*arguments], start_new_session=True, **options) as command:
             try:
                 yield command
             finally:
