@@ -18,7 +18,7 @@ ERASED, CURSOR_HIDDEN = "\x1b[2K", "\x1b[?25l"
 class Terminal:
     """A terminal on which a command runs: its standard error, and a shell's controlling terminal.
 
-    A command alone has no controlling terminal: at the end of its session the kernel would hang the terminal up, and
+    A command alone has no controlling terminal: at the end of its session the kernel would hang it up, and
     could discard what was written last.
     """
 

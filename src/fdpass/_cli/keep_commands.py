@@ -75,14 +75,16 @@ def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
 def take(control: str, name: str, command: tuple[str, ...], stdin: bool) -> None:
     """Take the descriptors called NAME out of the store.
 
-    Without COMMAND, prints the content of the first one. With COMMAND, runs it with the descriptors from number 3
-    on, as in socket activation; {} in its arguments becomes /dev/fd/3.
+    Without COMMAND, prints the content of the first one: a file or a memfd. With COMMAND, runs it with the
+    descriptors from number 3 on, as in socket activation; {} in its arguments becomes /dev/fd/3.
     """
     if stdin and not command:
         raise click.UsageError("--stdin needs a COMMAND: give one after --.")
     with connected(control) as channel:
         reply, taken = ask(channel, "take", name=name)
         with taken:  # removed from the store once they are here
+            if not command and (kind := taken.fds[0].kind) not in {"file", "memfd"}:
+                raise click.UsageError(f"{name!r} is a {kind}, which cannot be printed: give a COMMAND after --.")
             ask(channel, "drop", numbers=reply["numbers"])[1].close()
             channel.close()
             if command:

@@ -84,6 +84,15 @@ def test_drop_closes_what_has_the_name(told):
     assert told.names() == []
 
 
+def test_take_prints_no_socket_and_leaves_it_in_the_store(told):
+    """It would read what the program's client has sent."""
+    told.ask("a, b = socket.socketpair(); store('client', a); barrier(); say('')")
+    done = told.run("take", "client")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "'client' is a socket, which cannot be printed: give a COMMAND after --." in done.stderr
+    assert told.names() == ["client"]
+
+
 @pytest.mark.parametrize("verb", ["take", "drop"])
 def test_an_unknown_name_is_an_error_of_one_sentence(keeping, verb):
     keep = keeping("--listen", "web=127.0.0.1:0")

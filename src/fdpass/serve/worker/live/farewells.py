@@ -43,7 +43,8 @@ class Farewells:
         sockets, streams = self._left()
         self._spread = Spread(now, seconds, len(sockets) + len(streams))
         if sockets or streams:
-            clients = f"{counted(len(sockets), 'WebSocket')} and {counted(len(streams), 'event stream')}"
+            kinds = ((len(sockets), "WebSocket"), (len(streams), "event stream"))
+            clients = " and ".join(counted(number, kind) for number, kind in kinds if number)
             log.info("%s end one by one within %g s (--graceful-timeout)", clients, seconds)
 
     def look(self, now: float) -> None:
