@@ -84,7 +84,7 @@ def test_websockets_are_told_to_connect_again_one_by_one(serve, many, custody):
     log = server.wait_log(f"worker {worker} has retired")
     if custody == "on":
         server.wait_connections(live=0, lost=0, told_to_reconnect=40)
-    assert f"40 event streams end one by one within {SECONDS} s (--graceful-timeout)" in log
+    assert f"40 WebSockets end one by one within {SECONDS} s (--graceful-timeout)" in log
     assert "did not end in time" not in log
     assert "Traceback" not in log
 

@@ -80,7 +80,7 @@ class Delivery(InCustody):
 
     __slots__ = (
         "_app", "_asked", "_base", "_drains", "_ends", "_frames", "_given", "_holds", "_moved", "_next",
-        "_page", "_receive_next", "_redeliver", "_refusal", "_resumable", "_second", "_undone",
+        "_page", "_receive_next", "_redeliver", "_refusal", "_refuses", "_resumable", "_second", "_undone",
         "_websockets",
     )  # fmt: skip
 
@@ -101,7 +101,8 @@ class Delivery(InCustody):
         self._next: tuple[bytes | None] | None = None  # what is committed with the next message that is sent
         self._page = NO_PAGE  # until the WebSocket is open
         self._resumable = False
-        self._refusal = b""  # what uvicorn's class has written of a response that is no 101
+        self._refuses = False  # uvicorn's class has begun a response that is no 101
+        self._refusal = b""  # what of it is held back
         self._app: Any = None
 
     # The application
@@ -152,7 +153,9 @@ class Delivery(InCustody):
         """The application is done with all messages that it was given."""
         self._undone = False
         words = self.words
-        base = self._given if self._ends else self._frames.border
+        if not self._ends:
+            self._given = self._frames.border  # control frames behind the last message are done with, too
+        base = self._given
         if base != self._base:
             self._base = base
             if words[ATTEMPT]:

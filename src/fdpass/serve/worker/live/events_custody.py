@@ -28,7 +28,7 @@ from fdpass.serve.worker.custody.reader import NOWHERE
 from fdpass.serve.worker.custody.state import store_state
 from fdpass.serve.worker.live.event_heads import agreed_by, behind_head, chunk_of
 from fdpass.serve.worker.live.events import Events
-from fdpass.serve.worker.live.paths import is_resumable
+from fdpass.serve.worker.live.paths import is_resumable, path_of
 from fdpass.serve.worker.transport.base import NOW
 from fdpass.serve.worker.transport.http_custody import HttpCustody
 
@@ -89,8 +89,8 @@ class _Candidate(EventsCustody):
     def _open(self, data: bytes) -> bool:
         """Open an event stream with the first part of a response; False if no other worker could continue it."""
         agreed, request = agreed_by(data), self._request()
-        if not (agreed and request):
-            return False
+        if not (agreed and request and is_resumable(path_of(request), self._protocol.engine.resume)):
+            return False  # the last for a target in absolute form
         page = Page(EVENTS, 0, request, agreed)
         if not pages.store(self._protocol.engine.pages, self.passed.slot, page):
             return False

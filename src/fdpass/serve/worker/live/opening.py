@@ -82,10 +82,11 @@ class Opening(LiveWebSocket):
         """See `asyncio.WriteTransport`: an answer to the handshake, or a part of one."""
         if self._closing or not data:
             return
-        if self._refusal or not data.startswith(b"HTTP/1.1 101"):
+        if self._refuses or not data.startswith(b"HTTP/1.1 101"):
+            self._refuses = True
             self._refusal += data
             if len(self._refusal) > _REFUSAL_MAX:
-                data, self._refusal = self._refusal, b" "
+                data, self._refusal = self._refusal, b""
                 self._write_marked(data, flags)
         elif self._resumable and pages.store(
             self._websockets.pages, self.passed.slot, self._page._replace(agreed=agreed(data))
@@ -111,6 +112,7 @@ class Opening(LiveWebSocket):
         self._opened()
 
     def _opened(self) -> None:
+        self._wanted &= ~_GONE  # the read that comes next will see the end, behind the client's messages
         self.__class__ = LiveWebSocket  # type: ignore[assignment]
         self._page = NO_PAGE
         self._frames = Frames(self._base)
@@ -124,6 +126,7 @@ class Opening(LiveWebSocket):
         self._reader.release()
         self._reader.forget()
         self.words = NOWHERE
+        self._wanted &= ~_GONE  # see `_opened`
         self.__class__ = Opaque  # type: ignore[assignment]
         self._page = NO_PAGE
         Transport.write(self, answer)
