@@ -10,14 +10,13 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from _serve_load import FORK
 from _serve_processes import HOST, pss
-from _storm_idle import EACH, GRACE, LONGEST, rehomed
+from _storm_idle import GRACE, LONGEST, Held, held_by, rehomed
 from _storm_servers import Ward
 
 HANDSHAKE = (
@@ -120,48 +119,6 @@ def _hold(end: Connection, port: int, count: int, source: str, path: str) -> Non
         end.send(_ask_all(list(socks.values())))
 
 
-class Held:
-    """WebSockets that other processes have; none is ever opened anew."""
-
-    def __init__(self) -> None:
-        self.ends: list[Connection] = []
-
-    def ask(self) -> tuple[Counter[int], Counter[str]]:
-        """Send a message on each: how many each worker answered, and what failed."""
-        for end in self.ends:
-            end.send(None)
-        pids, failed = Counter[int](), Counter[str]()
-        for end in self.ends:
-            if not end.poll(2 * LONGEST):
-                raise TimeoutError("held clients got no answers")
-            some, wrong = end.recv()
-            pids.update(some)
-            failed.update(wrong)
-        return pids, failed
-
-
-@contextmanager
-def holding(port: int, count: int, path: str) -> Iterator[Held]:
-    held, processes = Held(), []
-    try:
-        for number, done in enumerate(range(0, count, EACH)):
-            ours, theirs = FORK.Pipe()
-            arguments = (theirs, port, min(EACH, count - done), f"127.0.3.{number + 1}", path)
-            processes.append(FORK.Process(target=_hold, args=arguments, daemon=True))
-            processes[-1].start()
-            theirs.close()
-            held.ends.append(ours)
-        for end in held.ends:
-            if not end.poll(LONGEST):
-                raise TimeoutError("held clients could not connect")
-            end.recv()
-        yield held
-    finally:
-        for process in processes:
-            process.terminate()
-            process.join()
-
-
 def memory(ward: Ward) -> Row:
     """Bytes: PSS of the workers, what no process shares with them, and the pages of the server's memfds."""
     pids = [each["pid"] for each in ward.status()["workers"]]
@@ -204,7 +161,7 @@ def event(ward: Ward, held: Held, kind: str, count: int) -> Row:
         old, row = {victim}, {"connections": holders[victim]}
         began = time.monotonic()
         os.kill(victim, signal.SIGKILL)
-    pids, failed = held.ask()
+    pids, failed = held.ask(2 * LONGEST)
     ended = time.monotonic()
     after = ward.status()["connections"]
     return row | {
@@ -221,10 +178,10 @@ def event(ward: Ward, held: Held, kind: str, count: int) -> Row:
 def mass(ward: Ward, count: int, path: str, events: tuple[str, ...]) -> Iterator[Row]:
     """Memory for each WebSocket; then each of the events."""
     before = memory(ward)
-    with holding(ward.server.port, count, path) as held:
+    with held_by(_hold, ward.server.port, count, "127.0.3", path) as held:
         _ready(ward, count)
         after = memory(ward)
-        pids, failed = held.ask()
+        pids, failed = held.ask(2 * LONGEST)
         if failed or sum(pids.values()) != count:
             raise RuntimeError(f"not all of {count} clients were answered in the first place: {failed}")
         yield {"path": path, "event": "hold", "connections": count} | {

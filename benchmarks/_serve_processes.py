@@ -35,6 +35,7 @@ FDPASS = (
 COMMANDS: dict[str, tuple[str, ...]] = {
     "fdpass": FDPASS,
     "fdpass-accept": (*FDPASS, "--accept", "worker"),
+    "fdpass-resume": (*FDPASS, "--resume", "/echo"),
     "uvicorn": (
         *("{python}", "-m", "uvicorn", APP, "--workers", "{workers}", "--port", "{port}"),
         *("--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "error"),

@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Any
@@ -63,20 +63,20 @@ def _hold(end: Connection, port: int, count: int, source: str) -> None:
         end.send(_ask_all(socks))
 
 
-class Idle:
+class Held:
     """Connections that other processes have; none is ever opened anew."""
 
     def __init__(self) -> None:
         self.ends: list[Connection] = []
 
-    def ask(self) -> tuple[Counter[int], Counter[str]]:
+    def ask(self, patience: float = LONGEST) -> tuple[Counter[int], Counter[str]]:
         """Send a request on each connection: how many each worker answered, and what failed."""
         for end in self.ends:
             end.send(None)
         pids, failed = Counter[int](), Counter[str]()
         for end in self.ends:
-            if not end.poll(LONGEST):
-                raise TimeoutError("idle clients got no answers")
+            if not end.poll(patience):
+                raise TimeoutError("held clients got no answers")
             some, wrong = end.recv()
             pids.update(some)
             failed.update(wrong)
@@ -84,21 +84,22 @@ class Idle:
 
 
 @contextmanager
-def holding(port: int, count: int) -> Iterator[Idle]:
-    idle, processes = Idle(), []
+def held_by(hold: Callable[..., None], port: int, count: int, network: str, *more: Any) -> Iterator[Held]:
+    """Let processes that run `hold` have so many connections, `EACH` from an address of its own in the network."""
+    held, processes = Held(), []
     try:
         for number, done in enumerate(range(0, count, EACH)):
             ours, theirs = FORK.Pipe()
-            arguments = (theirs, port, min(EACH, count - done), f"127.0.2.{number + 1}")
-            processes.append(FORK.Process(target=_hold, args=arguments, daemon=True))
+            arguments = (theirs, port, min(EACH, count - done), f"{network}.{number + 1}", *more)
+            processes.append(FORK.Process(target=hold, args=arguments, daemon=True))
             processes[-1].start()
             theirs.close()
-            idle.ends.append(ours)
-        for end in idle.ends:
+            held.ends.append(ours)
+        for end in held.ends:
             if not end.poll(LONGEST):
-                raise TimeoutError("idle clients could not connect")
+                raise TimeoutError("held clients could not connect")
             end.recv()
-        yield idle
+        yield held
     finally:
         for process in processes:
             process.terminate()
@@ -141,7 +142,7 @@ def rehomed(ward: Ward, count: int, kind: str) -> dict[str, Any]:
     }
 
 
-def moved(ward: Ward, idle: Idle, count: int, kind: str) -> dict[str, Any]:
+def moved(ward: Ward, idle: Held, count: int, kind: str) -> dict[str, Any]:
     """One event, and then a request on every connection."""
     row = rehomed(ward, count, kind)
     old = set(row.pop("old"))
@@ -158,7 +159,7 @@ def moved(ward: Ward, idle: Idle, count: int, kind: str) -> dict[str, Any]:
 
 def all_moved(ward: Ward, count: int) -> Iterator[dict[str, Any]]:
     """Kill, reload, and kill once more."""
-    with holding(ward.server.port, count) as idle:
+    with held_by(_hold, ward.server.port, count, "127.0.2") as idle:
         pids, failed = idle.ask()
         if failed or sum(pids.values()) != count:
             raise RuntimeError(f"not all of {count} clients were answered in the first place: {failed}")

@@ -187,6 +187,13 @@ def arguments() -> argparse.Namespace:
     return options
 
 
+def facts_of(options: argparse.Namespace) -> str:
+    return (
+        f"Python {platform.python_version()}, Linux {platform.release()}; {len(os.sched_getaffinity(0))} CPUs"
+        f"; {options.workers} workers, {options.spare} spare; seed {options.seed}"
+    )
+
+
 def goal_lines(goals: list[Row]) -> Iterator[str]:
     for goal in goals:
         told = f" ({goal['told']})" if goal["told"] else ""
@@ -196,10 +203,7 @@ def goal_lines(goals: list[Row]) -> Iterator[str]:
 def main() -> None:
     options = arguments()
     storms = Storms(options)
-    facts = (
-        f"Python {platform.python_version()}, Linux {platform.release()}; {len(os.sched_getaffinity(0))} CPUs"
-        f"; {options.workers} workers, {options.spare} spare; seed {options.seed}"
-    )
+    facts = facts_of(options)
     storms.say(facts)
     act: Callable[[], None] = getattr(storms, options.what)
     act()

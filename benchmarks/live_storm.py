@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +19,7 @@ from _live_held import mass
 from _live_phases import HEADER, PHASES, Plan, lines, phase_of
 from _storm_idle import most
 from _storm_servers import OURS, suffering
-from kill_storm import LOOPS, PATIENT, goal_lines
+from kill_storm import LOOPS, PATIENT, facts_of, goal_lines
 
 APP = "_live_app"
 RESUME = ("--resume", "/live")
@@ -139,10 +137,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     options = arguments()
     storms = Storms(options)
-    facts = (
-        f"Python {platform.python_version()}, Linux {platform.release()}; {len(os.sched_getaffinity(0))} CPUs"
-        f"; {options.workers} workers, {options.spare} spare; seed {options.seed}"
-    )
+    facts = facts_of(options)
     storms.say(facts)
     act: Callable[[], None] = getattr(storms, options.what)
     act()

@@ -263,12 +263,14 @@ class Custody:
             return {}
         words = self._slot(slot)
         level, why = _LOGGED[decision.action]
-        if words[WRITTEN] & OPEN:
+        if (words[WRITTEN] | words[FINAL_END]) & OPEN:
             data = pages.load(self._pages, slot).head
             if decision.reason:
                 why = _DURING_STREAM
             elif decision.action is Action.RESET:
-                why = "its worker died in the middle of a message or an event"
+                is_websocket = pages.kind_of(self._pages, slot) == pages.WEBSOCKET
+                part = "a message" if is_websocket else "an event, or the events have no ids"
+                why = f"its worker died in the middle of {part}"
         scope = scope_of(words, client_of(self._fds[slot]), data)
         log.log(level, "connection %d: %s: %s%s: %s", slot, action.value, why, decision.reason, named(scope))
         return scope

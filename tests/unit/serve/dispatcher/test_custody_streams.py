@@ -173,7 +173,7 @@ def test_a_frame_that_is_partly_out_is_reset(tmp_path, caplog):
         with pytest.raises(ConnectionResetError):
             case.client.recv(1)
         assert_closed(case.number)
-    assert "cut: its worker died in the middle of a message or an event: GET /ws, client" in caplog.text
+    assert "cut: its worker died in the middle of a message: GET /ws, client" in caplog.text
 
 
 def test_an_event_stream_that_cannot_go_on_is_reset_and_counted_as_such(events, caplog):

@@ -11,6 +11,7 @@ from fdpass.serve.worker.custody.buffers import Buffers
 from fdpass.serve.worker.http.protocol import HttpProtocol
 from fdpass.serve.worker.live.event_streams import EventStreams
 from fdpass.serve.worker.live.events_custody import EventsCustody
+from fdpass.serve.worker.live.stream_memory import StreamMemory
 from fdpass.serve.worker.live.websockets import WebSockets
 from fdpass.serve.worker.parking import Parking
 from fdpass.serve.worker.passed_socket import PassedSocket
@@ -36,10 +37,9 @@ class AsgiCustody:
         self._scratch = memoryview(bytearray(BUFFER_SIZE))
         self._transport = EventsCustody if engine.resume else HttpCustody
         self._parking = Parking(engine.poller, keep_alive, self._serve)
-        shared: Any = {"slots": slots, "buffers": buffers, "scratch": self._scratch}
-        shared |= {"pages": engine.pages, "prefixes": engine.resume}
-        self.websockets = WebSockets(engine.poller, make=engine.websocket, **shared)
-        self._event_streams = EventStreams(engine.poller, make=partial(HttpProtocol, engine), **shared)
+        memory = StreamMemory(slots, buffers, self._scratch, engine.pages, engine.resume)
+        self.websockets = WebSockets(engine.poller, memory, engine.websocket)
+        self._event_streams = EventStreams(engine.poller, memory, partial(HttpProtocol, engine))
 
     def take(self, passed: PassedSocket) -> None:
         """Serve a connection."""

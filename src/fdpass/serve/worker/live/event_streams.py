@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-import mmap
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from fdpass.serve.shared import pages
 from fdpass.serve.shared.slots import ATTEMPT, FINAL_END, WROTE, slot_of
-from fdpass.serve.worker.custody.buffers import Buffers
 from fdpass.serve.worker.live.continued_events import ContinuedEvents
 from fdpass.serve.worker.live.paths import is_resumable, path_of
 from fdpass.serve.worker.live.resume_queue import ResumeQueue
+from fdpass.serve.worker.live.stream_memory import StreamMemory
 from fdpass.serve.worker.passed_socket import PassedSocket
 from fdpass.serve.worker.poller import Poller
 
@@ -25,28 +24,13 @@ class EventStreams:
 
     Args:
         poller: Watches the connections.
-        slots: Of all connections.
-        buffers: Of this worker.
-        scratch: Memory to read into when no buffer is free.
-        pages: Of all connections.
-        prefixes: The paths that can be resumed.
+        memory: See `StreamMemory`.
         make: Makes the protocol of a connection.
     """
 
-    def __init__(
-        self,
-        poller: Poller,
-        *,
-        slots: memoryview,
-        buffers: Buffers,
-        scratch: memoryview,
-        pages: mmap.mmap,
-        prefixes: tuple[str, ...],
-        make: Callable[[PassedSocket], Any],
-    ) -> None:
+    def __init__(self, poller: Poller, memory: StreamMemory, make: Callable[[PassedSocket], Any]) -> None:
         self._poller = poller
-        self._slots, self._buffers, self._scratch, self._pages = slots, buffers, scratch, pages
-        self._prefixes = prefixes
+        self._memory, self._pages = memory, memory.pages
         self._make = make
         self._queue = ResumeQueue(poller.loop, self._begin)
         self._retiring = self._finishing = False
@@ -64,15 +48,15 @@ class EventStreams:
         slot = passed.slot
         pages.count_resumed(self._pages, slot)
         page = pages.load(self._pages, slot)
-        if not is_resumable(path_of(page.head), self._prefixes):  # the settings have changed
+        if not is_resumable(path_of(page.head), self._memory.prefixes):  # the settings have changed
             path = ascii(path_of(page.head))[1:-1]
             log.warning("reset: an event stream that --resume does not name any more: GET %s", path)
             self._queue.discard(passed)
             _refuse(passed)
             return
-        words = slot_of(self._slots, slot)
+        words = slot_of(self._memory.slots, slot)
         words[ATTEMPT] += 1
-        transport = ContinuedEvents(self._poller, passed, words, self._buffers, self._scratch)
+        transport = ContinuedEvents(self._poller, passed, words, self._memory.buffers, self._memory.scratch)
         unsent = pages.backlog(self._pages, slot, words[WROTE])[0] if words[FINAL_END] else b""
         transport.prepare(page, unsent, partial(self._queue.discard, passed))
         transport.start(self._make(passed))
@@ -84,7 +68,7 @@ class EventStreams:
             self._give_back(passed)
 
     def _give_back(self, passed: PassedSocket) -> None:
-        if slot_of(self._slots, passed.slot)[FINAL_END]:  # only this worker can send the backlog
+        if slot_of(self._memory.slots, passed.slot)[FINAL_END]:  # only this worker can send the backlog
             _refuse(passed)
             return
         passed.returned = True  # with the bytes that came with it

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import mmap
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from fdpass.serve.shared import pages
 from fdpass.serve.shared.slots import ATTEMPT, FINAL_END, POSITION, WRITTEN, WROTE, slot_of
-from fdpass.serve.worker.custody.buffers import Buffers
 from fdpass.serve.worker.custody.reader import Reader
 from fdpass.serve.worker.idle_timer import IdleTimer
 from fdpass.serve.worker.live.opening import Opening, Resuming
 from fdpass.serve.worker.live.paths import is_resumable, path_of
 from fdpass.serve.worker.live.resume_queue import ResumeQueue
+from fdpass.serve.worker.live.stream_memory import StreamMemory
 from fdpass.serve.worker.live.websocket import LiveWebSocket
 from fdpass.serve.worker.passed_socket import PassedSocket
 from fdpass.serve.worker.poller import Poller
@@ -29,30 +28,15 @@ class WebSockets:
 
     Args:
         poller: Watches the connections.
-        slots: Of all connections.
-        buffers: Of this worker.
-        scratch: Memory to read into when no buffer is free.
-        pages: Of all connections.
-        prefixes: The paths that can be resumed.
+        memory: See `StreamMemory`.
         make: Makes a protocol of uvicorn's; None if there is no package for it.
     """
 
-    def __init__(
-        self,
-        poller: Poller,
-        *,
-        slots: memoryview,
-        buffers: Buffers,
-        scratch: memoryview,
-        pages: mmap.mmap,
-        prefixes: tuple[str, ...],
-        make: Callable[[], Any] | None,
-    ) -> None:
+    def __init__(self, poller: Poller, memory: StreamMemory, make: Callable[[], Any] | None) -> None:
         self.poller = poller
-        self.pages = pages
+        self.pages = memory.pages
         self.retiring = self.finishing = False
-        self._slots, self._buffers, self._scratch = slots, buffers, scratch
-        self._prefixes = prefixes
+        self._memory = memory
         self._make = make
         self._all: set[LiveWebSocket] = set()
         self._queue = ResumeQueue(poller.loop, self._begin)
@@ -81,14 +65,14 @@ class WebSockets:
         passed.read = b""  # the handshake, if another worker had read it
         websocket = Opening(self, passed, words, reader, wrote)
         self._all.add(websocket)
-        resumable = len(handshake) <= _HANDSHAKE_MAX and is_resumable(path_of(handshake), self._prefixes)
+        resumable = len(handshake) <= _HANDSHAKE_MAX and is_resumable(path_of(handshake), self._memory.prefixes)
         websocket.prepare(protocol, pages.Page(pages.WEBSOCKET, 0, handshake, b""), resumable=resumable)
         websocket.start(protocol)
 
     def resume(self, passed: PassedSocket) -> None:
         """Continue a WebSocket of another worker, as soon as not too many others wait for their applications."""
-        words = slot_of(self._slots, passed.slot)
-        reader = Reader(words, self._buffers, self._scratch, passed.is_unix)
+        words = slot_of(self._memory.slots, passed.slot)
+        reader = Reader(words, self._memory.buffers, self._memory.scratch, passed.is_unix)
         websocket = Resuming(self, passed, words, reader, words[WRITTEN] & POSITION)
         self._all.add(websocket)
         unsent = pages.backlog(self.pages, passed.slot, words[WROTE])[0] if words[FINAL_END] else b""
@@ -103,7 +87,7 @@ class WebSockets:
     def _begin(self, websocket: Resuming) -> None:
         slot = websocket.passed.slot
         page = pages.load(self.pages, slot)
-        if self._make is None or not is_resumable(path_of(page.head), self._prefixes):
+        if self._make is None or not is_resumable(path_of(page.head), self._memory.prefixes):
             websocket.refuse()  # the settings or the packages have changed
             return
         pages.count_resumed(self.pages, slot)

@@ -1,6 +1,7 @@
 """Event streams in custody: what their slot says after each part, and how the next worker goes on."""
 
 import asyncio
+import dataclasses
 import os
 
 import pytest
@@ -406,7 +407,8 @@ async def test_a_setting_that_names_the_path_no_more_resets_the_client(fresh):
     (passed,) = fresh.server.returned
     fresh.server.returned.clear()
     await fresh.server.restart()
-    fresh.server.engine._custody._event_streams._prefixes = ("/other",)
+    streams = fresh.server.engine._custody._event_streams
+    streams._memory = dataclasses.replace(streams._memory, prefixes=("/other",))
     fresh.server.take_again(passed)
     assert (await stream.client.out())[1] == "reset"
     stream.call.end()

@@ -282,6 +282,30 @@ async def test_a_commit_and_one_with_the_next_message(fresh):
     again.over.set()
 
 
+async def test_a_commit_does_not_go_back_behind_a_ping(fresh):
+    """The ping's bytes are in no buffer any more."""
+    app = await start(fresh)
+    client, call, words = await begin(fresh, app)
+    await client.send(frame(b"one"))
+    await call.text()
+    call.resume.commit()
+    await client.send(frame(b"", 9))
+    assert await client.exactly(2) == reply(b"", 10)
+    behind = SIZE + len(frame(b"one") + frame(b"", 9))
+    while words[BASE] != behind:
+        await asyncio.sleep(0)
+    await client.send(frame(b"two"))
+    while words[READ] != behind + len(frame(b"two")):
+        await asyncio.sleep(0)
+    call.resume.commit(b"state")
+    assert (words[BASE], words.state) == (behind, b"state")
+    call.resume.with_next()
+    await call.send("x")
+    assert words[BASE] == behind
+    assert await call.text() == "two"
+    call.over.set()
+
+
 async def test_redelivery_is_in_given_from_the_time_at_which_it_was_asked_for(fresh):
     app = await start(fresh)
     client, call, words = await begin(fresh, app)
