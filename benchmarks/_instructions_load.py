@@ -30,6 +30,8 @@ UPGRADE = (
     b"GET /echo HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
+STREAM = b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n"
+NEXT = b"GET /next HTTP/1.1\r\nHost: localhost\r\n\r\n"
 TEXT = b"Hello, world!\n"
 PING, PONG = 0x9, 0xA
 CROWD = 32  # connections, as of wrk in serve.py
@@ -131,6 +133,33 @@ class Echo(Client):
         self.check(received(self.sock, head[1]))
 
 
+class Events(Client):
+    """Opens an event stream, and sends a GET on another connection, at which the server sends an event."""
+
+    def __init__(self, port: int, request: bytes, body: bytes) -> None:
+        super().__init__(port, request, body)
+        self.stream = self.connected()
+        self.stream.sendall(STREAM)
+        answer = b""
+        while not answer.endswith(b"\r\n\r\n"):
+            answer += received(self.stream, 1)
+        self.count = 0
+
+    def ask(self) -> None:
+        super().ask()
+        self.count += 1
+        event = b"id: %d\ndata: Hello, world!\n\n" % self.count
+        self.check_event(received(self.stream, len(b"%x" % len(event)) + 4 + len(event)), event)
+
+    def check_event(self, chunk: bytes, event: bytes) -> None:
+        if chunk != b"%x\r\n%b\r\n" % (len(event), event):
+            raise RuntimeError(f"a wrong event: {chunk!r}")
+
+    def close(self) -> None:
+        super().close()
+        self.stream.close()
+
+
 def frame(opcode: int, data: bytes) -> bytes:
     """A WebSocket frame of a client: masked, with a mask that leaves the data as it is."""
     return bytes([0x80 | opcode, 0x80 | len(data)]) + bytes(4) + data
@@ -172,6 +201,7 @@ CASES = {
         at_once=CROWD,
     ),
     "websocket": Case("WebSocket message and its echo", lambda port: Echo(port, TEXT, TEXT)),
+    "event": Case("GET, and an event of a stream", lambda port: Events(port, NEXT, TEXT)),
     "fastapi": Case(
         "POST of a pydantic model to FastAPI",
         lambda port: Client(port, POST, PRICED),

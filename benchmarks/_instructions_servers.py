@@ -23,7 +23,7 @@ from _serve_processes import COMMANDS, HERE, PATIENCE, Server, free_port
 ON, OFF, RESUME, OTHER = "fdpass", "fdpass-custody-off", "fdpass-resume", "uvicorn"
 WORKER, DISPATCHER = "worker", "dispatcher"
 LONG = "3600"  # seconds: no connection ends, and no worker is killed, because valgrind is slow
-OURS = ("--workers", "1", "--hang-timeout", "0", "--start-timeout", LONG, "--keep-alive", LONG)
+OURS = ("--workers", "1", "--keeper", "off", "--hang-timeout", "0", "--start-timeout", LONG, "--keep-alive", LONG)
 SERVERS: dict[str, tuple[str, ...]] = {
     ON: OURS,
     OFF: (*OURS, "--custody", "off"),

@@ -53,7 +53,7 @@ def _ask_all(socks: list[socket.socket]) -> tuple[Counter[int], Counter[str]]:
     return pids, failed
 
 
-def _hold(end: Connection, port: int, count: int, source: str) -> None:
+def hold(end: Connection, port: int, count: int, source: str) -> None:
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, soft))
     socks = [socket.create_connection((HOST, port), GRACE, (source, 0)) for _ in range(count)]
@@ -159,7 +159,7 @@ def moved(ward: Ward, idle: Held, count: int, kind: str) -> dict[str, Any]:
 
 def all_moved(ward: Ward, count: int) -> Iterator[dict[str, Any]]:
     """Kill, reload, and kill once more."""
-    with held_by(_hold, ward.server.port, count, "127.0.2") as idle:
+    with held_by(hold, ward.server.port, count, "127.0.2") as idle:
         pids, failed = idle.ask()
         if failed or sum(pids.values()) != count:
             raise RuntimeError(f"not all of {count} clients were answered in the first place: {failed}")

@@ -58,6 +58,7 @@ class Ward:
     server: Server
     control: str
     file: Path  # the application writes the tokens of executed requests here
+    keeper: int = 0  # the process that has become the keeper after the first one was killed
 
     @property
     def name(self) -> str:
@@ -65,11 +66,12 @@ class Ward:
 
     @property
     def pid(self) -> int:
-        return self.server.process.pid
+        return self.keeper or self.server.process.pid
 
     @property
     def alive(self) -> bool:
-        return self.server.process.poll() is None
+        first = self.server.process.poll() is None
+        return self.keeper in self.server.members if self.keeper else first
 
     def status(self) -> dict[str, Any]:
         return ask(self.control, "status")
@@ -119,7 +121,7 @@ class Ward:
                 raise RuntimeError(f"the server has no control socket{self.server.last_words()}")
             time.sleep(LOOK)
 
-    def wait_settled(self) -> None:
+    def wait_settled(self, seconds: float = SETTLED) -> None:
         """Wait until no connection is left, and all workers are ready, as many as at the beginning."""
         self.wait(
             lambda told: (
@@ -127,6 +129,7 @@ class Ward:
                 and [each["state"] for each in told["workers"]] == ["ready"] * self.server.workers
             ),
             "the server has come to rest",
+            seconds,
         )
 
 

@@ -2,6 +2,8 @@
 
     python benchmarks/kill_storm.py storm [--seconds 20] [--servers fdpass,uvicorn] [--loop both] [--wrk]
     python benchmarks/kill_storm.py post | idle | cost | soak [--minutes 60]
+    python benchmarks/kill_storm.py keeper [--seconds 20] [--every 0.5] [--held 10] [--loop both] [--wrk]
+    python benchmarks/kill_storm.py keeper-cost [--rounds 9]
 
 Each takes `--json`, and exits with 1 if a goal is missed that is no goal of speed. README.md says what is
 measured.
@@ -18,9 +20,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
-from _serve_processes import Server, missing, running
+from _serve_processes import Server, missing, pss, running
 from _serve_report import load_table, ratio
 from _storm_idle import all_moved, most
+from _storm_keeper import PHASES as OF_KEEPER
+from _storm_keeper import Weather
+from _storm_keeper import faults as keeper_faults
+from _storm_keeper import lines as keeper_lines
+from _storm_keeper import phase_of as keeper_phase
 from _storm_phases import HEADER, PHASES, Plan, faults, have_wrk, lines, phase_of
 from _storm_servers import OURS, suffering
 from _storm_soak import faults as soak_faults
@@ -29,6 +36,8 @@ from serve import loaded
 
 SERVERS = ("fdpass", "uvicorn", "gunicorn", "granian", "node")
 WITHOUT = "custody off"
+WHAT = ("storm", "post", "idle", "cost", "soak", "keeper", "keeper-cost")
+ALL = ",".join(PHASES)
 LOOPS = ("asyncio", "uvloop")
 PATIENT = ("--keep-alive", "600")  # seconds: the server closes no idle connection during the measurement
 REHOMED = 0.25  # seconds
@@ -142,6 +151,45 @@ class Storms:
         failed = sum(row["failed"] for rows in found.values() for name in (OURS, WITHOUT) for row in rows[name])
         self.none("cost", {"errors": failed})
 
+    # The keeper
+
+    def keeper(self) -> None:
+        options = self.options
+        weather = Weather(options.seconds, options.seed, options.every, most(options.held), options.wrk)
+        more = ("--log-level", "debug") if os.environ.get("STORM_LOG") else ()
+        for loop in self.loops:
+            self.say(f"{OURS} --keeper on, {loop}, {weather.held} idle connections held")
+            for phase in OF_KEEPER if options.phases == ALL else options.phases.split("|"):
+                words = ("--keeper", "on", "--orphan", "continue", "--loop", loop, *PATIENT, *more)
+                with suffering(OURS, options.workers, options.spare, *words) as ward:
+                    row = keeper_phase(ward, phase, weather)
+                self.rows.append(row | {"loop": loop})
+                self.say(*keeper_lines(row))
+                self.none(f"{loop}, {phase}", keeper_faults(row))
+
+    def keeper_cost(self) -> None:
+        options, found, memory = self.options, dict[str, dict[str, list[Row]]](), dict[str, float]()
+        with ExitStack() as stack:
+            servers = {
+                name: stack.enter_context(running(OURS, options.workers, "--loop", "uvloop", "--keeper", name))
+                for name in ("on", "off")
+            }
+            for kind in ("keep-alive", "connection per request"):
+                found[kind] = {name: [] for name in servers}
+                for turn in range(options.rounds):
+                    for name in list(servers)[:: -1 if turn % 2 else 1]:
+                        found[kind][name].append(loaded(servers[name], kind, options.round_seconds))
+                self.say("", *load_table(kind, found[kind]))
+                by = ratio(found[kind]["on"], found[kind]["off"], "cpu")
+                told = "{ratio:.3f} ({least:.2f} to {greatest:.2f})".format(**by)
+                self.goal(f"{kind}, CPU, on / off: at most 1.02", by["ratio"] <= 1.02, told, speed=True)
+            memory = {name: sum(map(pss, server.members)) / 1e6 for name, server in servers.items()}
+        told = f"{memory['on']:.1f} MB against {memory['off']:.1f} MB"
+        self.goal("memory: at most 8 MB more", memory["on"] - memory["off"] <= 8, told, speed=True)
+        self.rows += [found, memory]
+        each = (row["failed"] for rows in found.values() for some in rows.values() for row in some)
+        self.none("keeper-cost", {"errors": sum(each)})
+
     # The soak
 
     def soak(self) -> None:
@@ -157,10 +205,12 @@ class Storms:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("storm", "post", "idle", "cost", "soak"))
+    parser.add_argument("what", choices=WHAT)
     parser.add_argument("--seconds", type=float, default=20.0, help="seconds of each phase of storm and post")
     parser.add_argument("--minutes", type=float, default=60.0, help="minutes of soak")
-    parser.add_argument("--phases", default=",".join(PHASES), help="phases of storm and post, with commas between")
+    parser.add_argument(
+        "--phases", default=ALL, help="phases of storm and post, with commas between; of keeper, with |"
+    )
     parser.add_argument("--servers", default=OURS, help=f"servers of storm: {','.join(SERVERS)}")
     parser.add_argument("--loop", choices=(*LOOPS, "both"), default="both", help="event loop of fdpass")
     parser.add_argument("--workers", type=int, default=2)
@@ -170,6 +220,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--last", action="store_true", help="kill a worker even if no other is ready")
     parser.add_argument("--wrk", action="store_true", help="run wrk in storm, too")
     parser.add_argument("--connections", type=int, default=10_000, help="connections of idle")
+    parser.add_argument(
+        "--every", type=float, default=0.5, help="seconds between two deaths of the dispatcher, in keeper"
+    )
+    parser.add_argument("--held", type=int, default=10, help="idle connections in keeper")
     parser.add_argument("--rounds", type=int, default=9, help="rounds of cost")
     parser.add_argument("--round-seconds", type=float, default=1.0, help="seconds of load in a round of cost")
     parser.add_argument("--json", action="store_true")
@@ -178,12 +232,12 @@ def arguments() -> argparse.Namespace:
         options.workers = options.spare = 1  # so that one worker has all connections
     if unknown := set(options.servers.split(",")) - set(SERVERS):
         parser.error(f"no such servers: {', '.join(sorted(unknown))}")
-    if unknown := set(options.phases.split(",")) - set(PHASES):
+    if options.what != "keeper" and (unknown := set(options.phases.split(",")) - set(PHASES)):
         parser.error(f"no such phases: {', '.join(sorted(unknown))}")
     if options.wrk and not have_wrk():
         parser.error("there is no wrk in PATH")
-    if options.wrk and options.what != "storm":
-        parser.error("--wrk goes with storm")
+    if options.wrk and options.what not in {"storm", "keeper"}:
+        parser.error("--wrk goes with storm and keeper")
     return options
 
 
@@ -205,7 +259,7 @@ def main() -> None:
     storms = Storms(options)
     facts = facts_of(options)
     storms.say(facts)
-    act: Callable[[], None] = getattr(storms, options.what)
+    act: Callable[[], None] = getattr(storms, options.what.replace("-", "_"))
     act()
     storms.say("", "Goals:", *goal_lines(storms.goals))
     if options.json:

@@ -1,12 +1,13 @@
 """The application that the servers of serve.py run: a plain ASGI function, without a framework.
 
 `/` answers the same 14 bytes each time, `/pid` answers the pid of the worker, `/sse` sends the pid as the first
-event of a stream, and keeps the stream open until the client disconnects. `/echo` is a
-WebSocket that sends each text back.
+event of a stream, and keeps the stream open until the client disconnects. `/events` is a stream to which `/next`
+adds an event with an id. `/echo` is a WebSocket that sends each text back.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -15,6 +16,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+NEXT = asyncio.Queue[None]()  # an event is to be sent
 
 
 async def app(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -26,6 +28,11 @@ async def app(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> 
         await answer(send, b"%d" % os.getpid())
     elif scope["path"] == "/sse":
         await stream(receive, send)
+    elif scope["path"] == "/events":
+        await events(send)
+    elif scope["path"] == "/next":
+        NEXT.put_nowait(None)
+        await answer(send, b"Hello, world!\n")
     elif scope["path"] == "/echo":
         await echo(receive, send)
     else:
@@ -54,6 +61,17 @@ async def stream(receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"data: %d\n\n" % os.getpid(), "more_body": True})
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def events(send: Send) -> None:
+    """The only stream of the server."""
+    await start(send, 200, [(b"content-type", b"text/event-stream")])
+    count = 0
+    while True:
+        await NEXT.get()
+        count += 1
+        body = b"id: %d\ndata: Hello, world!\n\n" % count
+        await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
 async def echo(receive: Receive, send: Send) -> None:

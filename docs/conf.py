@@ -36,8 +36,15 @@ NAVIGATION = """
 Start <self>
 docs/guide
 docs/serve
+docs/watching
 docs/live
+docs/upgrade
+docs/moving-in
+docs/deploy
+docs/fleet
+docs/frameworks
 docs/keep
+docs/dashboard
 docs/reference
 docs/errors
 docs/how-it-works

@@ -20,9 +20,12 @@ _REQUEST = struct.Struct("=BBHIIIII")  # unix_diag_req: family, protocol, paddin
 _ENTRY = struct.Struct("=BBBBIII")  # unix_diag_msg: family, type, state, padding, inode, cookie
 _ATTRIBUTE = struct.Struct("=HH")  # nlattr: length with this header, type
 _NUMBER, _ERROR = struct.Struct("=I"), struct.Struct("=i")
+_LENGTHS = struct.Struct("=II")  # unix_diag_rqlen: of a listener, its backlog now and at most
+_NO_COOKIE = 0xFFFFFFFF
 _ALL_STATES = 0xFFFFFFFF
 _SHOW_NAME, _SHOW_PEER = 0x1, 0x4
-_NAME, _PEER = 0, 2  # UNIX_DIAG_NAME, UNIX_DIAG_PEER
+_SHOW_QUEUE = 0x10
+_NAME, _PEER, _QUEUE = 0, 2, 4  # UNIX_DIAG_NAME, UNIX_DIAG_PEER, UNIX_DIAG_RQLEN
 _BUFFER = 1 << 16  # the kernel's dumps come in parts of 32 KiB at most
 
 
@@ -50,16 +53,35 @@ def unix_sockets() -> list[UnixSocket]:
     Raises:
         OSError: The kernel has no sock_diag for Unix sockets, or a security module or a seccomp filter refuses it.
     """
-    show = _SHOW_NAME | _SHOW_PEER
-    request = _REQUEST.pack(socket.AF_UNIX, 0, 0, _ALL_STATES, 0, show, 0, 0)
-    header = _HEADER.pack(_HEADER.size + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST | _NLM_F_DUMP, 1, 0)
+    request = _REQUEST.pack(socket.AF_UNIX, 0, 0, _ALL_STATES, 0, _SHOW_NAME | _SHOW_PEER, 0, 0)
+    return [parsed(content) for content in _ask(request, _NLM_F_DUMP)]
+
+
+def unix_queue(inode: int) -> tuple[int, int] | None:
+    """Return how many connections wait at a listening Unix socket, and how many can; None if it is not told.
+
+    Args:
+        inode: The inode number of the socket.
+
+    Raises:
+        OSError: As of `unix_sockets`; or there is no such socket.
+    """
+    request = _REQUEST.pack(socket.AF_UNIX, 0, 0, _ALL_STATES, inode, _SHOW_QUEUE, _NO_COOKIE, _NO_COOKIE)
+    for content in _ask(request, 0):
+        found = dict(_attributes(content[_ENTRY.size :])).get(_QUEUE)
+        return None if found is None else _LENGTHS.unpack(found)
+    return None
+
+
+def _ask(request: bytes, flags: int) -> list[bytes]:
+    header = _HEADER.pack(_HEADER.size + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST | flags, 1, 0)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as sock:
         sock.settimeout(None)
         sock.sendto(header + request, (0, 0))
-        return list(_replies(sock))
+        return list(_replies(sock, several=bool(flags)))
 
 
-def _replies(sock: socket.socket) -> Iterator[UnixSocket]:
+def _replies(sock: socket.socket, *, several: bool) -> Iterator[bytes]:
     while True:
         for kind, content in messages(sock.recv(_BUFFER)):
             if kind == _NLMSG_DONE:
@@ -68,7 +90,9 @@ def _replies(sock: socket.socket) -> Iterator[UnixSocket]:
                 number = -_ERROR.unpack_from(content)[0]
                 raise OSError(number, os.strerror(number))
             if kind == _SOCK_DIAG_BY_FAMILY:
-                yield parsed(content)
+                yield content
+                if not several:
+                    return
 
 
 def messages(data: bytes) -> Iterator[tuple[int, bytes]]:

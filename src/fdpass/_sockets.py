@@ -13,7 +13,16 @@ import time
 from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
-from fdpass._errors import AddressInUse, CallFailed, Closed, FdpassError, InvalidMessage, Timeout, translated
+from fdpass._errors import (
+    AddressInUse,
+    CallFailed,
+    Closed,
+    FdpassError,
+    InvalidMessage,
+    NotFound,
+    Timeout,
+    translated,
+)
 from fdpass._fd import Fd
 from fdpass._pair import TYPES
 from fdpass._waiting import check_timeout, deadline_of
@@ -140,7 +149,11 @@ def bound_at_file(sock: socket.socket, path: str, mode: int, backlog: int | None
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
         os.fchmod(sock.fileno(), mode)  # bind(2) makes the file with this mode less the umask, so never with more
-        sock.bind(path)
+        try:
+            sock.bind(path)
+        except FileNotFoundError as error:
+            where, folder = readable(path), readable(os.path.dirname(path))
+            raise NotFound(error.errno, f"cannot listen at {where}: there is no folder {folder}") from None
         try:
             _set_mode(path, mode)
             if backlog is not None:

@@ -17,7 +17,8 @@ def client_frame(opcode, payload=b"", *, fin=True, key=KEY, reserved=0):
     else:
         head += b"\xff" + size.to_bytes(8, "big")
     mask = (key * (size // 4 + 1))[:size]
-    return head + key + bytes(a ^ b for a, b in zip(payload, mask, strict=True))
+    masked = int.from_bytes(payload, "big") ^ int.from_bytes(mask, "big")
+    return head + key + masked.to_bytes(size, "big")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from fdpass._memory import common, mapped
 from fdpass.serve.dispatcher.custody import Custody
 from fdpass.serve.dispatcher.recovery import Action
+from fdpass.serve.keeper.estate import Estate
 from fdpass.serve.shared.config import Config
 from fdpass.serve.shared.slots import BUFFER_SIZE
 from fdpass.serve.worker.custody.buffers import Buffers
@@ -40,7 +41,7 @@ class Live:
     def __init__(self, loop, app, held):
         self.loop, self.app, self.held = loop, app, held
         timers = {"call_later": loop.call_later, "watch": loop.add_reader, "unwatch": loop.remove_reader}
-        self.custody = Custody(SimpleNamespace(**timers), 1, "safe")
+        self.custody = Custody(SimpleNamespace(**timers), Estate.private(1), "safe")
         self._slots = memoryview(mapped(self.custody.memory)).cast("q")
         self._pages = mapped(self.custody.pages)
         with common(2 * BUFFER_SIZE, name="fdpass-test") as memory:

@@ -14,6 +14,7 @@ from uvicorn.server import ServerState
 from fdpass._memory import common, mapped
 from fdpass.serve.dispatcher.custody import Custody
 from fdpass.serve.dispatcher.recovery import Action
+from fdpass.serve.keeper.estate import Estate
 from fdpass.serve.shared.config import Config
 from fdpass.serve.shared.slots import BUFFER_SIZE
 from fdpass.serve.worker.custody.buffers import Buffers
@@ -36,12 +37,14 @@ class Fdpass:
 
     def __init__(self, loop, held, *, custody):
         self.loop = loop
+        for module in ("exchange", "protocol"):  # the clock is the loop's
+            held.enter_context(mock.patch(f"fdpass.serve.worker.http.{module}.monotonic", loop.time))
         self.app = Application()
         self.portions = []
         self.custody = slots = pages = self._buffers = None
         if custody:
             timers = {"call_later": loop.call_later, "watch": loop.add_reader, "unwatch": loop.remove_reader}
-            self.custody = Custody(SimpleNamespace(**timers), 1, "safe")
+            self.custody = Custody(SimpleNamespace(**timers), Estate.private(1), "safe")
             with common(2 * BUFFER_SIZE, name="fdpass-test") as memory:
                 self._buffers = Buffers(mapped(memory))
             slots = memoryview(mapped(self.custody.memory)).cast("q")

@@ -5,6 +5,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -119,6 +120,8 @@ def test_the_page_loads_nothing_from_elsewhere(demo):
     assert re.findall(r"""(?:src|href)=["']?([^"'> ]*)""", page) == ["data:,"]
     assert re.findall(r"\w+://[^\s`'\"]*", page) == ["ws://${location.host}/live/socket"]
     assert 'lang="en"' in page
+    assert page.count("<p>") + page.count("<p ") == page.count("</p>")  # none has another one in it
+    assert page.index("<li>Nothing yet.") > page.index('<ol id="moves"')  # the list is not empty at first
 
 
 def field(card, name):
@@ -135,6 +138,7 @@ def test_in_chromium_no_connection_is_opened_twice(demo, tmp_path):
             browser.wait(f"{field(card, 'resumed')} >= 2 && {field(card, 'count')} > 10")
             assert browser.value(field(card, "state")) == "open"
         browser.wait("document.querySelectorAll('#moves li').length >= 4")
+        assert "Nothing yet" not in browser.value("document.body.innerText")
         for card in ("socket", "events"):
             assert [browser.value(field(card, name)) for name in ("wrong", "reconnects")] == ["0", "0"]
             before = int(browser.value(field(card, "count")))
@@ -145,6 +149,40 @@ def test_in_chromium_no_connection_is_opened_twice(demo, tmp_path):
     command.send_signal(signal.SIGINT)
     output, errors = command.communicate(timeout=LIMIT)
     assert (command.returncode, errors) == (0, ""), output
+
+
+NOTES = "[...document.querySelectorAll('#moves li')].map(line => line.textContent).reverse()"
+
+
+def test_in_chromium_a_connection_that_the_browser_opens_anew_goes_on_in_the_place_of_no_worker(demo, tmp_path):
+    """Another demonstration takes the place of the first, at the same address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+    first, url = demo("--port", port)
+    browser = Browser(tmp_path)
+    try:
+        browser.open(url)
+        for card in ("socket", "events"):
+            browser.wait(f"{field(card, 'count')} > 0")
+        first.send_signal(signal.SIGINT)
+        first.communicate(timeout=LIMIT)
+        for card in ("socket", "events"):
+            browser.wait(f"{field(card, 'state')} == 'closed'")
+        demo("--port", port)
+        for card in ("socket", "events"):
+            browser.wait(f"{field(card, 'reconnects')} == 1")
+        browser.wait(f"{NOTES}.filter(note => note.includes('goes on')).length >= 1")
+        notes = browser.value(f"{NOTES}.join('|')").split("|")
+        for name in ("WebSocket", "Event stream"):
+            told = [note.split(": ", 1)[1] for note in notes if name in note]
+            ended = told.index("the connection has ended")
+            assert told[ended + 1] == "the browser has connected again"
+            old = set(re.findall(r"worker (\d+)", " ".join(told[:ended])))
+            new = set(re.findall(r"worker (\d+)", " ".join(told[ended:])))
+            assert not old & new
+        assert {browser.value(field(card, "wrong")) for card in ("socket", "events")} == {"0"}
+    finally:
+        browser.close()
 
 
 def test_in_chromium_the_page_says_when_the_demonstration_has_ended(demo, tmp_path):

@@ -200,3 +200,21 @@ def test_characters_that_the_encoding_lacks_are_escaped(tmp_path, locale):
 
 def test_output_without_a_terminal_has_no_escape_sequences(tmp_path):
     assert "\x1b" not in run("demo").stdout
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("srve", "did you mean serve?"),
+        ("run", "did you mean serve?"),
+        ("shop.main:app", "to serve this application, use fdpass serve shop.main:app"),
+        (
+            "restart",
+            "use reload for new code of the application, or upgrade for a new fdpass or Python",
+        ),
+    ],
+)
+def test_a_word_that_is_no_command_is_answered_with_the_right_one(word, meant):
+    wrong = run(word, "--workers", "2")
+    assert wrong.returncode == 2
+    assert wrong.stderr.endswith(f"Error: no such command '{word}': {meant}\n")

@@ -17,6 +17,7 @@ from unittest import mock
 
 from fdpass.serve.dispatcher import custody, recovery
 from fdpass.serve.dispatcher.recovery import Action, Facts, agrees, decide, is_idle
+from fdpass.serve.keeper.estate import Estate
 from fdpass.serve.shared import pages
 from fdpass.serve.shared.slots import (
     BASE,
@@ -163,7 +164,7 @@ class LiveWorld:
         """Serve the client to its end; returns this."""
         pipe = os.dup(SOCKETS[1].fileno())
         idle = SimpleNamespace(cancel=lambda: None)
-        loop = SimpleNamespace(call_later=lambda *_: idle, watch=lambda *_: None, unwatch=lambda *_: None)
+        loop = SimpleNamespace(call_later=lambda *_: idle, watch=lambda *_, **__: None, unwatch=lambda *_: None)
         with contextlib.ExitStack() as stack:
             for logger in (LOG, UVICORN):
                 stack.enter_context(mock.patch.object(logger, "disabled", True))
@@ -174,10 +175,10 @@ class LiveWorld:
                 stack.enter_context(mock.patch.object(module, "unread", self.unread))
             stack.enter_context(mock.patch.object(asgi, "_LOOK_SECONDS", 0))
             stack.enter_context(mock.patch.object(state, "_STATE", StateStruct(state._STATE)))
-            for name in ("reset", "_shut_down"):
+            for name in ("reset", "shut_down"):
                 stack.enter_context(mock.patch.object(custody, name, mock.Mock()))
             stack.enter_context(mock.patch.object(custody, "facts_of", self._facts_of))
-            self.custody = custody.Custody(loop, SLOT + 1, "safe")
+            self.custody = custody.Custody(loop, Estate.private(SLOT + 1), "safe")
             stack.callback(self.custody.close)
             self.custody.keep(SLOT, pipe)
             self.words = slot_of(self.custody._words, SLOT)

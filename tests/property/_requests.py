@@ -48,6 +48,9 @@ async def app(scope, receive, send):
 class Upgraded:
     """In the place of a WebSocket protocol: says hello, and then what it is told."""
 
+    def __init__(self, passed):
+        pass
+
     def connection_made(self, transport):
         self.transport = transport
 
@@ -98,16 +101,25 @@ def request(name, kind="plain", method="GET", body=None, *, pieces=0, version="1
     return Request(kind, method, head.encode() + b"\r\n" + data, waits)
 
 
+class Idle(set):
+    """In the place of an `IdleTimer`."""
+
+    def add_at(self, thing, now):
+        self.add(thing)
+
+
 class Engine:
     """An engine of `HttpProtocol` whose heads wait until the test flushes them, and whose idle time never ends."""
 
     def __init__(self, app):
         self.app = app
         self.loop = asyncio.get_running_loop()
-        self.count, self.known, self.date = RequestCount(), KnownHeaders(), b""
+        self.count, self.known, self.root_path = RequestCount(), KnownHeaders(), ""
+        self.date = self.dateless = b""
+        self.forwarding = None
         self.connections, self.exchanges, self.heads = set(), set(), []
         self.state, self.websocket, self.websockets = {}, Upgraded, None
-        self.idle, self.head_timer = set(), None
+        self.idle, self.head_timer = Idle(), None
         self.head_max, self.body_max = 64 * 1024, 0
         self.flush_soon = self.heads.append
 
@@ -131,6 +143,7 @@ SOCKETS = socket.socketpair()
 class Passed:
     """A socket, as far as the protocol asks it. Nothing is unread in it."""
 
+    slot = 0
     client = None
     fileno = SOCKETS[0].fileno
     tls_by_proxy = False
@@ -148,6 +161,7 @@ class Wire:
     quiet = True
 
     def __init__(self):
+        self.extensions = {}
         self.out, self.closing = b"", False
 
     def linger(self):
@@ -159,7 +173,7 @@ class Wire:
     def write(self, data):
         self.out += data
 
-    def respond(self, data, *, last):
+    def respond(self, data, last):
         self.out += data
         self.closing = last
 

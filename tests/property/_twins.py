@@ -44,6 +44,7 @@ class Wire:
     """A transport that notes what it is told."""
 
     def __init__(self, told):
+        self.extensions = {}
         self._told = told
         self.passed = Passed()
         self.over = False
@@ -66,7 +67,7 @@ class Wire:
     def write(self, data):
         self._note("write", data)
 
-    def respond(self, data, *, last):
+    def respond(self, data, last):
         self._note("respond", data, last)
         self.over |= last
 
@@ -87,13 +88,21 @@ class Wire:
         return None
 
 
+class Idle(set):
+    """In the place of an `IdleTimer`."""
+
+    def add_at(self, thing, now):
+        self.add(thing)
+
+
 class Engine:
     """An engine whose application echoes bodies; if the query is ``late``, after the next piece has come."""
 
-    date = b"date: now\r\n"
+    date, dateless, root_path, forwarding = b"date: now\r\n", b"", "", None
     websocket = head_timer = None
     head_max, body_max = 64 * 1024, 0
-    connections = exchanges = idle = property(lambda _: set())
+    connections = exchanges = property(lambda _: set())
+    idle = property(lambda _: Idle())
 
     def __init__(self, known):
         self.count = RequestCount()

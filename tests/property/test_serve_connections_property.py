@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from fdpass.serve.dispatcher.connections import Connections
+from fdpass.serve.keeper.estate import Estate
 
 MOST = 12
 rows = st.integers(0, 3)
@@ -15,7 +16,7 @@ class ConnectionsMachine(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.connections = Connections(MOST)
+        self.connections = Connections(Estate.private(MOST), memoryview(bytearray(8 * MOST)).cast("q"))
         self.held, self.offers, self.of = set(), [], {row: set() for row in range(4)}
         self.finished = self.lost = self.accepted = 0
 

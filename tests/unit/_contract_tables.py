@@ -4,7 +4,8 @@ import inspect
 import re
 import typing
 
-from fdpass.serve.dispatcher import recovery
+from fdpass.serve.dispatcher import fates, recovery
+from fdpass.serve.keeper import estate
 from fdpass.serve.shared import ledger, messages, slots
 
 
@@ -43,20 +44,24 @@ def flag_table():
     return table(("flag", "meaning"), *described_members(slots.Flag))
 
 
-def column_table():
-    rows = ((column.name, column.writer, column.meaning) for column in ledger.Column)
-    return table(("column", "written by", "content"), *rows)
+def column_table(words=ledger.Column, name="column"):
+    rows = ((word.name, word.writer, word.meaning) for word in words)
+    return table((name, "written by", "content"), *rows)
 
 
-def stores():
-    """The order of a worker's stores, as the docstring of `slots` has it."""
-    text = inspect.cleandoc(slots.__doc__)
+def member_table(kind, name):
+    return table((name, "meaning"), *described_members(kind))
+
+
+def stores(module=slots):
+    """The order of stores, as a module's docstring has it."""
+    text = inspect.cleandoc(module.__doc__)
     return text[text.index("**The order of stores.**") :] + "\n"
 
 
-def recovery_table(number=0):
-    """A table in the docstring of `recovery`; a row begins where its last column names an action."""
-    text = recovery.__doc__.splitlines()
+def recovery_table(number=0, module=recovery):
+    """A table in a module's docstring; a row begins where its last column names an action."""
+    text = module.__doc__.splitlines()
     rules = [index for index, line in enumerate(text) if line.startswith("===")]
     first, second, last = rules[3 * number : 3 * number + 3]
     bounds = [match.start() for match in re.finditer("=+", text[first])]
@@ -84,5 +89,15 @@ MADE = {
     "the rows of recovery": recovery_table,
     "the rows of recovery for open streams": lambda: recovery_table(1),
     "the actions of recovery": action_table,
+    "the words of the estate": lambda: column_table(estate.Head, "word"),
+    "the words of a worker in the estate": lambda: column_table(estate.Row, "word"),
+    "the order of stores in the estate": lambda: stores(estate),
+    "the stages of a worker": lambda: member_table(estate.Stage, "STATE"),
+    "the marks of a worker": lambda: member_table(estate.Mark, "FLAGS"),
+    "the values of HOLDER": lambda: member_table(ledger.Holder, "HOLDER"),
+    "the values of JOURNAL": lambda: member_table(estate.Journal, "JOURNAL"),
+    "what a new dispatcher does at once": lambda: recovery_table(0, fates),
+    "what a new dispatcher does after SYNCED": lambda: recovery_table(1, fates),
+    "the fates": lambda: member_table(fates.Fate, "fate"),
 }
 """What docs/how-it-works.md has from the code, and the function that makes it."""

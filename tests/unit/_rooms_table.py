@@ -9,6 +9,7 @@ ROOT = Path(fdpass.__file__).parent
 ROOMS = {
     "serve": "the whole",
     "serve/shared": "the contract",
+    "serve/keeper": "the keeper",
     "serve/dispatcher": "the dispatcher",
     "serve/dispatcher/accept": "the dispatcher: accepting",
     "serve/dispatcher/pool": "the dispatcher: its workers",
@@ -20,6 +21,7 @@ ROOMS = {
     "serve/worker/live": "a worker: open streams",
     "serve/worker/wsgi": "a worker: WSGI",
     "serve/worker/engines": "a worker: engines",
+    "_dashboard": "`fdpass dashboard`",
     "_supervision": "what main processes share",
     "_keep": "`fdpass keep`",
 }

@@ -12,12 +12,14 @@ WORDS = {
     "switch": "`True`, `False`",
     "addresses": "one or more addresses",
     "prefixes": "paths",
+    "texts": "texts",
+    "headers": "`NAME:VALUE` each",
 }
 
 
 def table():
     """The whole table, as it stands in the text."""
-    return HEAD + "".join(row(field) for field in dataclasses.fields(Config))
+    return HEAD + "".join(row(Config.__dataclass_fields__[name]) for name in SETTINGS)
 
 
 def row(field):

@@ -30,10 +30,16 @@ def name_of(path: Path) -> str:
     return ".".join(parts) or FACADE
 
 
-_VERBS = "grab inspect keep recv send demo serve status reload scale stop workers"
+_VERBS = (
+    "dashboard grab inspect keep recv send demo serve status top list reload upgrade scale stop workers completion"
+)
 _KEEP = (
     "environment limits notification processes settings same_file store notify_socket held_listeners program "
-    "relay supervisor protocol client commands run"
+    "relay restart supervisor protocol client commands run"
+)
+_DASHBOARD = (
+    "settings control http gate state figures server watch stream families metrics checks actions page app "
+    "agent_check protocol run"
 )
 LAYERS = [  # from the lowest to the highest; each string is a group of modules
     ("needs nothing", ["_interrupt", "_words", "_errors"]),
@@ -41,7 +47,15 @@ LAYERS = [  # from the lowest to the highest; each string is a group of modules
     ("one sendmsg, one recvmsg", ["_message _lending _ancillary"]),
     (
         "single things of the kernel",
-        ["_memory", "_peer", "_policy", "_waiting", "_pair", "_activation", "_ptrace _grab _sock_diag _proc"],
+        [
+            "_memory",
+            "_peer",
+            "_policy",
+            "_waiting",
+            "_pair",
+            "_activation _linger",
+            "_ptrace _grab _sock_diag _proc",
+        ],
     ),
     ("sockets at an address", ["_sockets"]),
     ("the core of both kinds of channel", ["_options _outbox _arrivals _conversation _channel_base _admission"]),
@@ -64,12 +78,19 @@ LAYERS = [  # from the lowest to the highest; each string is a group of modules
         ],
     ),
     (
+        "the dashboard, which asks servers over their control sockets",
+        [" ".join(["_dashboard", *(f"_dashboard.{name}" for name in _DASHBOARD.split())])],
+    ),
+    (
         "the command line, which no other module imports",
         [
-            "_cli.signals _cli.streams _cli.progress_line _cli.progress _cli.common _cli.run _cli.habits "
-            "_cli.server _cli.demo_app _cli.demo_show _cli.demo_server _cli.demo_picture _cli.demo_serve "
+            "_cli.signals _cli.streams _cli.progress_line _cli.progress _cli.common _cli.run "
+            "_cli.environment _cli.aliases _cli.habits _cli.settings_file _cli.server "
+            "_cli.demo_app _cli.demo_show _cli.demo_server _cli.demo_uvicorn _cli.demo_picture _cli.demo_serve "
             "_cli.demo_live_app _cli.demo_live_show _cli.demo_live_client _cli.demo_live_picture _cli.demo_live "
-            "_cli.keep_commands " + " ".join(f"_cli.{verb}" for verb in _VERBS.split()) + " _cli __main__"
+            "_cli.keep_commands _cli.status_picture _cli.events _cli.top_screen "
+            + " ".join(f"_cli.{verb}" for verb in _VERBS.split())
+            + " _cli _cli.manual __main__"
         ],
     ),
 ]
@@ -120,7 +141,8 @@ def of(*rooms: str) -> list[Path]:
     return [path for path in FILES if name_of(path).split(".")[0] in rooms]
 
 
-PRIMITIVE = [path for path in FILES if path not in of("serve")]
+_SERVER = set(of("serve"))
+PRIMITIVE = [path for path in FILES if path not in _SERVER]
 
 
 @pytest.mark.parametrize("path", PRIMITIVE, ids=name_of)

@@ -14,28 +14,52 @@ import fdpass
 ROOT = Path(fdpass.__file__).parent
 ROOMS = {
     "serve.shared": set(),
-    "serve.dispatcher": {"serve.shared"},
+    "serve.keeper": {"serve.shared"},
+    "serve.dispatcher": {"serve.shared", "serve.keeper"},
     "serve.worker": {"serve.shared"},
-    "serve.operator": {"serve.shared", "serve.dispatcher"},
-    "serve.server": {"serve.shared", "serve.dispatcher", "serve.operator"},
+    "serve.operator": {"serve.shared", "serve.keeper", "serve.dispatcher"},
+    "serve.orphan": {"serve.shared", "serve.keeper", "serve.operator"},
+    "serve.kept": {"serve.shared", "serve.keeper", "serve.dispatcher", "serve.operator", "serve.orphan"},
+    "serve.renewal": {
+        *("serve.shared", "serve.keeper", "serve.dispatcher", "serve.operator", "serve.kept", "serve.worker"),
+    },
+    "serve.server": {
+        *("serve.shared", "serve.keeper", "serve.dispatcher", "serve.operator", "serve.kept", "serve.renewal"),
+    },
     "serve": {"serve.shared", "serve.server", "serve.worker"},
-    "_cli": {"serve.shared", "serve.server", "serve.operator", "serve.worker"},
+    "_dashboard": {"serve.operator"},
+    "_cli": {"_dashboard", "serve.shared", "serve.server", "serve.operator", "serve.worker"},
 }
 """For each room, the other rooms that its files may import."""
 
 ONLY = {
-    ("_cli", "serve.shared"): {"serve.shared.config", "serve.shared.setting"},
-    ("_cli", "serve.operator"): {"serve.operator.client"},
+    ("_cli", "serve.shared"): {
+        "serve.shared.config",
+        "serve.shared.env_file",
+        "serve.shared.setting",
+        "serve.shared.source",
+    },
+    ("_dashboard", "serve.operator"): {"serve.operator.client"},
+    ("_cli", "_dashboard"): {"_dashboard.settings", "_dashboard.run"},
+    ("_cli", "serve.operator"): {"serve.operator.client", "serve.operator.servers", "serve.operator.watch"},
     ("_cli", "serve.worker"): {"serve.worker.application", "serve.worker.engines", "serve.worker.preparation"},
+    ("serve.renewal", "serve.worker"): {"serve.worker.application", "serve.worker.preparation"},
     ("serve", "serve.shared"): {"serve.shared.config"},
+    ("serve.dispatcher", "serve.keeper"): {"serve.keeper.estate"},
+    ("serve.operator", "serve.keeper"): {
+        *("serve.keeper.estate", "serve.keeper.requests", "serve.keeper.texts"),
+    },
+    ("serve.server", "serve.keeper"): {"serve.keeper.estate", "serve.keeper.program"},
 }
 """For two rooms, the only files of the second that the first may import."""
 
 PURE = {
     *("serve.shared.config", "serve.shared.setting", "serve.shared.ledger", "serve.shared.messages"),
-    *("serve.shared.slots",),
+    *("serve.shared.slots", "serve.shared.described", "serve.keeper.estate", "serve.dispatcher.fates"),
+    "serve.keeper.texts",
     *("serve.dispatcher.recovery", "serve.dispatcher.connections", "serve.dispatcher.accept.balance"),
-    "serve.dispatcher.accept.drain",
+    *("serve.dispatcher.accept.drain", "serve.dispatcher.totals", "serve.dispatcher.byte_counts"),
+    *("_dashboard.state", "_dashboard.figures", "_dashboard.families"),
     *("serve.worker.custody.request_end", "serve.worker.proxy_header"),
 }
 """Policy: no descriptor, no clock, no loop."""

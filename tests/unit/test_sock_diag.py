@@ -71,4 +71,4 @@ def test_an_error_of_the_kernel_is_raised():
     with ours, theirs:
         theirs.send(message(2, struct.pack("=i", -errno.ENOENT) + bytes(16)))
         with pytest.raises(FileNotFoundError):
-            list(_sock_diag._replies(ours))
+            list(_sock_diag._replies(ours, several=True))

@@ -12,6 +12,7 @@ from fdpass._cli.signals import Stopped, end_by  # first: Ctrl-C can come while 
 
 import importlib
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -28,16 +29,30 @@ from fdpass.errors import FdpassError
 _VERBS = {  # each is a file in this package, with a function of the same name
     "serve": "Serve an application with several workers.",
     "status": "Show the connections and workers of a running server.",
+    "top": "Show a running server live, and act on it by keys.",
+    "events": "Show the last events of a running server, and those to come.",
+    "list": "Show all running servers of this user.",
     "reload": "Replace the workers of a running server, with new code and settings.",
+    "upgrade": "Replace the code of a running server, without losing a connection.",
     "scale": "Change the number of workers of a running server.",
     "stop": "Stop a running server.",
     "workers": "Replace single workers of a running server.",
+    "dashboard": "Show running servers on a page, and as metrics and checks.",
     "demo": "Show an open file passed from one process to another.",
     "send": "Send open files to the process that listens at a socket.",
     "recv": "Receive open files at a socket, and print one or run a command with them.",
     "grab": "Copy a descriptor out of a running process.",
     "inspect": "List the descriptors of a process.",
     "keep": "Run a program, restart it, and store its descriptors.",
+    "completion": "Print a script with which a shell completes the commands of fdpass.",
+}
+
+
+_IS_APP = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*").fullmatch
+_MEANT = {  # what users of other servers type
+    "restart": "use reload for new code of the application, or upgrade for a new fdpass or Python",
+    "start": "did you mean serve?",
+    "run": "did you mean serve?",
 }
 
 
@@ -52,7 +67,7 @@ class _Verbs(click.Group):
     """Imports the file of a verb when the verb is used: ``fdpass --help`` imports none."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return list(_VERBS)
+        return [*_VERBS]  # not list(_VERBS): the module of the verb `list` has this name here
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in _VERBS:
@@ -63,12 +78,25 @@ class _Verbs(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
-            formatter.write_dl(list(_VERBS.items()))
+            formatter.write_dl([*_VERBS.items()])
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args[0] not in _VERBS:
+            self._refuse(ctx, args[0])
         found = super().resolve_command(ctx, args)
         _interrupt.raise_exceptions()  # from here on there is something to clean up
         return found
+
+    def _refuse(self, ctx: click.Context, word: str) -> None:
+        """Say what a word that is no command is likely to mean."""
+        if _IS_APP(word):
+            ctx.fail(f"no such command {word!r}: to serve this application, use fdpass serve {word}")
+        if word in _MEANT:
+            ctx.fail(f"no such command {word!r}: {_MEANT[word]}")
+        import difflib  # noqa: PLC0415 - large, and few need it
+
+        if near := difflib.get_close_matches(word, _VERBS, 1):
+            ctx.fail(f"no such command {word!r}: did you mean {near[0]}?")
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -120,7 +148,7 @@ def _exit_code(run: Callable[[], Any]) -> int:
 @click.group(
     cls=_Verbs,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="To start, run: fdpass demo. Each command has its own --help, with examples.",
+    epilog="To start, run: fdpass demo, or fdpass demo serve for the server. Each command has its own --help.",
 )
 @click.version_option(fdpass.__version__, prog_name="fdpass", message="%(prog)s %(version)s")
 @click.pass_context

@@ -1,4 +1,4 @@
-"""The live picture of `fdpass demo serve`: workers with their connections, totals, and the newest events."""
+"""The live picture of `fdpass demo serve`: figures, workers with connections, events."""
 
 from __future__ import annotations
 
@@ -21,14 +21,24 @@ def picture(show: Show) -> RenderableType:
         table.add_column(name, justify="right" if name in {"worker", "generation", "handled"} else "left")
     for worker in show.status["workers"]:
         table.add_row(*_row(worker))
-    wrong = sum(show.errors.values())
-    style = "bold red" if wrong or show.reconnects else "bold green"
-    totals = Text.assemble(
-        (f"{max(0.0, show.end - time.monotonic()):4.1f} s left   ", "dim"),
-        f"requests {show.requests:,}   kills {show.kills}   reloads {show.reloads}   ",
-        (f"reconnects {show.reconnects}   errors {wrong}", style),
-    )
-    return Group(totals, Text(), table, Text(), *(Text(event, "dim") for event in show.events))
+    clock = f"{max(0.0, show.end - time.monotonic()):4.1f} s left   kills {show.kills}   reloads {show.reloads}"
+    events = (Text(event, "dim") for event in show.events)
+    return Group(Text(clock, "dim"), Text(), _figures(show), Text(), table, Text(), *events)
+
+
+def _figures(show: Show) -> Table:
+    """What the clients of each server have seen, a column each."""
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("what clients see")
+    for side in show.sides:
+        table.add_column(side.name, justify="right")
+    styles = ["bold red" if side.wrong or side.reconnects else "bold green" for side in show.sides]
+    table.add_row("requests answered", *(f"{side.requests:,}" for side in show.sides))
+    for label, name in (("connections lost", "reconnects"), ("errors", "wrong")):
+        cells = zip(show.sides, styles, strict=True)
+        table.add_row(label, *(Text(f"{getattr(side, name):,}", style) for side, style in cells))
+    table.add_row("longest wait", *(f"{side.worst * 1000:.0f} ms" for side in show.sides))
+    return table
 
 
 def _row(worker: dict[str, Any]) -> list[RenderableType]:

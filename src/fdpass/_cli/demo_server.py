@@ -50,7 +50,17 @@ def running(folder: str, app: str, *flags: str, workers: int, port: int = 0) -> 
     """Start a server with one spare worker, and wait until its workers are ready; stop it at the end."""
     control = os.path.join(folder, "control")
     command = [sys.executable, "-m", "fdpass", "serve", app, "--bind", f"127.0.0.1:{port}", *flags]
-    command += ["--workers", str(workers), "--spare", "1", "--control", control, "--log-level", "critical"]
+    command += [
+        "--workers",
+        str(workers),
+        "--spare",
+        "1",
+        "--control",
+        control,
+        "--log-level",
+        "critical",
+        "--no-access-log",
+    ]
     # A process group of its own: Ctrl-C reaches the demonstration alone, which then stops the server.
     process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, process_group=0)
     try:

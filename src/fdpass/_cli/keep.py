@@ -9,12 +9,12 @@ from typing import Any
 import click
 
 from fdpass._cli.common import seconds
-from fdpass._cli.keep_commands import control_option, drop, list_, take
+from fdpass._cli.keep_commands import control_option, drop, list_, restart, take
 from fdpass._keep.settings import Settings
 from fdpass._supervision.logs import line_handler
 from fdpass.errors import ConfigError
 
-_COMMANDS = {"list", "take", "drop"}
+_COMMANDS = {"list", "restart", "take", "drop"}
 
 
 class _Keep(click.Group):
@@ -36,6 +36,7 @@ class _Keep(click.Group):
   fdpass keep --listen 0.0.0.0:80 -- node server.js
   fdpass keep --listen web=[::]:443 --listen admin=unix:/run/a -- ./server
   fdpass keep list
+  fdpass keep restart
   fdpass keep take web-connection -- ./inspector
   fdpass keep drop web-connection""",
 )
@@ -47,7 +48,7 @@ def keep() -> None:
     """
 
 
-for _command in (list_, take, drop):
+for _command in (list_, restart, take, drop):
     keep.add_command(_command)
 
 
@@ -57,7 +58,7 @@ class _User(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
             return int(value) if value.isdecimal() else pwd.getpwnam(value).pw_uid
-        except KeyError:
+        except (KeyError, ValueError):  # ValueError: more digits than Python converts
             self.fail(f"there is no user {value!r}.", param, ctx)
 
 
@@ -101,7 +102,7 @@ class _User(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 )
 @click.option(
     "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
+    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
     default="info",
     show_default=True,
     help="Least level of the lines that are logged.",
@@ -113,13 +114,13 @@ def keep_run(ctx: click.Context, /, log_level: str, log_json: bool, **options: A
 
     The program stores descriptors with sd_notify: NOTIFY_SOCKET is set, and FDSTORE=1, FDNAME=, FDSTOREREMOVE=1,
     FDPOLL=0 and BARRIER=1 mean what sd_notify(3) says. At each start it gets first the listeners of --listen, then
-    what it has stored, from descriptor 3 on (LISTEN_FDS, LISTEN_FDNAMES, LISTEN_PID). What this command itself got
-    so is passed on.
+    what it has stored, from descriptor 3 on (LISTEN_FDS, LISTEN_FDNAMES, LISTEN_PID). Before these
+    it gets the descriptors with which this command itself was started in the same way.
 
     Signals: SIGTERM and SIGINT stop the program, the second one at once. SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 and
     SIGWINCH are passed on to it. The exit code is that of the program.
     """
-    from fdpass._keep.run import run  # noqa: PLC0415 - list, take, drop and --help need none of it
+    from fdpass._keep.run import run  # noqa: PLC0415 - the other commands and --help need none of it
 
     settings = Settings(**options)
     if settings.command[0] in _COMMANDS and "--" not in ctx.meta["fdpass.args"]:

@@ -1,17 +1,20 @@
-"""``fdpass keep list``, ``take`` and ``drop``: what a running ``fdpass keep`` holds, and what to do with it."""
+"""``fdpass keep list``, ``restart``, ``take`` and ``drop``: commands for a running ``fdpass keep``."""
 
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Any
 
 import click
 
-from fdpass._cli.common import copy_out
+from fdpass._cli.common import Deadline, Failure, copy_out, seconds
+from fdpass._cli.progress import waiting
 from fdpass._cli.run import run
 from fdpass._cli.streams import echo, printable
 from fdpass._keep.client import ask, connected
 from fdpass._words import counted
+from fdpass.errors import Timeout
 
 control_option = click.option(
     "--control",
@@ -54,7 +57,7 @@ def _title(reply: dict[str, Any]) -> str:
     where = "" if program["pid"] is None else f", process {program['pid']}"
     status = f": {program['status']}" if program["status"] else ""
     return printable(
-        f"{' '.join(program['command'])}{where}, {program['state']}{status}; "
+        f"{shlex.join(program['command'])}{where}, {program['state']}{status}; "
         f"{counted(program['starts'], 'start')}; {len(reply['stored'])} of {counted(most, 'descriptor')} stored"
     )
 
@@ -65,6 +68,28 @@ def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
         "  ".join([*(cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=False)), row[-1]])
         for row in rows
     ]
+
+
+@click.command()
+@control_option
+@click.option(
+    "--timeout", type=seconds, metavar="SECONDS", help="Fail if the program has not started again in this time."
+)
+def restart(control: str, timeout: float | None) -> None:
+    """Stop the program, and start it again with its listeners and stored descriptors.
+
+    The program gets SIGTERM, and the time of --stop-timeout to end. This command waits until the new process has
+    said READY=1; if the program never says that, until the process has run for a second. If the program does not
+    start, the command prints the reason, and exits with 1; fdpass keep goes on as after any end of the program.
+    """
+    with connected(control) as channel, waiting("waiting until the program has started again"):
+        channel.settimeout(Deadline(timeout).left())
+        try:
+            reply, message = ask(channel, "restart")
+        except Timeout as error:
+            raise Failure(f"the program has not started again within {timeout:g} s") from error
+        message.close()
+    echo(f"process {reply['pid']} {'is ready' if reply['ready'] else 'runs'}")
 
 
 @click.command()

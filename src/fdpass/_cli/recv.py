@@ -69,9 +69,6 @@ def recv(socket_path: str, command: tuple[str, ...], timeout: float | None, stdi
 def _first_message(path: str, deadline: Deadline) -> Message:
     """Receive the first message of any peer; peers that send nothing are ignored."""
     check_socket_path(path)
-    folder = os.path.dirname(path)
-    if folder and not path.startswith("@") and not os.path.lexists(folder):
-        raise Failure(f"cannot listen at {path}: there is no folder {folder}")
     with (
         _listening(path) as listener,
         contextlib.closing(_Peers(listener)) as peers,

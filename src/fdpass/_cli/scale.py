@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from fdpass._cli.progress import waiting
@@ -11,8 +13,15 @@ from fdpass._words import counted
 from fdpass.serve.operator.client import ask
 
 
+class _Number(click.IntRange):
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if str(value).startswith("+"):
+            self.fail(f"{value!r}: N is how many workers there shall be, not how many more", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @click.command()
-@click.argument("workers", type=click.IntRange(min=1), metavar="N")
+@click.argument("workers", type=_Number(min=1), metavar="N")
 @control_option
 def scale(workers: int, control: str) -> None:
     """Change the number of workers of a running server to N, and wait until N are ready.

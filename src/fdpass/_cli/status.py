@@ -1,17 +1,20 @@
-"""``fdpass status``: the connections and workers of a running server, as a table or as JSON."""
+"""``fdpass status``: the figures of a running server, once or again and again, for people or as JSON."""
 
 from __future__ import annotations
 
 import json
 import sys
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from fdpass._cli.common import Failure
+from fdpass._cli.common import Failure, seconds
 from fdpass._cli.server import control_option
 from fdpass._cli.streams import echo
-from fdpass.serve.operator.client import ask
+from fdpass.errors import FdpassError
+from fdpass.serve.operator.client import ask, only_path
 
 
 @click.command(
@@ -19,59 +22,65 @@ from fdpass.serve.operator.client import ask
 
 \b
   fdpass status
+  fdpass status --watch
   fdpass status --json | jq .connections
   fdpass status --control /run/shop.sock"""
 )
 @control_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
-def status(control: str, as_json: bool) -> None:
-    """Show the listeners, connections and workers of a running server.
+@click.option("--watch", is_flag=True, help="Show the figures again and again, until Ctrl-C or the server's end.")
+@click.option(
+    "--every", type=seconds, default="1", metavar="SECONDS", help="With --watch: the time between two looks."
+)
+def status(control: str, as_json: bool, watch: bool, every: float) -> None:
+    """Show the listeners, requests, connections and workers of a running server.
+
+    What is zero is not shown, except with --json. The requests a second, and the times within which half and 99 %
+    of the responses were complete, are those of the last second or two. All other counts and times are those since
+    the start of the server.
 
     Connections: accepted = finished + live + lost, at all times. "handed" counts handoffs to workers, "rehanded"
     the handoffs of connections that another worker had before. The other figures count the connections of workers
     that died or retired, by what the dispatcher did with them.
+
+    Handoffs: how long connections waited for their worker. Waits: how often, and for how long, the dispatcher
+    accepted nothing because no worker had room. Lag: how late a worker's event loop runs.
     """
-    status = ask(control, "status")
+    looks = _looks(control, every if watch else None)
     if as_json:
-        echo(json.dumps(status))
+        for look in looks:
+            echo(json.dumps(look))
     else:
-        _show(status)
+        _show(looks, watch=watch)
 
 
-def _show(status: dict[str, Any]) -> None:
+def _looks(control: str, every: float | None) -> Iterator[dict[str, Any]]:
+    """Ask for the figures, once or again and again until the server has ended."""
+    control = control or only_path()
+    yield ask(control, "status")
+    while every is not None:
+        time.sleep(every)
+        try:
+            look = ask(control, "status")
+        except FdpassError:
+            return
+        yield look
+
+
+def _show(looks: Iterator[dict[str, Any]], *, watch: bool) -> None:
     try:
         from rich.console import Console  # noqa: PLC0415 - --json needs none of it
-        from rich.table import Table  # noqa: PLC0415
-        from rich.text import Text  # noqa: PLC0415
+        from rich.live import Live  # noqa: PLC0415
+
+        from fdpass._cli.status_picture import WIDTH, picture  # noqa: PLC0415
     except ImportError as error:
         raise Failure("the table needs rich: pip install 'fdpass[serve]', or use --json") from error
-    console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
-    server, connections = status["server"], status["connections"]
-    console.print(
-        Text.assemble(
-            (f"{server['app']}", "bold"),
-            f" at {', '.join(server['listeners'])}\n",
-            f"fdpass {server['version']}, dispatcher {server['pid']}, generation {server['generation']}",
-            ", stopping" if server["stopping"] else "",
-        )
-    )
-    console.print(Text("connections: " + ", ".join(f"{count:,} {name}" for name, count in connections.items())))
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("worker", justify="right")
-    table.add_column("gen", justify="right")
-    table.add_column("state")
-    for name in ("connections", "requests", "handled", "lag ms", "MiB"):
-        table.add_column(name, justify="right")
-    styles = {"starting": "yellow", "ready": "green", "retiring": "cyan"}
-    for worker in status["workers"]:
-        table.add_row(
-            str(worker["pid"]),
-            str(worker["generation"]),
-            Text(worker["state"], styles.get(worker["state"], "")),
-            f"{worker['connections']:,}",
-            f"{worker['requests']:,}",
-            f"{worker['handled']:,}",
-            f"{worker['lag_ms']:.1f}",
-            f"{worker['rss'] / 2**20:.0f}",
-        )
-    console.print(table)
+    is_terminal = sys.stdout.isatty()
+    console = Console(width=None if is_terminal else WIDTH, highlight=False)
+    if not (watch and is_terminal):
+        for number, look in enumerate(looks):
+            console.print(*([""] if number else []), picture(look), sep="\n")
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        for look in looks:
+            live.update(picture(look), refresh=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import select
 
 import click
@@ -10,7 +9,7 @@ import click
 from fdpass._cli.common import Deadline, Failure, seconds
 from fdpass._cli.progress import waiting
 from fdpass._cli.server import control_option
-from fdpass.serve.operator.client import connected
+from fdpass.serve.operator.client import ask_through, connected
 
 
 @click.command()
@@ -23,8 +22,7 @@ def stop(control: str, now: bool, timeout: float | None) -> None:
     with connected(control) as channel, waiting("waiting until the server has ended"):
         pidfd = channel.peer.pidfd
         channel.settimeout(deadline.left())
-        channel.send(json.dumps({"do": "stop", "now": now}).encode())
-        channel.recv().close()
+        ask_through(channel, "stop", now=now)
         if pidfd is None:  # Linux before 6.5: wait for the end of the channel, just before that of the process
             list(channel)
             return

@@ -8,7 +8,7 @@ from typing import Any
 from fdpass._channel import Channel
 from fdpass._listening import connect
 from fdpass._message import Message
-from fdpass._supervision.runtime import runtime_path
+from fdpass._supervision.runtime import refusal, runtime_path
 from fdpass.errors import NotFound, NotListening, PeerClosed, RequestFailed
 
 _MOST_FDS = 2**20
@@ -60,5 +60,5 @@ def ask(channel: Channel, verb: str, **arguments: Any) -> tuple[dict[str, Any], 
     reply: dict[str, Any] = json.loads(message.data)
     if not reply.pop("ok"):
         message.close()
-        raise RequestFailed(reply["error"])
+        raise RequestFailed(refusal(reply, "fdpass keep"))
     return reply, message

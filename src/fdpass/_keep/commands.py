@@ -1,4 +1,4 @@
-"""`Commands`: what `fdpass keep list`, `take` and `drop` make a running `fdpass keep` do."""
+"""`Commands`: what `fdpass keep list`, `restart`, `take` and `drop` make a running `fdpass keep` do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fdpass._fd import Fd
 from fdpass._keep.held_listeners import HeldListeners, address_of
 from fdpass._keep.settings import Settings
 from fdpass._keep.store import Store
-from fdpass._keep.supervisor import Supervisor
+from fdpass._keep.supervisor import State, Supervisor
 from fdpass._supervision.commands import Command, Reply
 
 
@@ -33,7 +33,7 @@ class Commands:
 
     def all(self) -> dict[str, Command]:
         """A function for each verb."""
-        return {"list": self._list, "take": self._take, "drop": self._drop}
+        return {"list": self._list, "restart": self._restart, "take": self._take, "drop": self._drop}
 
     def _list(self, _: Mapping[str, Any], reply: Reply) -> None:
         supervisor = self._supervisor
@@ -62,6 +62,18 @@ class Commands:
                 for each in self._store.all()
             ],
         })  # fmt: skip
+
+    def _restart(self, _: Mapping[str, Any], reply: Reply) -> None:
+        """Restart the program, and reply once it has started."""
+
+        def tell(reason: str) -> None:
+            program = self._supervisor.program
+            if reason or program is None:
+                reply({"ok": False, "error": reason})
+            else:
+                reply({"ok": True, "pid": program.pid, "ready": self._supervisor.state is State.READY})
+
+        self._supervisor.restart(tell)
 
     def _take(self, request: Mapping[str, Any], reply: Reply) -> None:
         """Lend the descriptors with a name; the client has them removed once it has received them."""

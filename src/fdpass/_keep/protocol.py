@@ -73,7 +73,7 @@ class Protocol:
             if said.reloading:
                 supervisor.state = State.RELOADING
             if said.ready:
-                supervisor.state = State.READY
+                supervisor.on_ready()
             if said.stopping:
                 supervisor.state = State.STOPPING
 

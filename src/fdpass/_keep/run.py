@@ -24,16 +24,13 @@ from fdpass._keep.relay import Relay
 from fdpass._keep.settings import Settings
 from fdpass._keep.store import Store
 from fdpass._keep.supervisor import Supervisor
-from fdpass._sockets import bound_socket
-from fdpass._supervision.commands import Command, CommandServer
+from fdpass._supervision.commands import Command, CommandServer, control_socket
 from fdpass._supervision.loop import Loop
 from fdpass._supervision.notifier import Notifier
 from fdpass._supervision.orphans import become_subreaper
 from fdpass.errors import AddressInUse
 
 log = logging.getLogger("fdpass.keep")
-
-_UNKNOWN = "fdpass keep of this version does not know this request"
 
 
 def run(settings: Settings) -> int:
@@ -64,7 +61,7 @@ def run(settings: Settings) -> int:
         protocol = Protocol(store, relay, settings.store_uids)
         path = settings.control or default_path()
         commands: dict[str, Command] = {}
-        held.callback(CommandServer(loop, _control_socket(path), commands, _UNKNOWN).close)
+        held.callback(CommandServer(loop, _control_socket(path), commands, "fdpass keep").close)
         # Root's program can become another user.
         mode = 0o666 if os.geteuid() == 0 or settings.store_uids else 0o600
         notify = NotifySocket(loop, f"{path}.notify", mode, protocol.may_notify, protocol.on_message)
@@ -105,7 +102,7 @@ def _callbacks(supervisor: Supervisor) -> dict[int, Callable[[], None]]:
 
 def _control_socket(path: str) -> socket.socket:
     try:
-        return bound_socket(path, "seqpacket", 0o600, 16)
+        return control_socket(path)
     except AddressInUse as error:
         raise AddressInUse(
             errno.EADDRINUSE,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from fdpass._fd import Fd
 from fdpass._keep.same_file import Identity, identity, same_file
+from fdpass._linger import forget_linger
 from fdpass._supervision.loop import Loop
 from fdpass._words import counted
 
@@ -128,5 +129,6 @@ class Store:
 
 
 def _close(fd: Fd) -> None:
+    forget_linger(fd.fileno())
     with contextlib.suppress(OSError):  # what close(2) reports is the affair of the process that wrote
         fd.close()

@@ -45,6 +45,11 @@ class Backoff:
         if self._timer is not None:
             self._timer.cancel()
 
+    def skip(self) -> None:
+        """Do not wait any more: the caller tries now."""
+        self.cancel()
+        self._timer = None
+
     def _on_timer(self) -> None:
         self._timer = None
         self._retry()

@@ -2,7 +2,7 @@
 
 The process's own user and root can connect, and can do everything. A request is ``{"do": VERB, ...}``. A reply is
 ``{"ok": true, ...}`` or ``{"ok": false, "error": SENTENCE}``, sent when the outcome is known; it can carry
-descriptors.
+descriptors. A reply to a request of an unknown verb has ``"by": COMMAND``, which says whose socket it is.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from fdpass._admission import admitted
 from fdpass._conversation import Conversation
 from fdpass._fd import Fd
 from fdpass._peer import same_user
-from fdpass._sockets import SocketFile, accepted, identity_of, readable, unlink_own
+from fdpass._sockets import SocketFile, accepted, bound_socket, identity_of, readable, unlink_own
 from fdpass._supervision.loop import Loop, Timer
-from fdpass.errors import FdpassError
+from fdpass.errors import AddressInUse, CallFailed, FdpassError
 
 
 class Reply(Protocol):
@@ -38,6 +38,23 @@ _ACCEPT_PAUSE = 0.1  # seconds until the next try after accept(2) has failed
 _DONTWAIT = int(socket.MSG_DONTWAIT)
 
 
+def control_socket(path: str) -> socket.socket:
+    """Make a control socket, which listens.
+
+    Raises:
+        AddressInUse: A program listens at the path already, or the file is no socket.
+        CallFailed: bind(2) failed.
+    """
+    try:
+        return bound_socket(path, "seqpacket", 0o600, 16)
+    except AddressInUse:
+        raise
+    except CallFailed as error:
+        raise type(error)(
+            error.errno, f"the control socket: {error.strerror}; give another path with --control"
+        ) from error
+
+
 class CommandServer:
     """Listens at a socket, and runs a command for each request.
 
@@ -45,16 +62,16 @@ class CommandServer:
         loop: Event loop of the process.
         sock: The listening socket, seqpacket. Owned.
         commands: A function for each verb. It calls its `Reply` once, at once or later.
-        unknown: The sentence that replies to a request that is none of the verbs.
+        owner: The command whose socket it is: ``fdpass serve``.
 
     Attributes:
         path: The absolute path of the socket; an abstract address as it is.
     """
 
-    def __init__(self, loop: Loop, sock: socket.socket, commands: Mapping[str, Command], unknown: str) -> None:
+    def __init__(self, loop: Loop, sock: socket.socket, commands: Mapping[str, Command], owner: str) -> None:
         self._loop = loop
         self._commands = commands
-        self._unknown = unknown
+        self._owner = owner
         self._clients: set[Conversation] = set()
         self._sock = sock
         name = readable(sock.getsockname())
@@ -89,10 +106,11 @@ class CommandServer:
                 return
         except (FdpassError, OSError):
             return  # the client has disconnected
-        if len(self._clients) >= _MAX_CLIENTS:
-            sock.close()
-            return
         client = Conversation(sock, acknowledged=False, max_message=_MAX_REQUEST, max_fds=0, policy=None)
+        if len(self._clients) >= _MAX_CLIENTS:
+            self._write(client, {"ok": False, "error": f"{self.path} has {_MAX_CLIENTS} clients already"})
+            client.close()
+            return
         self._clients.add(client)
         self._loop.watch(sock.fileno(), lambda: self._on_request(client))
 
@@ -116,12 +134,15 @@ class CommandServer:
             command(request, lambda content, fds=(): self._send(client, content, fds))
 
     def _refuse(self, client: Conversation) -> None:
-        self._send(client, {"ok": False, "error": self._unknown})
+        unknown = f"{self._owner} of this version does not know this request"
+        self._send(client, {"ok": False, "error": unknown, "by": self._owner})
         self._drop(client)
 
     def _send(self, client: Conversation, content: Mapping[str, Any], fds: Sequence[Fd] = ()) -> None:
-        if client not in self._clients:
-            return
+        if client in self._clients:
+            self._write(client, content, fds)
+
+    def _write(self, client: Conversation, content: Mapping[str, Any], fds: Sequence[Fd] = ()) -> None:
         with contextlib.suppress(FdpassError):  # the client has disconnected: the loop reports that too
             message = client.out.prepare(json.dumps(content).encode(), fds)
             try:

@@ -8,13 +8,23 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
+FIELDS = ("event", "worker", "generation", "connection", "cause")
+"""What a line can have besides its time, process, level and message: attributes of its record."""
 
-def line_handler(*, as_json: bool) -> logging.Handler:
-    """Make a handler that writes one line per event to standard error."""
+
+def line_handler(*, as_json: bool, fields: Mapping[str, Any] = MappingProxyType({})) -> logging.Handler:
+    """Make a handler that writes one line per event to standard error.
+
+    Args:
+        as_json: Write JSON objects.
+        fields: Fields of each object, unless a line has others of these names.
+    """
     handler = _StandardError(_unbuffered())
-    handler.setFormatter(_JsonFormatter() if as_json else _TextFormatter())
+    handler.setFormatter(_JsonFormatter(fields) if as_json else _TextFormatter())
     return handler
 
 
@@ -44,13 +54,27 @@ class _TextFormatter(logging.Formatter):
 
 
 class _JsonFormatter(logging.Formatter):
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._fields = fields
+
     def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03}Z",
-            "pid": os.getpid(),
-            "level": record.levelname.lower(),
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return json.dumps(as_fields(record, self._fields), ensure_ascii=False)
+
+
+def as_fields(record: logging.LogRecord, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a line of the log as an object; ``fields`` are as of `line_handler`."""
+    line: dict[str, Any] = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03}Z",
+        "pid": os.getpid(),
+        "level": record.levelname.lower(),
+        **fields,
+        **{name: value for name in FIELDS if (value := getattr(record, name, None)) is not None},
+        "message": record.getMessage(),
+    }
+    if record.exc_info:
+        line["traceback"] = _formatter.formatException(record.exc_info)
+    return line
+
+
+_formatter = logging.Formatter()

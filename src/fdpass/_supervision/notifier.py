@@ -11,8 +11,8 @@ import os
 import re
 import socket
 import time
-from collections.abc import MutableMapping
-from typing import Self
+from collections.abc import Mapping, MutableMapping
+from typing import Any, Self
 
 from fdpass._errors import translated
 
@@ -52,6 +52,11 @@ class Notifier:
         self.watchdog = watchdog if self._sock else None
         self._failing = False
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether there is a service manager."""
+        return self._sock is not None
+
     @classmethod
     def from_environment(cls, environ: MutableMapping[str, str] = os.environ) -> Self:
         """Make one from NOTIFY_SOCKET, and from WATCHDOG_USEC unless WATCHDOG_PID names another process.
@@ -68,6 +73,20 @@ class Notifier:
         limit = int(usec) if re.fullmatch("[0-9]{1,20}", usec) else 0
         # Half of the limit, as the man page recommends: one late call does not reach it.
         return cls(address, limit / 2e6 if 0 < limit < _FOREVER else None)
+
+    def handed_over(self) -> dict[str, Any]:
+        """What `found` needs, in a process that shares its descriptors with this one."""
+        sock = self._sock
+        return {"address": self._address, "watchdog": self.watchdog, "fd": -1 if sock is None else sock.fileno()}
+
+    @classmethod
+    def found(cls, known: Mapping[str, Any]) -> Self:
+        """Make one with the socket of another one, lent. See `handed_over`."""
+        notifier = cls()
+        notifier._address, notifier.watchdog = known["address"], known["watchdog"]
+        if known["fd"] >= 0:
+            notifier._sock = socket.socket(fileno=known["fd"])
+        return notifier
 
     def ready(self, status: str) -> None:
         """Notify that the server serves: it has started, or a reload has ended."""

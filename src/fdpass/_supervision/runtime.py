@@ -1,9 +1,11 @@
-"""The default path of a control socket, in the user's own runtime folder."""
+"""For clients of control sockets: the default path, in the user's own runtime folder, and why a request failed."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from fdpass.errors import ConfigError
 
@@ -29,3 +31,16 @@ def runtime_path(name: str) -> str:
             "give a path with --control"
         )
     return os.path.join(folder, name)
+
+
+def refusal(reply: Mapping[str, Any], owner: str) -> str:
+    """The sentence for a person whose request was refused.
+
+    Args:
+        reply: See `fdpass._supervision.commands`.
+        owner: The command whose control socket the request was meant for.
+    """
+    by = reply.get("by", owner)
+    if by == owner:
+        return str(reply["error"])
+    return f"this is the control socket of {by}, not of {owner}: give another one with --control"

@@ -111,6 +111,17 @@ def test_without_a_running_keep_the_commands_say_so(tmp_path):
     )
 
 
+@pytest.mark.parametrize("verb", ["status", "reload", "stop"])
+def test_a_command_for_a_server_is_refused_in_a_sentence(told, verb):
+    words = [*COMMAND[:-1], verb, "--control", told.control]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"fdpass {verb}: this is the control socket of fdpass keep, not of fdpass serve: "
+        "give another one with --control\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [(["--listen", "80"], "write [NAME=]HOST:PORT"), (["--store-max", "999999999"], "cannot fit")],

@@ -20,6 +20,7 @@ import pytest
 from fdpass import Fd
 from fdpass.serve.operator.client import ask
 
+from ._dashboard import Dashboard
 from ._websockets import Noted, WebSocket
 
 LIMIT = 60
@@ -60,9 +61,10 @@ class Server:
     """A running ``fdpass serve``.
 
     Attributes:
-        process: The dispatcher.
+        process: The main process: the keeper, or without one the dispatcher.
         folder: The dispatcher's working folder.
         control: The path of the control socket.
+        notifiers: The pids of the processes whose notifications were heard.
         output: The path of the file that gets standard output and standard error.
     """
 
@@ -74,7 +76,9 @@ class Server:
         self._notices.bind(str(folder / "notify"))
         os.chmod(folder / "notify", 0o666)  # as a service manager's socket has it
         self._notices.setblocking(False)
+        self._notices.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self.heard = []
+        self.notifiers = set()
         command = [*(launch or (sys.executable, "-m", "fdpass")), "serve", *([app] if app else [])]
         command += ["--control", self.control, *(part for address in bind for part in ("--bind", address))]
         with open(self.output, "wb") as output:
@@ -101,7 +105,7 @@ class Server:
 
     def _heard(self):
         with contextlib.suppress(BlockingIOError):  # notifications can be read after the server's end
-            return self._notices.recv(4096).decode()
+            return self._notice()
         if self.process.poll() is not None:
             raise AssertionError(f"the server has ended:\n{self.log()}")
         poller = select.poll()
@@ -111,7 +115,14 @@ class Server:
             ready = dict(poller.poll(LIMIT * 1000))
         if self._notices.fileno() not in ready:
             raise AssertionError(f"the server ended, or was silent:\n{self.log()}")
-        return self._notices.recv(4096).decode()
+        return self._notice()
+
+    def _notice(self):
+        data, ancillary, *_ = self._notices.recvmsg(4096, 64)
+        for _, kind, content in ancillary:
+            if kind == socket.SCM_CREDENTIALS:
+                self.notifiers.add(struct.unpack("iII", content)[0])
+        return data.decode()
 
     def log(self):
         """Return all that the server has printed so far."""
@@ -192,6 +203,44 @@ class Server:
         os.kill(pid, signal.SIGKILL)
         self.wait_log(f"worker {pid} ended")
 
+    @property
+    def dispatcher(self):
+        """The pid of the dispatcher: of the main process, if there is no keeper."""
+        return self.status()["server"]["dispatcher"]
+
+    @contextlib.contextmanager
+    def paused(self):
+        """Keeper and dispatcher, stopped until the end."""
+        with contextlib.ExitStack() as held:
+            for pid in dict.fromkeys((self.pid, self.dispatcher)):  # the keeper first: it would kill the other
+                held.enter_context(stopped(pid))
+            yield
+
+    def kill_main_processes(self):
+        """Kill keeper and dispatcher, and wait for their end."""
+        pids = {self.pid, self.dispatcher}
+        with self.paused():
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not any(map(alive, pids)), "ended, of ", lambda: pids)
+
+    def kill_dispatcher(self):
+        """Kill the dispatcher of a server with a keeper, and wait until another takes over. Returns its pid."""
+        count = self.log().count("takes over from a dead one")
+        dead = self.dispatcher
+        assert dead != self.pid
+        os.kill(dead, signal.SIGKILL)
+        self.wait_log("takes over from a dead one", count + 1)
+        return dead
+
+    def kill_dispatcher_and(self, pid):
+        """Kill the dispatcher and a worker, so that no dispatcher sees the worker's death."""
+        dead = self.dispatcher
+        with stopped(self.pid):
+            os.kill(dead, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
+        self.wait_log(f"worker {pid} ended")
+
     def executed(self):
         """Return token, attempt and pid of each request that ``kept_app.py`` has executed."""
         try:
@@ -219,7 +268,7 @@ class Server:
         )
 
     def kill(self, number):
-        """Send a signal to the dispatcher."""
+        """Send a signal to the main process."""
         self.process.send_signal(number)
 
     def stop(self, number=signal.SIGTERM):
@@ -524,6 +573,22 @@ def live(serve):
         return server, Noted(server, wait_until)
 
     return start
+
+
+@pytest.fixture
+def dashboard():
+    """``dashboard(server, *flags)``: a running `Dashboard` of a server, or of a list of them; ended afterwards."""
+    with contextlib.ExitStack() as held:
+
+        def start(servers, *flags, **options):
+            servers = servers if isinstance(servers, list) else [servers]
+            paths = [getattr(server, "control", server) for server in servers]
+            controls = [part for path in paths for part in ("--control", path)]
+            made = Dashboard(*controls, *flags, **options)
+            held.callback(made.close)
+            return made
+
+        yield start
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -30,7 +29,7 @@ def test_status_is_a_table_or_json_with_the_documented_keys(serve):
     assert all(worker["rss"] > 2**20 for worker in told["workers"])
     table = server.cli("status").stdout
     assert f"app:app at {told['server']['listeners'][0]}" in table
-    assert "1 accepted, 0 live" in table
+    assert "\nresponses    2xx 1\nconnections  1 accepted, 1 handed, 1 finished\n" in table
     for worker in told["workers"]:
         assert str(worker["pid"]) in table
     assert table.count("ready") == 2
@@ -102,7 +101,7 @@ def test_without_a_server_a_verb_fails_with_one_sentence(tmp_path, verb):
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr == (
             f"fdpass {verb[0]}: no server answers at {path}: "
-            "start one, or give its control socket with --control\n"
+            "start one, or give its control socket with --control (fdpass list shows all servers)\n"
         )
 
 
@@ -179,9 +178,6 @@ def test_a_waiting_command_fails_when_the_server_ends(serve):
     )
     with waiting:
         server.wait_log("is ready", 2)
-        pidfd = os.pidfd_open(server.pid)
-        server.process.kill()
-        select.select([pidfd], [], [], 60)
-        os.close(pidfd)
+        server.kill_main_processes()
         assert waiting.stderr.read() == "fdpass workers: the server ended before it answered\n"
         assert waiting.wait(60) == 1

@@ -34,15 +34,12 @@ def test_moved_bytes_are_kept_though_their_worker_dies_before_the_dispatcher_rea
     (worker,) = server.workers()
     some = [client(server) for _ in range(MANY)]
     server.wait_connections(live=MANY, handed=MANY)
-    os.kill(server.pid, signal.SIGSTOP)
-    try:
+    with server.paused():
         for one in some:
             one.sock.sendall(b"go\nbefore ")
         server.wait_log("MOVES", MANY)
         server.wait_read(some[-1])
         os.kill(worker, signal.SIGKILL)
-    finally:
-        os.kill(server.pid, signal.SIGCONT)
     server.wait_log(f"worker {worker} ended")
     for one in some:
         one.sock.sendall(b"and behind\n")
@@ -56,8 +53,7 @@ def test_moved_bytes_are_not_taken_from_a_buffer_that_another_connection_has_got
     others = [client(server) for _ in range(MANY)]
     some = [client(server) for _ in range(MANY)]
     server.wait_connections(live=2 * MANY, handed=2 * MANY)
-    os.kill(server.pid, signal.SIGSTOP)
-    try:
+    with server.paused():
         for one in some:
             one.sock.sendall(b"go\nmine: ")
         server.wait_log("MOVES", MANY)
@@ -67,8 +63,6 @@ def test_moved_bytes_are_not_taken_from_a_buffer_that_another_connection_has_got
         for one in others:
             server.wait_read(one)
         os.kill(worker, signal.SIGKILL)
-    finally:
-        os.kill(server.pid, signal.SIGCONT)
     server.wait_log(f"worker {worker} ended")
     for one in some:
         one.sock.sendall(b"x\n")

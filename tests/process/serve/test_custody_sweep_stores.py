@@ -111,7 +111,7 @@ def exchange(tools, server, connect, case, token):
     for request in (f"{token}a.", f"{token}b."):
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             if one is None:
-                with tools.stopped(server.pid):
+                with server.paused():
                     one = connect().ask(path, request, method, body)
             else:
                 one.ask(path, request, method, body)

@@ -84,7 +84,7 @@ def test_websockets_are_told_to_connect_again_one_by_one(serve, many, custody):
     log = server.wait_log(f"worker {worker} has retired")
     if custody == "on":
         server.wait_connections(live=0, lost=0, told_to_reconnect=40)
-    assert f"40 WebSockets end one by one within {SECONDS} s (--graceful-timeout)" in log
+    assert f"ending 40 WebSockets one by one within {SECONDS} s (--graceful-timeout)" in log
     assert "did not end in time" not in log
     assert "Traceback" not in log
 
@@ -109,6 +109,6 @@ def test_event_streams_are_cut_one_by_one_between_events_and_downloads_have_the_
     assert all(data.endswith(b"\n\n\r\n") for data, _ in cut)
     assert_spread([time for _, time in cut], began)
     log = server.wait_log(f"worker {worker} has retired")
-    assert f"20 event streams end one by one within {SECONDS} s (--graceful-timeout)" in log
+    assert f"ending 20 event streams one by one within {SECONDS} s (--graceful-timeout)" in log
     assert "did not end in time" not in log
     assert "Traceback" not in log

@@ -45,7 +45,7 @@ def test_clients_that_reset_before_they_are_accepted_disturb_nobody(serve, clien
     server = serve(f"engines:{app}", *flags, files={"engines.py": ENGINES})
     before = server.workers()
     assert server.address
-    with tools.stopped(server.pid):
+    with server.paused():
         for number in range(GONE):
             gone = client(server)
             if number % 2:

@@ -30,10 +30,11 @@ def full_table(pid, spare=0):
 def full_dispatcher(server, spare=0):
     """The same for the dispatcher, with a control channel that was opened before."""
     server.wait_connections(live=0)
+    dispatcher = server.dispatcher
     with connected(server.control) as channel:
         channel.send(b'{"do": "status"}')
         channel.recv()  # by now the clients that asked before are gone
-        with full_table(server.pid, spare):
+        with full_table(dispatcher, spare):
             yield channel
 
 
@@ -42,20 +43,21 @@ def test_a_dispatcher_without_room_for_descriptors_neither_spins_nor_dies_and_go
 ):
     server = serve()
     assert server.get()[0] == 200
+    dispatcher = server.dispatcher
     with full_dispatcher(server):
         waiting = [client(server).send(connection="close") for _ in range(20)]
         server.wait_log("cannot accept: ")
         # Somebody waits at the control socket as well.
         with connected(server.control) as channel:
             channel.send(b'{"do": "status"}')
-            used, began = tools.cpu_seconds(server.pid), time.monotonic()
+            used, began = tools.cpu_seconds(dispatcher), time.monotonic()
             assert not select.select([one.sock for one in waiting], [], [], 1.0)[
                 0
             ]  # nothing comes: it has no room
-            share = (tools.cpu_seconds(server.pid) - used) / (time.monotonic() - began)
+            share = (tools.cpu_seconds(dispatcher) - used) / (time.monotonic() - began)
             assert share < 0.3, f"{share:.0%} of a processor, for waiting"
-            hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)[1]
-            resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (hard, hard))
+            hard = resource.prlimit(dispatcher, resource.RLIMIT_NOFILE)[1]
+            resource.prlimit(dispatcher, resource.RLIMIT_NOFILE, (hard, hard))
             assert b'"ok": true' in channel.recv().data
     assert all(one.answered() for one in waiting)
     server.wait_connections(accepted=21, finished=21, live=0, lost=0)
@@ -83,10 +85,10 @@ def test_what_waits_in_the_channel_of_a_dead_worker_is_counted_though_there_is_n
     (killed,) = server.workers()
     assert server.address
     with tools.stopped(killed):
-        with tools.stopped(server.pid):
+        with server.paused():
             asked = [client(server).send(connection="close") for _ in range(40)]
         server.wait_connections(accepted=40)
-        with full_table(server.pid, spare=8):
+        with full_table(server.dispatcher, spare=8):
             os.kill(killed, signal.SIGKILL)
             server.wait_log(f"worker {killed} ended")
     status = server.wait_connections(live=0)

@@ -45,7 +45,7 @@ def queue(client, tools):
         assert server.address  # asked for while somebody answers
         before = server.status()["connections"]["handed"]
         with contextlib.ExitStack() as held:
-            with tools.stopped(server.pid):  # so that all of them come at once, while the workers' beats are fresh
+            with server.paused():  # so that all of them come at once, while the workers' beats are fresh
                 asked = [client(server).send(connection="close") for _ in range(count)]
                 for pid in pids:
                     held.enter_context(tools.stopped(pid))

@@ -19,7 +19,7 @@ PLAIN = """
                     while line := stream.readline():
                         stream.write(line)
         finally:
-            print(os.getpid(), "cleans up", flush=True)
+            print(f"{os.getpid()} cleans up", flush=True)  # in one write: the other worker prints, too
 """
 
 

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 APP = """
-    import json, multiprocessing, os, signal, socketserver, subprocess, sys, threading, time
+    import contextlib, json, multiprocessing, os, signal, socketserver, subprocess, sys, threading, time
 
     fork = multiprocessing.get_context("fork")
 
@@ -15,7 +15,11 @@ APP = """
         time.sleep(300)
 
     def tell(there):
-        there.send([os.readlink(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")[:-1]])
+        sockets = []
+        for number in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(FileNotFoundError):  # that of the listing
+                sockets.append(os.readlink(f"/proc/self/fd/{number}"))
+        there.send(sockets)
         sleep()
 
     def facts():

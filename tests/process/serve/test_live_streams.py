@@ -172,7 +172,7 @@ def test_a_reload_moves_streams_without_a_gap_when_their_time_is_over(live, clie
     assert sorted(call[1:3] for call in calls(server) if call[0] == "/events")[:4] == [("-", "0")] * 4
     assert [call[2] for call in calls(server) if call[0] == "/events" and call[1] != "-"] == ["1"] * 4
     log = server.log()
-    assert log.count("1 event stream end one by one within 1 s (--graceful-timeout)") == 1
+    assert log.count("ending 1 event stream one by one within 1 s (--graceful-timeout)") == 1
     assert "cut after" not in log
     ended = (server.folder / "ended").read_text().splitlines()
     assert sorted(line.split()[0] for line in ended) == ["/events"] * 4 + ["/events/unnamed"]

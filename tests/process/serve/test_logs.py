@@ -46,7 +46,7 @@ def test_the_access_log_goes_to_standard_output_and_nothing_else_is_logged_per_c
     server.wait_connections(finished=3)
     assert server.stop() == 0
     assert len(entries(server.log())) == 3
-    assert len(server.log().splitlines()) == 3 + 5  # listens, is ready, stopping, has retired, has stopped
+    assert len(server.log().splitlines()) == 3 + 6  # listens, is ready, URL, stopping, has retired, has stopped
 
 
 def test_without_an_access_log_requests_leave_no_line(serve):
@@ -54,7 +54,7 @@ def test_without_an_access_log_requests_leave_no_line(serve):
     for _ in range(3):
         server.get()
     assert server.stop() == 0
-    assert len(server.log().splitlines()) == 5
+    assert len(server.log().splitlines()) == 6
 
 
 def test_log_json_makes_every_line_an_object(serve):
@@ -68,7 +68,7 @@ def test_log_json_makes_every_line_an_object(serve):
     server = serve(
         "app:app", "--workers", "1", "--lifespan", "off", "--log-json", "--access-log", "-", files={"app.py": text}
     )
-    (pid,) = server.workers()
+    (pid,), dispatcher = server.workers(), server.dispatcher
     assert server.get("/fine")[0] == 204
     assert server.get("/fail")[0] == 500
     assert server.stop() == 0
@@ -79,7 +79,7 @@ def test_log_json_makes_every_line_an_object(serve):
         ("/fail", 500, pid),
     ]
     events = [line for line in lines if "message" in line]
-    assert {line["pid"] for line in events} == {server.pid, pid}
+    assert {line["pid"] for line in events} == {dispatcher, pid}
     assert all({"time", "pid", "level", "message"} <= set(line) for line in events)
     (failure,) = [line for line in events if "traceback" in line]
     assert failure["level"] == "error"

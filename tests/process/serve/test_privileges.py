@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from ._keeper_here import needs_keeper
+
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 NOBODY = pwd.getpwnam("nobody")
 APP = """
@@ -65,7 +67,7 @@ def test_dispatcher_and_workers_switch_to_the_user_after_binding(serve, tmp_path
         "app:app", *flags, files={"app.py": APP}, bind=[f"127.0.0.1:{port}", f"unix:{path}"], launch=launch
     )
     uid, gid = NOBODY.pw_uid, NOBODY.pw_gid
-    for pid in (server.pid, *server.workers()):
+    for pid in (server.pid, server.dispatcher, *server.workers()):
         assert identities(pid) == {"Uid": {uid}, "Gid": {gid}}
     assert str((uid, uid, uid)) in server.get()[1]
     assert b"200 OK" in server.exchange(b"GET / HTTP/1.0\r\n\r\n", str(path))
@@ -111,3 +113,20 @@ def test_workers_inherit_their_channel_ledger_and_standard_streams_alone(serve, 
             assert set(kinds) <= {"socket", "anon_inode"} | {kind for kind in kinds if kind.startswith("/memfd")}
         finally:
             os.close(opened)
+
+
+@root
+@needs_keeper
+def test_keeper_and_dispatchers_are_the_users_too(serve, tmp_path, launch):
+    path = tmp_path / "s"
+    bind = ["127.0.0.1:0", f"unix:{path}"]
+    server = serve("app:app", "--keeper", "on", "--user", "nobody", "--pidfile", "pid", bind=bind, launch=launch)
+    uid = NOBODY.pw_uid
+    for _ in range(2):
+        for pid in (server.pid, server.status()["server"]["dispatcher"], *server.workers()):
+            assert identities(pid)["Uid"] == {uid}
+        server.kill_dispatcher()
+    server.kill_worker(server.workers()[0])
+    server.wait_log("is ready", 3)
+    assert server.get()[0] == 200
+    assert server.stop() == 0

@@ -85,6 +85,7 @@ def test_a_file_of_config_is_read_instead_of_pyproject_toml(check):
         ("[tool.fdpass]\nbind = [3]", "--bind takes one or more addresses, not [3]"),
         ("[tool.fdpass]\nfactory = 'si'", "--factory takes true or false, not 'si'"),
         ("[tool.fdpass]\nworkers = ", "pyproject.toml is not TOML"),
+        ('[tool.fdpass]\nuser = "a\\u0000b"', "--user 'a\\x00b': has a null character"),
     ],
 )
 def test_a_file_with_a_wrong_setting_is_refused(check, text, said):

@@ -5,6 +5,8 @@ import signal
 
 import pytest
 
+from fdpass.serve.keeper.requests import NOTICE, UPGRADE
+
 
 def test_sigttin_and_sigttou_scale_by_one_and_never_to_zero(serve):
     server = serve("app:app", "--workers", "1")
@@ -86,15 +88,19 @@ SUSPENDING = {signal.SIGSTOP, signal.SIGTSTP}
 SILENT = {signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCONT}
 
 
-def test_every_other_signal_is_ignored_with_a_line_in_the_log(serve):
+@pytest.mark.parametrize("keeper", ["auto", "off"])
+def test_every_other_signal_is_ignored_with_a_line_in_the_log(serve, keeper):
     """Also while the server stops."""
-    server = serve("app:app", "--workers", "1")
+    server = serve("app:app", "--workers", "1", "--keeper", keeper)
     others = sorted(signal.valid_signals() - ENDING - OPERATIONS - FAULTS - SUSPENDING - SILENT)
+    others.remove(UPGRADE)
+    if server.dispatcher != server.pid:
+        others.remove(NOTICE)
     assert len(others) > 35
     for number in [*SILENT, *others]:
         server.kill(number)
     log = server.wait_log(" is ignored: the server does not use this signal", len(others))
-    for name in ("SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGXCPU", "SIGRTMIN", "SIGRTMIN+7", "SIGRTMAX"):
+    for name in ("SIGALRM", "SIGVTALRM", "SIGPROF", "SIGXCPU", "SIGRTMIN+7", "SIGRTMAX"):
         assert log.count(f"warning: {name} is ignored") == 1
     assert log.count("is ignored") == len(others)
     assert server.get() == (200, str(server.workers()[0]))
@@ -106,8 +112,8 @@ def test_sigquit_finishes_a_request_and_a_second_one_stops_at_once(serve, client
     stream = client(server).stream().held()
     server.kill(signal.SIGQUIT)
     server.wait_log("stopping:")
-    server.kill(signal.SIGUSR2)
-    server.wait_log("SIGUSR2 is ignored")
+    server.kill(signal.SIGALRM)
+    server.wait_log("SIGALRM is ignored")
     server.kill(signal.SIGQUIT)
     assert server.wait_end() == 0
     assert "stopping at once" in server.log()

@@ -32,7 +32,7 @@ def stuck(server, tools):
 def test_clients_in_the_backlog_at_a_stop_are_answered(serve, client, tools, flags):
     server = serve("app:app", *flags)
     assert server.address  # who is stopped cannot say it
-    with tools.stopped(server.pid):
+    with server.paused():
         asked = [client(server).send(connection="close") for _ in range(20)]
         server.kill(signal.SIGTERM)
     assert_answered(server, asked)
@@ -46,7 +46,7 @@ def test_clients_in_the_backlog_are_answered_by_workers_that_read_handoff_and_en
     workers = server.workers()
     assert server.address  # who is stopped cannot say it
     with contextlib.ExitStack() as held:
-        with tools.stopped(server.pid):
+        with server.paused():
             asked = [client(server).send(connection="close") for _ in range(20)]
             server.kill(signal.SIGTERM)
             for pid in workers:

@@ -46,7 +46,7 @@ def test_a_server_that_was_stopped_as_a_whole_for_longer_than_hang_timeout_goes_
     with contextlib.ExitStack() as held:
         for pid in workers:
             held.enter_context(tools.stopped(pid))
-        with tools.stopped(server.pid):
+        with server.paused():
             time.sleep(3)  # the time itself is under test
         time.sleep(0.5)  # the dispatcher checks the workers before they go on
     server.wait_status(lambda status: all(0 <= each["lag_ms"] < 500 for each in status["workers"]))

@@ -69,6 +69,8 @@ def test_the_service_unit_fits_the_servers_notifications_and_timeouts():
     service = unit["Service"]
     assert service["Type"] == "notify-reload"  # RELOADING=1 with MONOTONIC_USEC, and SIGHUP, its default
     assert service["KillMode"] == "mixed"
+    assert service["NotifyAccess"] == "main"  # of all processes only the keeper notifies
+    assert service["OOMPolicy"] == "continue"  # else systemd stops the service when the kernel ends a worker
     program, verb, *arguments = shlex.split(service["ExecStart"])
     assert (Path(program).name, verb) == ("fdpass", "serve")
     told = dict(zip(arguments[1::2], arguments[2::2], strict=True))

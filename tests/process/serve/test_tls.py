@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
+from ._keeper_here import needs_keeper
+
 SUBJECTS = "subjectAltName=DNS:localhost,IP:127.0.0.1"
 STREAM = """
     async def stream(reader, writer):
@@ -192,3 +194,22 @@ def test_a_handshake_that_never_ends_holds_up_nobody(serve, certificate):
         assert b"200 OK" in exchange(server, cert)[0]
         assert server.stop() == 0
         assert silent.recv(1) == b""
+
+
+@needs_keeper
+def test_without_their_dispatcher_tls_connections_stay_with_their_workers(serve, client, certificate):
+    cert, key = certificate("localhost")
+    server = serve("app:app", "--keeper", "on", "--keep-alive", "60", "--tls-cert", cert, "--tls-key", key)
+    clients = [client(server) for _ in range(6)]
+    for one in clients:
+        one.wrap(ssl.create_default_context(cafile=cert))
+    before = [one.send().answered() for one in clients]
+    server.kill_dispatcher()
+    assert [one.send().answered() for one in clients] == before
+    server.kill_dispatcher_and(before[0])
+    for one, pid in zip(clients, before, strict=True):
+        assert one.ended() if pid == before[0] else one.send().answered() == pid
+    assert server.cli("reload").returncode == 0
+    new = client(server)
+    new.wrap(ssl.create_default_context(cafile=cert))
+    assert new.send().answered() in server.workers()

@@ -1,8 +1,11 @@
 """Workers that have done enough are replaced, new before old; idle connections end; the pidfile comes and goes."""
 
 import http.client
+import signal
 import socket
 import threading
+
+import pytest
 
 
 def test_a_worker_that_has_handled_enough_is_replaced_and_no_request_fails(serve):
@@ -80,6 +83,24 @@ def test_a_pidfile_that_is_another_servers_by_then_is_left(serve, tmp_path):
     path.write_text("12345678\n")
     assert server.stop() == 0
     assert path.read_text() == "12345678\n"
+
+
+@pytest.mark.parametrize("keeper", ["on", "off"])
+def test_a_second_server_takes_the_pidfile_only_of_a_server_that_stops(serve, client, tmp_path, keeper):
+    flags = ("--workers", "1", "--keeper", keeper, "--pidfile", str(tmp_path / "pid"))
+    first = serve("app:app", *flags)
+    second = serve("app:app", *flags, ready=False)
+    assert second.wait_end() == 1
+    assert f"is that of a running server, process {first.pid}: give this server its own" in second.log()
+    assert (tmp_path / "pid").read_text() == f"{first.pid}\n"
+    held = client(first).stream().held()
+    first.kill(signal.SIGTERM)
+    first.wait_log("stopping")
+    third = serve("app:app", *flags)
+    assert (tmp_path / "pid").read_text() == f"{third.pid}\n"
+    held.close()
+    assert first.wait_end() == 0
+    assert (tmp_path / "pid").read_text() == f"{third.pid}\n"
 
 
 def test_a_pidfile_that_cannot_be_written_ends_the_start_with_a_sentence(serve):

@@ -4,6 +4,7 @@ import pytest
 from click.testing import CliRunner
 
 from fdpass._cli import main
+from fdpass._cli.keep_commands import _title
 
 
 @pytest.mark.parametrize(
@@ -13,6 +14,7 @@ from fdpass._cli import main
         (["--restart", "maybe", "--", "true"], "--restart"),
         (["--store-max", "-1", "--", "true"], "--store-max"),
         (["--store-user", "no-such-user", "--", "true"], "there is no user"),
+        (["--store-user", "9" * 5000, "--", "true"], "there is no user"),
         (["--stop-timeout", "x", "--", "true"], "is not a number of seconds"),
         (["--control", "x", "list"], "Put the options after list"),
         (["take", "x", "--stdin"], "--stdin needs a COMMAND"),
@@ -27,3 +29,9 @@ def test_a_wrong_argument_is_a_usage_error(tmp_path, monkeypatch, words, sentenc
     assert done.exit_code == 2
     assert sentence in done.output
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_of_the_program_is_shown_as_a_shell_reads_it():
+    program = {"command": ["sh", "-c", "exit 1"], "pid": None, "state": "ended", "status": "", "starts": 1}
+    shown = _title({"program": program, "keep": {"store_max": 0}, "stored": []})
+    assert shown.startswith("sh -c 'exit 1', ended; 1 start; ")

@@ -46,9 +46,10 @@ def store():
 @pytest.fixture
 def protocol(store, outer):
     protocol = Protocol(store, Relay(outer, restarts=True), {1234})
-    protocol.supervisor = types.SimpleNamespace(
+    supervisor = protocol.supervisor = types.SimpleNamespace(
         program=types.SimpleNamespace(pid=77), state=State.RUNNING, status="", follow=lambda program: None
     )
+    supervisor.on_ready = lambda: setattr(supervisor, "state", State.READY)
     return protocol
 
 

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 import socket
+import struct
 
 import pytest
 
@@ -111,6 +112,14 @@ def test_a_descriptor_at_its_end_is_removed(store, loop):
     reader.close()
     turn(loop)
     assert names(store) == []
+
+
+def test_the_last_close_of_a_socket_does_not_wait_for_its_peer(store):
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 30))
+        store.add([Fd(os.dup(sock.fileno()))], "x", poll=False)
+        store.close()
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 4) == bytes(4)
 
 
 def test_without_poll_it_stays(store, loop):

@@ -9,6 +9,7 @@ from fdpass._memory import common, mapped
 from fdpass._supervision.loop import Loop
 from fdpass.serve.dispatcher.custody import Custody
 from fdpass.serve.dispatcher.kernel_counters import facts_of
+from fdpass.serve.keeper.estate import Estate
 from fdpass.serve.shared.slots import BUFFER, BUFFER_SIZE, ORIGIN, READ, WORDS, WROTE
 
 FAMILIES = {"ipv4": (socket.AF_INET, "127.0.0.1"), "ipv6": (socket.AF_INET6, "::1"), "unix": (socket.AF_UNIX, "")}
@@ -38,7 +39,7 @@ class Case:
 
     def __init__(self, kind, *, inline=True):
         self.loop = Loop()
-        self.custody = Custody(self.loop, 4, "safe")
+        self.custody = Custody(self.loop, Estate.private(4), "safe")
         self.worker, self.client = pair(kind, inline=inline)
         self.number = os.dup(self.worker.fileno())
         self.custody.keep(2, self.number)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from fdpass._fd import Fd
-from fdpass._memory import common, mapped
+from fdpass._memory import common, mapped, share
 from fdpass._supervision.loop import Loop
 from fdpass._supervision.orphans import Orphans
 from fdpass._words import counted
@@ -18,25 +19,34 @@ from fdpass.serve.dispatcher.accept.balance import BALANCES
 from fdpass.serve.dispatcher.accept.base import Acceptor
 from fdpass.serve.dispatcher.accept.by_dispatcher import ByDispatcher
 from fdpass.serve.dispatcher.accept.by_worker import ByWorker
+from fdpass.serve.dispatcher.accept.listener_watch import ListenerWatch
 from fdpass.serve.dispatcher.access_log import AccessLog
+from fdpass.serve.dispatcher.adopted_workers import AdoptedWorkers
+from fdpass.serve.dispatcher.adoption import Adopting, Adoption, Parts, PassingAdoption, TurnsAdoption
 from fdpass.serve.dispatcher.connections import Connections
 from fdpass.serve.dispatcher.custody import Custody
+from fdpass.serve.dispatcher.fullness import Fullness
+from fdpass.serve.dispatcher.lasting import lasting
 from fdpass.serve.dispatcher.listeners import Listening
 from fdpass.serve.dispatcher.lost_request import REASON_502
+from fdpass.serve.dispatcher.passing import Passing
 from fdpass.serve.dispatcher.pool.generation import Generation
 from fdpass.serve.dispatcher.pool.pool import Pool
 from fdpass.serve.dispatcher.pool.upkeep import Upkeep
 from fdpass.serve.dispatcher.pool.worker_handle import WorkerHandle
+from fdpass.serve.dispatcher.totals import Snapshot
 from fdpass.serve.dispatcher.worker_messages import WorkerMessages
+from fdpass.serve.keeper.estate import Estate, Head
 from fdpass.serve.shared import messages, setup
 from fdpass.serve.shared.config import Config
-from fdpass.serve.shared.ledger import BEAT_SECONDS, SIZE, Ledger
+from fdpass.serve.shared.events import Event, about
+from fdpass.serve.shared.ledger import BEAT_SECONDS, Ledger, size_for
 from fdpass.serve.shared.slots import BUFFER_SIZE
 
 log = logging.getLogger("fdpass.serve")
 _UPKEEP_EVERY = 3  # checks
+_SNAPSHOT_EVERY = 10  # checks
 _GIVE_UP_SECONDS = 1.0  # for the other workers to end by themselves once the first start has failed
-_FULL_SECONDS = 60.0  # how often it is logged that no more connections may be open
 
 
 class Dispatcher:
@@ -47,7 +57,7 @@ class Dispatcher:
         config: The settings.
         listeners: All listeners. Lent; a stop closes them.
         capacity: The most connections of one worker.
-        most: The most connections of all workers.
+        estate: What the dispatcher leaves to the next one. Lent.
         access_log: The access log of the first generation. Given.
         workers_changed: Called whenever workers have started, become ready, failed or ended.
 
@@ -56,7 +66,7 @@ class Dispatcher:
         ledger: The workers' ledger.
         custody: Keeps duplicates of the connections; None without custody.
         pool: The workers.
-        told: WebSockets whose clients were told to connect again by workers that have ended.
+        recent: The counts of a second or two ago.
     """
 
     def __init__(
@@ -66,30 +76,80 @@ class Dispatcher:
         listeners: Sequence[Listening],
         *,
         capacity: int,
-        most: int,
+        estate: Estate,
         access_log: AccessLog,
         workers_changed: Callable[[Pool], None],
     ) -> None:
         self._loop = loop
+        self._estate = estate
         self._listeners = listeners
         self._workers_changed = workers_changed
         self._stopping = False
-        self._checks = self.told = 0
-        self._full_logged_at = -_FULL_SECONDS
-        self.connections = Connections(most)
-        self._memory = common(SIZE, name="fdpass-ledger")
+        self._checks = 0
+        self._memory = lasting(estate, Head.LEDGER, size_for(estate.most), "fdpass-ledger")
         self._map = mapped(self._memory)
         self.ledger = Ledger(self._map)
-        self.custody = Custody(loop, most, config.replay) if config.keeps else None
+        self.connections = Connections(estate, self.ledger.holders)
+        self._fullness = Fullness(self.connections)
+        self.custody = Custody(loop, estate, config.replay) if config.keeps else None
+        self._passing = Passing(estate)
         self._buffers_size = BUFFER_SIZE * limits.buffers_each(config)
         arguments = (loop, listeners, self.connections, self.ledger, BALANCES[config.balance](), capacity)
         self._acceptor: Acceptor = (
-            ByWorker(*arguments) if config.accept == "worker" else ByDispatcher(*arguments, custody=self.custody)
+            ByWorker(*arguments)
+            if config.accept == "worker"
+            else ByDispatcher(*arguments, custody=self.custody, passing=self._passing)
         )
-        self.pool = Pool(loop, self.ledger, self.connections, owner=self, config=config, access_log=access_log)
-        self._messages = WorkerMessages(loop, self._acceptor, self.pool)
+        self.pool = Pool(
+            loop, self.ledger, self.connections, estate=estate, owner=self, config=config, access_log=access_log
+        )
+        self.recent = self._newest = self.snapshot()
+        self._messages = WorkerMessages(loop, self._acceptor, self.pool, self._on_synced)
+        self._adopted: AdoptedWorkers | None = None
         self._upkeep = Upkeep(loop, self.ledger, self.pool)
         self._orphans = Orphans(lambda: {worker.pid for worker in self.pool.workers})
+
+    @property
+    def told(self) -> int:
+        """How many WebSockets' clients were told to connect again by workers."""
+        told = self.ledger.told
+        return self._estate.head[Head.TOLD] + sum(told[worker.row] for worker in self.pool.workers)
+
+    @property
+    def keeper(self) -> int:
+        """The process number of the keeper; 0 without one."""
+        return self._estate.head[Head.KEEPER]
+
+    def adopt(self, accepted: Iterable[tuple[int, Any]], lingering: Iterable[int]) -> None:
+        """Take over what a dead dispatcher has left: its workers, and all connections; see `Adoption.begin`.
+
+        Args:
+            accepted: Connections that no word of the estate names, with their clients' addresses. Given.
+            lingering: Connections to which the dead dispatcher had sent the last bytes. Given.
+        """
+        serial = self._estate.head[Head.SERIAL]
+        self._adopted = AdoptedWorkers(self._adoption(serial), self._acceptor, self.pool, serial)
+        quiesced, self._estate.head[Head.QUIESCED] = self._estate.head[Head.QUIESCED], 0
+        self._adopted.begin(self._messages.watch, accepted, upgraded=quiesced != 0)
+        for fd in lingering:
+            if self.custody is None:
+                os.close(fd)
+            else:
+                self.custody.lingering.add(fd)
+
+    def _adoption(self, serial: int) -> Adopting:
+        estate, connections, ledger = self._estate, self.connections, self.ledger
+        if isinstance(self._acceptor, ByDispatcher):
+            parts = Parts(estate, connections, self._acceptor, ledger, serial)
+            if self.custody is None:
+                return PassingAdoption(parts, self._passing)
+            return Adoption(parts, self.custody)
+        assert isinstance(self._acceptor, ByWorker)
+        return TurnsAdoption(connections, self._acceptor, ledger, serial=serial)
+
+    def _on_synced(self, worker: WorkerHandle, serial: int, leaving: bool) -> None:
+        if self._adopted is not None:
+            self._adopted.on_synced(worker, serial, leaving)
 
     def run(self) -> None:
         """Serve until `stop`, or until the first start fails.
@@ -97,12 +157,18 @@ class Dispatcher:
         Raises:
             StartFailed: The first worker did not become ready.
         """
-        self.pool.reconcile()
+        if not self._stopping:
+            self.pool.reconcile()
         self._check()
+        self._estate.head[Head.SERVED] = self._estate.head[Head.SERIAL]
         if self.pool.workers:
             self._loop.run()
         if self.pool.starts.given_up:
             raise StartFailed(self.pool.starts.given_up)
+
+    def save(self) -> None:
+        """Store for the next dispatcher what the estate does not have yet."""
+        self._log_answered(os.getpid())
 
     def close(self) -> None:
         """Kill the workers that are left, and close the connections that wait for one."""
@@ -111,7 +177,7 @@ class Dispatcher:
         self.pool.kill()
         while self.pool.workers:
             for worker in self.pool.workers:
-                self.pool.wait_for_end(worker)
+                self.pool.on_end(worker)
         self._acceptor.drop_waiting()
         self._log_answered(os.getpid())
         self.pool.close()
@@ -127,15 +193,16 @@ class Dispatcher:
         A second call kills the workers.
         """
         if self._stopping:
-            log.warning("stopping at once")
+            log.warning("stopping at once", extra=about(Event.SERVER_KILLED))
             self.pool.kill()
             return
         self._stopping = True
         requests, most = self._requests_in_progress(), self.pool.current.config.graceful_timeout
+        extra = about(Event.SERVER_STOPPING)
         if requests:
-            log.info("stopping: finishing %s (at most %g s)", counted(requests, "request"), most)
+            log.info("stopping: finishing %s (at most %g s)", counted(requests, "request"), most, extra=extra)
         else:
-            log.info("stopping: no request is in progress")
+            log.info("stopping: no request is in progress", extra=extra)
         self.pool.stop()
         for listener in self._listeners:
             listener.refuse_new()
@@ -151,29 +218,32 @@ class Dispatcher:
 
     def _check(self) -> None:
         self._loop.call_later(BEAT_SECONDS, self._check)
+        self._estate.head[Head.BEAT] = time.monotonic_ns()
         for worker in self.pool.workers:
             worker.conversation.flush()  # messages for which its channel had no space
         self._acceptor.check_workers()
-        if self.connections.live >= self.connections.most:
-            self._warn_that_no_more_may_be_open()
+        self._fullness.check(self._requests_in_progress())
         self._checks += 1
         if self._checks % _UPKEEP_EVERY == 0:
             self._upkeep.check()
             self._orphans.reap()
+            if self.custody is not None:
+                self.custody.forget_used()
+        if self._checks % _SNAPSHOT_EVERY == 0:
+            self.recent, self._newest = self._newest, self.snapshot()
+
+    def snapshot(self) -> Snapshot:
+        """Return the counts of all workers now."""
+        rows = [worker.row for worker in self.pool.workers]
+        return self.pool.totals.with_rows(self.ledger, rows, time.monotonic())
+
+    @property
+    def waits(self) -> ListenerWatch:
+        """How often and how long nothing was accepted because there was no room."""
+        return self._acceptor.watch
 
     def _requests_in_progress(self) -> int:
         return sum(self.ledger.requests[worker.row] for worker in self.pool.workers)
-
-    def _warn_that_no_more_may_be_open(self) -> None:
-        now = time.monotonic()
-        if now >= self._full_logged_at + _FULL_SECONDS:
-            self._full_logged_at = now
-            live = self.connections.live
-            log.warning(
-                "%d connections are open, the most there may be, and %d of them are idle; others wait",
-                live,
-                max(0, live - self._requests_in_progress()),
-            )
 
     # What the pool asks and reports
 
@@ -189,6 +259,7 @@ class Dispatcher:
         data, fds = setup.packed(
             generation.config,
             worker.row,
+            generation.number,
             [listener.sock for listener in self._listeners],
             ledger=self._memory,
             access_log=generation.access_log.fd,
@@ -199,8 +270,9 @@ class Dispatcher:
 
     def activate(self, worker: WorkerHandle) -> None:
         """See `owner.Owner`."""
-        self._acceptor.add(worker)
-        self._acceptor.proceed()
+        if worker.synced:  # else `AdoptedWorkers` adds it
+            self._acceptor.add(worker)
+            self._acceptor.proceed()
 
     def deactivate(self, worker: WorkerHandle) -> None:
         """See `owner.Owner`."""
@@ -214,7 +286,8 @@ class Dispatcher:
         self._acceptor.read_ended()
         self._messages.read_last(worker)
         outcome = self._acceptor.recover(worker)
-        self.told += self.ledger.told[worker.row]
+        self._estate.head[Head.TOLD] += self.ledger.told[worker.row]
+        self.ledger.told[worker.row] = 0  # else the next dispatcher would add them again
         self._log_answered(worker.pid)
         self._acceptor.proceed()
         return outcome
@@ -233,6 +306,7 @@ class Dispatcher:
 
     def workers_changed(self) -> None:
         """See `owner.Owner`."""
+        self.pool.totals.keep()
         if self.pool.starts.given_up and not self._stopping:
             self._give_up()
         if self._stopping and not self.pool.workers:
@@ -242,6 +316,9 @@ class Dispatcher:
     def _give_up(self) -> None:
         """The first start has failed: let the other workers, which are starting too, end as after a stop."""
         self._stopping = True
+        if self.keeper:  # which ends the server even if we die before the end
+            failure = share(self.pool.starts.given_up.encode(), name="fdpass-failure")
+            self._estate.head[Head.FAILURE] = failure.take() + 1
         self._acceptor.close()
         for listener in self._listeners:
             listener.close()

@@ -10,6 +10,7 @@ from fdpass.errors import ProtocolError
 from fdpass.serve.dispatcher.connections import Connections
 from fdpass.serve.dispatcher.custody import Custody
 from fdpass.serve.dispatcher.pool.worker_handle import WorkerHandle
+from fdpass.serve.shared.events import Event
 from fdpass.serve.shared.ledger import Ledger
 
 log = logging.getLogger("fdpass.serve")
@@ -24,6 +25,9 @@ class EndedConnections:
         ledger: Has the rings.
         connections: All connections.
         custody: Keeps the duplicates; None without custody.
+
+    Attributes:
+        now: When `read_if_due` was last called, on the monotonic clock.
     """
 
     def __init__(self, ledger: Ledger, connections: Connections, custody: Custody | None) -> None:
@@ -31,6 +35,7 @@ class EndedConnections:
         self._connections = connections
         self._custody = custody
         self._workers: dict[int, WorkerHandle] = {}
+        self.now = 0.0
         self._read_at = 0.0  # when the ledger was last read, on the monotonic clock
         self._counts: list[int] = []  # of each row, how many ends its worker had noted by then
 
@@ -47,7 +52,8 @@ class EndedConnections:
 
     def read_if_due(self) -> None:
         """As `read`, unless the rings were read a moment ago."""
-        if time.monotonic() - self._read_at > _READ_SECONDS:
+        self.now = now = time.monotonic()
+        if now - self._read_at > _READ_SECONDS:
             self.read()
 
     def read(self) -> None:
@@ -68,8 +74,9 @@ class EndedConnections:
             try:
                 self._end(worker, self._ledger.read_notes(row), shut_down=False)
             except ProtocolError as error:
-                log.error("worker %d is killed: %s", worker.pid, error)  # noqa: TRY400 - its nonsense, not our traceback
-                worker.kill()
+                extra = worker.about(Event.WORKER_KILLED, cause="nonsense")
+                log.error("worker %d is killed: %s", worker.pid, error, extra=extra)  # noqa: TRY400 - no traceback of ours
+                worker.kill("nonsense")
 
     def on_finished(self, worker: WorkerHandle, slots: Sequence[int]) -> None:
         """A worker has sent FINISHED: these connections have ended, and the worker could not shut them down.
@@ -95,10 +102,16 @@ class EndedConnections:
             for slot in slots:
                 if finish(slot, row):
                     ended.append(slot)
-                elif slot not in worker.early_ends and any(slot in turn.slots for turn in worker.turns):
+                elif slot not in worker.early_ends and self._may_accept(worker, slot):
                     worker.early_ends.append(slot)  # the ring was faster than the report that it accepted
                 else:
                     raise ProtocolError("it reports the end of a connection that it does not have")
         finally:
             if self._custody is not None:
                 (self._custody.shut_down if shut_down else self._custody.end)(ended)
+
+    def _may_accept(self, worker: WorkerHandle, slot: int) -> bool:
+        """Whether a slot is one of a turn of this worker, or one that a dead dispatcher has offered to it."""
+        if any(slot in turn.slots for turn in worker.turns):
+            return True
+        return not worker.synced and self._connections.is_offered(slot, worker.row)

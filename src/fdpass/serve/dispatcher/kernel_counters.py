@@ -16,6 +16,7 @@ from fdpass.serve.shared.slots import FLAGS, READ, WROTE, Flag
 _INFO = struct.Struct("=B119xQQ")  # struct tcp_info (linux/tcp.h): state, bytes_acked, bytes_received
 _INT = struct.Struct("=i")
 _ESTABLISHED, _CLOSE_WAIT = 1, 8  # include/net/tcp_states.h
+_FIN_WAIT = {4, 5}
 _READING, _WRITING = int(Flag.READING), int(Flag.WRITING)
 
 
@@ -48,6 +49,15 @@ def facts_of(words: memoryview, fd: int) -> Facts:
         return Facts(False, None, None)
     # The kernel counts the peer's FIN as one received byte.
     return Facts(True, received - unread - (state == _CLOSE_WAIT), acknowledged + unacknowledged)
+
+
+def awaits_client(fd: int) -> bool:
+    """Whether the server has ended its side of a TCP connection, which is lent, and the client has not."""
+    with borrowed(fd) as sock:
+        try:
+            return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in _FIN_WAIT
+        except OSError:  # a Unix socket
+            return False
 
 
 def counters(fd: int) -> tuple[tuple[int, int, int], int, int]:

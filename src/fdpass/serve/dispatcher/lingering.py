@@ -30,16 +30,12 @@ class Lingering:
     def __len__(self) -> int:
         return len(self._timers)
 
-    def end(self, fd: int, data: bytes) -> None:
-        """Send the last bytes of a connection, and close it when the client has ended its side.
+    def add(self, fd: int) -> None:
+        """Close a connection, to which `send_last` has sent the last bytes, when the client has ended its side.
 
         Args:
             fd: The connection. Given.
-            data: The bytes; few enough for the kernel to take them at once, unless the client is slow.
         """
-        with borrowed(fd) as sock, contextlib.suppress(OSError):
-            sock.send(data, _DONTWAIT)
-            sock.shutdown(socket.SHUT_WR)
         self._timers[fd] = self._loop.call_later(_LINGER_SECONDS, lambda: self._close(fd))
         self._loop.watch(fd, lambda: self._discard_unread(fd))
 
@@ -63,3 +59,15 @@ class Lingering:
         """Close all connections now."""
         for fd in list(self._timers):
             self._close(fd)
+
+
+def send_last(fd: int, data: bytes) -> None:
+    """Send the last bytes of a connection, and end this side of it.
+
+    Args:
+        fd: The connection. Lent.
+        data: The bytes; few enough for the kernel to take them at once, unless the client is slow.
+    """
+    with borrowed(fd) as sock, contextlib.suppress(OSError):
+        sock.send(data, _DONTWAIT)
+        sock.shutdown(socket.SHUT_WR)

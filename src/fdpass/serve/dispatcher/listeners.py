@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import socket
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 
 from fdpass._activation import Inherited
@@ -19,6 +19,10 @@ from fdpass.errors import ConfigError
 _UNIX_MODE = 0o666  # every user may connect, as to a port; the rights of the folder can forbid it
 
 
+def _do_nothing() -> None:
+    pass
+
+
 @dataclass(slots=True)
 class Listening:
     """A listening socket, non-blocking, that this object owns.
@@ -28,12 +32,14 @@ class Listening:
         name: Its address as people write it: ``127.0.0.1:8000``, ``[::1]:8000``, ``unix:/run/app.sock``.
         file: The socket file that `refuse_new` and `close` remove; None if fdpass made none.
         adopted: Another process made the socket, and may go on listening with its own descriptor.
+        forget: Called before the socket is closed: no other dispatcher shall look for it.
     """
 
     sock: socket.socket
     name: str
     file: SocketFile | None = None
     adopted: bool = False
+    forget: Callable[[], None] = _do_nothing
 
     def refuse_new(self) -> None:
         """Refuse new clients from now on, if those that wait in the backlog can still be accepted then.
@@ -42,10 +48,12 @@ class Listening:
         """
         if not self.adopted and self.sock.family == socket.AF_UNIX:
             unlink_own(self.sock, self.file)
-            self.sock.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):  # a dead dispatcher has done so
+                self.sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Stop listening, and remove the socket file that fdpass made. A second call does nothing."""
+        self.forget()
         unlink_own(self.sock, self.file)
         if not self.adopted:
             with contextlib.suppress(OSError):  # it does not listen any more

@@ -1,15 +1,32 @@
-"""The request that a worker had when it died: method, path and client, for the logs; and the 502 for it."""
+"""The request that a worker had when it died: method, path and client, and the log's line; the 502 for it."""
 
 from __future__ import annotations
 
+import logging
 import mmap
 import os
 import re
 import socket
 from typing import Any
 
+from fdpass.serve.dispatcher.outcome_texts import DURING_STREAM, EVENTS, LOGGED, TEXT
+from fdpass.serve.dispatcher.recovery import Action, Decision
+from fdpass.serve.shared import pages
 from fdpass.serve.shared.client_words import stored_client
-from fdpass.serve.shared.slots import BASE, BUFFER, BUFFER_SIZE, FLAGS, ORIGIN, Flag
+from fdpass.serve.shared.events import about
+from fdpass.serve.shared.slots import (
+    BASE,
+    BUFFER,
+    BUFFER_SIZE,
+    FINAL_END,
+    FLAGS,
+    OPEN,
+    ORIGIN,
+    WRITTEN,
+    Flag,
+)
+
+log = logging.getLogger("fdpass.serve")
 
 REASON_502 = b"The process that worked on this request ended.\n"
 RESPONSE_502 = (
@@ -67,3 +84,37 @@ def client_of(fd: int) -> Any:
             return sock.getpeername()
     except OSError:
         return None
+
+
+def log_outcome(
+    slot: int, words: memoryview, fd: int, *, memory: mmap.mmap, action: Action, decision: Decision, data: bytes
+) -> dict[str, Any]:
+    """Log what is done with a connection of a dead worker, if its client may notice it; return its request.
+
+    Args:
+        slot: The number of the slot.
+        words: The slot.
+        fd: The connection. Lent.
+        memory: All pages.
+        action: What is done.
+        decision: The reason.
+        data: The start of the request in progress.
+    """
+    if decision.action not in LOGGED:
+        return {}
+    level, why = LOGGED[decision.action]
+    if (words[WRITTEN] | words[FINAL_END]) & OPEN:
+        data = pages.load(memory, slot).head
+        if decision.reason:
+            why = DURING_STREAM
+        elif decision.action is Action.RESET:
+            part = (
+                "a message"
+                if pages.kind_of(memory, slot) == pages.WEBSOCKET
+                else "an event, or the events have no ids"
+            )
+            why = f"its worker died in the middle of {part}"
+    scope = scope_of(words, client_of(fd), data)
+    extra = about(EVENTS[action], connection=slot)
+    log.log(level, TEXT, slot, action.value, why, decision.reason, named(scope), extra=extra)
+    return scope

@@ -6,6 +6,7 @@ import json
 import logging
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from fdpass._supervision.loop import Loop
@@ -14,6 +15,7 @@ from fdpass.serve.dispatcher.accept.base import Acceptor
 from fdpass.serve.dispatcher.pool.pool import Pool
 from fdpass.serve.dispatcher.pool.worker_handle import WorkerHandle
 from fdpass.serve.shared import messages
+from fdpass.serve.shared.events import Event
 
 log = logging.getLogger("fdpass.serve")
 _DONTWAIT = int(socket.MSG_DONTWAIT)
@@ -27,9 +29,13 @@ class WorkerMessages:
         loop: Event loop; watches the channels.
         acceptor: Gets the messages about connections.
         pool: Gets the messages about the workers themselves.
+        on_synced: Called with the content of SYNCED.
     """
 
-    def __init__(self, loop: Loop, acceptor: Acceptor, pool: Pool) -> None:
+    def __init__(
+        self, loop: Loop, acceptor: Acceptor, pool: Pool, on_synced: Callable[[WorkerHandle, int, bool], None]
+    ) -> None:
+        self._on_synced = on_synced
         self._loop = loop
         self._acceptor = acceptor
         self._pool = pool
@@ -53,20 +59,24 @@ class WorkerMessages:
                 self._on_message(worker, conversation.take().data)
         except (FdpassError, ValueError, RecursionError) as error:
             # A worker that sends nonsense must not have connections: the fault can be anywhere in its memory.
-            log.error("worker %d is killed: %s", worker.pid, error)  # noqa: TRY400 - its nonsense, not our traceback
+            extra = worker.about(Event.WORKER_KILLED, cause="nonsense")
+            log.error("worker %d is killed: %s", worker.pid, error, extra=extra)  # noqa: TRY400 - no traceback of ours
             self._loop.unwatch(conversation.sock.fileno())
-            worker.kill()
+            worker.kill("nonsense")
         if conversation.ended:
             self._loop.unwatch(conversation.sock.fileno())
 
     def _on_message(self, worker: WorkerHandle, data: bytes) -> None:
         kind = data[:1]
         if kind == messages.READY:
+            worker.interface = data[1:].decode()
             self._pool.on_ready(worker)
         elif kind == messages.FAILED:
             self._pool.on_failed(worker, _failure(data))
         elif kind == messages.LEAVING:
             self._pool.replace(worker)
+        elif kind == messages.SYNCED:
+            self._on_synced(worker, *messages.synced_with(data))
         elif not self._acceptor.on_message(worker, kind, data):
             raise ProtocolError(f"it sent a message of an unknown kind: {data[:16]!r}")
 

@@ -6,19 +6,17 @@ import contextlib
 import errno
 import os
 import socket
+import stat
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fdpass._sockets import bound_socket
-from fdpass._supervision.commands import CommandServer
+from fdpass._supervision.commands import CommandServer, control_socket
 from fdpass._supervision.loop import Loop
 from fdpass.errors import AddressInUse
 from fdpass.serve.operator import takeover
 
 Reply = Callable[[Mapping[str, Any]], None]
 Command = Callable[[Mapping[str, Any], Reply], None]
-
-_UNKNOWN = "a server of this version does not know this request"
 
 
 class ControlServer(CommandServer):
@@ -28,6 +26,7 @@ class ControlServer(CommandServer):
         loop: The dispatcher's event loop.
         path: The path of the control socket.
         commands: A function for each verb. It calls its `Reply` once, at once or later.
+        sock: The control socket, if `bound` has made it already. Given.
 
     Attributes:
         path: The absolute path of the control socket.
@@ -37,23 +36,38 @@ class ControlServer(CommandServer):
         CallFailed: bind(2) failed.
     """
 
-    def __init__(self, loop: Loop, path: str, commands: Mapping[str, Command]) -> None:
-        super().__init__(loop, _bound(path), commands, _UNKNOWN)
+    def __init__(
+        self, loop: Loop, path: str, commands: Mapping[str, Command], sock: socket.socket | None = None
+    ) -> None:
+        super().__init__(loop, bound(path) if sock is None else sock, commands, "fdpass serve")
         self.path = os.path.abspath(path)
 
 
-def _bound(path: str) -> socket.socket:
+def bound(path: str) -> socket.socket:
+    """Make the control socket, which listens.
+
+    Raises:
+        AddressInUse: Another server, which is not stopping, has this socket; or the file is no socket.
+        CallFailed: bind(2) failed.
+    """
     try:
-        return _listening(path)
+        return control_socket(path)
     except AddressInUse as error:
+        if _is_other_file(path):
+            raise AddressInUse(
+                errno.EADDRINUSE, f"--control {path}: the file exists, and is no socket; give another path"
+            ) from error
         if takeover.free(path):
             with contextlib.suppress(AddressInUse):  # a third server was faster
-                return _listening(path)
+                return control_socket(path)
         raise AddressInUse(
             errno.EADDRINUSE,
             f"another server has the control socket {path}: give this server its own with --control PATH",
         ) from error
 
 
-def _listening(path: str) -> socket.socket:
-    return bound_socket(path, "seqpacket", 0o600, 16)
+def _is_other_file(path: str) -> bool:
+    try:
+        return not path.startswith("@") and not stat.S_ISSOCK(os.lstat(path).st_mode)
+    except OSError:  # the file has been removed meanwhile
+        return False

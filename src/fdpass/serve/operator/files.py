@@ -1,4 +1,4 @@
-"""The pidfile, which holds the dispatcher's process ID, and checks of paths before anything is started."""
+"""The pidfile, which holds the main process's ID, and checks of paths before anything is started."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import errno
 import os
 from collections.abc import Iterator
 
-from fdpass._errors import translated
+from fdpass._errors import CallFailed, translated
+from fdpass.serve.operator import servers
+
+_LONGEST = 20  # characters of a process ID that are read
 
 
 @contextlib.contextmanager
@@ -18,22 +21,54 @@ def pidfile(path: str) -> Iterator[None]:
         path: The file; "" for none.
 
     Raises:
-        CallFailed: The file cannot be written.
+        CallFailed: The file cannot be written, or is that of another server.
     """
-    if not path:
-        yield
-        return
-    text = f"{os.getpid()}\n"
-    try:
-        with open(path, "w", encoding="ascii") as file:
-            file.write(text)
-    except OSError as error:
-        raise translated(error, f"cannot write the pidfile {path}") from error
+    if path:
+        _check_is_free(path)
+    write_pidfile(path)
     try:
         yield
     finally:
+        remove_pidfile(path)
+
+
+def _check_is_free(path: str) -> None:
+    """Refuse the pidfile of a server that serves: it could not be stopped by its file any more.
+
+    A file can outlive its server, whose process ID can be that of another process by then, also our own. The
+    successor of a server that is stopping may have its file.
+
+    Raises:
+        CallFailed: Such a server runs.
+    """
+    text = ""
+    if os.path.isfile(path):
+        with contextlib.suppress(OSError, UnicodeDecodeError), open(path, encoding="ascii") as file:
+            text = file.read(_LONGEST).strip()
+    pid = int(text) if text.isdecimal() else 0
+    if pid not in {0, os.getpid()} and servers.is_serving(pid):
+        raise CallFailed(
+            errno.EEXIST,
+            f"the pidfile {path} is that of a running server, process {pid}: "
+            "give this server its own with --pidfile",
+        )
+
+
+def write_pidfile(path: str) -> None:
+    """Write our process ID to a file; "" for none. Raises CallFailed."""
+    if path:
+        try:
+            with open(path, "w", encoding="ascii") as file:
+                file.write(f"{os.getpid()}\n")
+        except OSError as error:
+            raise translated(error, f"cannot write the pidfile {path}") from error
+
+
+def remove_pidfile(path: str) -> None:
+    """Remove the file if it still holds our process ID."""
+    if path:
         with contextlib.suppress(OSError), open(path, encoding="ascii") as file:
-            if file.read() == text:
+            if file.read() == f"{os.getpid()}\n":
                 os.unlink(path)
 
 

@@ -14,17 +14,25 @@ class Folder:
 
     A deploy often consists of a new folder, and of a symlink that is switched to it. The kernel remembers the
     folder in which a process was started, and not the symlink; the shell leaves the name in ``PWD``.
+
+    Args:
+        name: The name, as another `Folder` has found it; None to find it.
+
+    Attributes:
+        name: The name; "" if it is not known.
     """
 
-    def __init__(self) -> None:
-        name = os.environ.get("PWD", "")
-        self._name = name if os.path.isabs(name) and _is_here(name) else ""
+    def __init__(self, name: str | None = None) -> None:
+        if name is None:
+            name = os.environ.get("PWD", "")
+            name = name if os.path.isabs(name) and _is_here(name) else ""
+        self.name = name
 
     def moved(self) -> str:
         """Where the name leads now, if it leads elsewhere than at the start; else an empty text."""
-        if not self._name or not os.path.isdir(self._name) or _is_here(self._name):
+        if not self.name or not os.path.isdir(self.name) or _is_here(self.name):
             return ""
-        return os.path.realpath(self._name)
+        return os.path.realpath(self.name)
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,9 @@ from fdpass._words import counted
 from fdpass.serve.dispatcher.pool.pool import Pool
 from fdpass.serve.dispatcher.pool.worker_handle import WorkerHandle
 from fdpass.serve.operator.control import Reply
+from fdpass.serve.shared.events import Event, about
+
+log = logging.getLogger("fdpass.serve")
 
 OK: dict[str, Any] = {"ok": True}
 STOPPING: dict[str, Any] = {"ok": False, "error": "the server is stopping"}
@@ -20,14 +24,21 @@ class Outcomes:
 
     Args:
         notifier: Notifies the service manager. Lent.
+        names: Of the listeners.
     """
 
-    def __init__(self, notifier: Notifier) -> None:
+    def __init__(self, notifier: Notifier, names: Sequence[str] = ()) -> None:
         self._notifier = notifier
+        self._names = names
         self._scaling: list[Reply] = []
         self._retiring: list[tuple[WorkerHandle, Reply]] = []
         self._was_ready = False
         self._status = ""
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a client waits for an outcome."""
+        return bool(self._scaling or self._retiring)
 
     def wait_scaled(self, reply: Reply) -> None:
         """Reply once all wanted workers are ready, or one could not be started."""
@@ -61,9 +72,19 @@ class Outcomes:
         if pool.complete and not self._was_ready:
             self._was_ready = True
             self._notifier.ready(summary)
+            self._log_ready(pool)
         elif self._was_ready and summary != self._status:
             self._notifier.status(summary)
         self._status = summary
+
+    def _log_ready(self, pool: Pool) -> None:
+        """Log where clients find the application: with HTTP the URLs, else how the application is called."""
+        names, interfaces = self._names, {worker.interface for worker in pool.workers} - {""}
+        kind = f" ({', '.join(sorted(interfaces))})"
+        if interfaces <= {"asgi", "wsgi"}:
+            scheme, kind = "https" if pool.current.config.tls_cert else "http", ""
+            names = [name if name.startswith("unix:") else f"{scheme}://{name}" for name in names]
+        log.info("ready: %s%s", ", ".join(names), kind, extra=about(Event.SERVER_READY))
 
 
 def reply_all(replies: Sequence[Reply], outcome: Mapping[str, Any]) -> None:

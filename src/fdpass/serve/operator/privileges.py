@@ -5,11 +5,14 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import re
 from collections.abc import Iterable
 
 from fdpass._errors import translated
 from fdpass.errors import ConfigError
 from fdpass.serve.shared.config import Config
+
+_NO_NUMBER = 2**32 - 1  # of no user: for setresuid(2) it is -1, which leaves a process root's
 
 
 def identity(config: Config) -> tuple[int, int] | None:
@@ -21,8 +24,8 @@ def identity(config: Config) -> tuple[int, int] | None:
     if not (config.user or config.group):
         return None
     try:
-        if config.user.isdigit():
-            uid = int(config.user)
+        if (number := _number(config.user)) is not None:
+            uid = number
             own = os.getegid() if uid == os.geteuid() else None
             gid = next((entry.pw_gid for entry in pwd.getpwall() if entry.pw_uid == uid), own)
         else:
@@ -32,7 +35,8 @@ def identity(config: Config) -> tuple[int, int] | None:
         raise ConfigError(f"--user {config.user!r}: there is no such user") from None
     try:
         if config.group:
-            gid = int(config.group) if config.group.isdigit() else grp.getgrnam(config.group).gr_gid
+            number = _number(config.group)
+            gid = grp.getgrnam(config.group).gr_gid if number is None else number
     except KeyError:
         raise ConfigError(f"--group {config.group!r}: there is no such group") from None
     if gid is None:  # our own would be root's
@@ -40,6 +44,12 @@ def identity(config: Config) -> tuple[int, int] | None:
     if os.geteuid() != 0 and (uid, gid) != (os.geteuid(), os.getegid()):
         raise ConfigError("--user and --group: only root can switch to another user or group")
     return uid, gid
+
+
+def _number(text: str) -> int | None:
+    """The number of a user or group; None if the text is a name, or the number is too large."""
+    number = int(text) if re.fullmatch(r"\d{1,10}", text, re.ASCII) else _NO_NUMBER
+    return number if number < _NO_NUMBER else None
 
 
 def become(uid: int, gid: int, own: Iterable[str]) -> None:

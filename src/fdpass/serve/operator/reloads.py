@@ -17,6 +17,7 @@ from fdpass.serve.operator.folder import Folder
 from fdpass.serve.operator.outcomes import OK, STOPPING, Outcomes, no_reply, refused, reply_all
 from fdpass.serve.shared import tls
 from fdpass.serve.shared.config import FIXED, Config
+from fdpass.serve.shared.events import Event, about
 from fdpass.serve.shared.logs import configure, read_config
 from fdpass.serve.shared.setting import flag
 
@@ -32,19 +33,32 @@ class Reloads:
         reread: Makes the settings again from flags, environment and files.
         outcomes: Learns that a reload has ended.
         notifier: Notifies the service manager. Lent.
+        folder: The folder in which the server was started.
     """
 
     def __init__(
-        self, loop: Loop, pool: Pool, *, reread: Callable[[], Config], outcomes: Outcomes, notifier: Notifier
+        self,
+        loop: Loop,
+        pool: Pool,
+        *,
+        reread: Callable[[], Config],
+        outcomes: Outcomes,
+        notifier: Notifier,
+        folder: Folder,
     ) -> None:
         self._loop = loop
         self._pool = pool
         self._reread = reread
         self._outcomes = outcomes
         self._notifier = notifier
-        self._folder = Folder()
+        self._folder = folder
         self._running: list[Reply] = []  # of the reload in progress
         self._next: list[Reply] = []  # of requests since its start: the code may have changed again
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a client waits for the outcome of a reload."""
+        return any(reply is not no_reply for reply in (*self._running, *self._next))
 
     def request(self, reply: Reply) -> None:
         """Reload now, or once the reload in progress has ended."""
@@ -60,6 +74,12 @@ class Reloads:
         if not self._next:  # else the next reload serves this signal too
             self.request(no_reply)
 
+    def resume(self) -> None:
+        """Go on with a reload that a dead dispatcher had begun. The clients that asked for it have lost it."""
+        if self._pool.candidate is not None:
+            self._running = [no_reply]
+            self._pool.resume_reload(self._ended)
+
     def cancel_next(self) -> None:
         """Reply to the requests for the next reload that the server stops."""
         replies, self._next = self._next, []
@@ -69,15 +89,21 @@ class Reloads:
         current = self._pool.current
         try:
             with self._folder.entered() as folder:
-                config = _with_fixed(self._reread(), current.config)
+                config = with_fixed(self._reread(), current.config)
                 tls.context(config)
                 if config.log_config:
                     read_config(config.log_config)
-            access_log = AccessLog(config.access_log)
-        except (FdpassError, OSError) as error:
-            # The operator needs the sentence, not a traceback.
-            log.error("reload: refused, generation %d keeps serving: %s", current.number, error)  # noqa: TRY400
-            reply_all(replies, refused(str(error)))
+            access_log = AccessLog(config.access_log, config.access_log_format)
+        except Exception as error:  # a mistake in reading the settings must not end the server either
+            expected = isinstance(error, FdpassError | OSError)
+            why = str(error) if expected else f"the settings cannot be read: {type(error).__name__}: {error}"
+            self._pool.totals.reloads["refused"] += 1
+            extra = about(Event.RELOAD_REFUSED, generation=current.number)
+            # Of an error with a sentence the operator needs no traceback.
+            trace = None if expected else error
+            words = "reload: refused, generation %d keeps serving: %s"
+            log.error(words, current.number, why, extra=extra, exc_info=trace)  # noqa: TRY400
+            reply_all(replies, refused(why))
             return
         self._running = replies
         self._notifier.reloading()
@@ -110,13 +136,20 @@ class Reloads:
             self._start(replies)
 
 
-def _with_fixed(config: Config, running: Config) -> Config:
-    """Combine the new settings with the running values of `FIXED`, and log which of these have changed."""
+def with_fixed(config: Config, running: Config, what: str = "reload") -> Config:
+    """Combine the new settings with the running values of `FIXED`, and log which of these have changed.
+
+    Args:
+        config: The new settings.
+        running: The settings in force.
+        what: How the log names the act.
+    """
     kept = {name: getattr(running, name) for name in FIXED}
     for name, value in kept.items():
         if (changed := getattr(config, name)) != value:
             words = flag(name), _text(value), _text(changed)
-            log.warning("reload: %s stays %s: only a restart can make it %s", *words)
+            extra = about(Event.SETTING_KEPT)
+            log.warning("%s: %s stays %s: only a restart can make it %s", what, *words, extra=extra)
     return dataclasses.replace(config, **kept)
 
 

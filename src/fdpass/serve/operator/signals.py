@@ -7,6 +7,8 @@ import signal
 import time
 from collections.abc import Callable, Container
 
+from fdpass.serve.shared.events import Event, about
+
 log = logging.getLogger("fdpass.serve")
 
 _QUIET_SECONDS = 10.0  # for which a signal is not logged again: a profiler's timer sends hundreds a second
@@ -18,6 +20,7 @@ _UNTOUCHED = {
     *(signal.SIGTSTP, signal.SIGCONT),  # the job control of a shell: Ctrl-Z, fg
     *(signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH),  # which do nothing by default
 }
+_WHY: dict[int, str] = {signal.SIGUSR2: "an upgrade needs a keeper: restart the server, with --keeper on"}
 _SILENT = {
     signal.SIGPIPE,
     signal.SIGXFSZ,
@@ -40,6 +43,15 @@ def hold() -> Callable[[], None]:
     return release
 
 
+def handled() -> frozenset[int]:
+    """The signals that a server with a keeper handles, or ignores: all but faults and job control."""
+    return frozenset(signal.valid_signals() - _UNTOUCHED)
+
+
+def do_nothing(number: int, frame: object) -> None:
+    """Handle a signal that another process acts on. SIG_IGN would be inherited by programs that are started."""
+
+
 def ignored(handled: Container[int]) -> dict[int, Callable[[], None]]:
     """Make a callback for each signal that would end this process without need.
 
@@ -51,13 +63,18 @@ def ignored(handled: Container[int]) -> dict[int, Callable[[], None]]:
     """
     caught = _caught()
     return {
-        number: _do_nothing if number in _SILENT else _Logged(number)
+        number: ignoring(number)
         for number in sorted(signal.valid_signals())
         if number not in _UNTOUCHED
         and number not in handled
         and number not in caught
         and signal.getsignal(number) == signal.SIG_DFL
     }
+
+
+def ignoring(number: int) -> Callable[[], None]:
+    """Make the callback of a signal that is ignored."""
+    return _do_nothing if number in _SILENT else _Logged(number)
 
 
 def _caught() -> set[int]:
@@ -75,13 +92,15 @@ class _Logged:
 
     def __init__(self, number: int) -> None:
         self._name = name_of(number)
+        self._why = _WHY.get(number, "the server does not use this signal")
         self._quiet_until = 0.0
 
     def __call__(self) -> None:
         now = time.monotonic()
         if now >= self._quiet_until:
             self._quiet_until = now + _QUIET_SECONDS
-            log.warning("%s is ignored: the server does not use this signal", self._name)
+            extra = about(Event.SIGNAL_IGNORED)
+            log.warning("%s is ignored: %s", self._name, self._why, extra=extra)
 
 
 def name_of(number: int) -> str:

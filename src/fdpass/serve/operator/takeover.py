@@ -1,17 +1,49 @@
-"""Free the path of a control socket whose server is stopping: the next server need not wait for its end."""
+"""What a server takes from one that is stopping, without a wait for its end: control socket and addresses."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 from fdpass._sockets import identity_of, locking_directory
-from fdpass.errors import FdpassError
+from fdpass.errors import AddressInUse, FdpassError
 from fdpass.serve.operator.client import connected
 
+log = logging.getLogger("fdpass.serve")
+
 _PATIENCE = 2.0  # seconds: a server whose loop runs replies within milliseconds
+_LONGEST_DRAIN = 10.0  # seconds: a stopping server hands out its backlogs before it closes its listeners
+_PAUSE = 0.05
+
+_Listeners = TypeVar("_Listeners")
+
+
+def listen_after(path: str, listen: Callable[[], _Listeners]) -> _Listeners:
+    """Listen; if an address is in use, try again while the server of the control socket is stopping.
+
+    Args:
+        path: The path of the control socket of both servers.
+        listen: Listens at the addresses.
+
+    Raises:
+        AddressInUse: Another server listens there, or the server that is stopping still does after 10 seconds.
+    """
+    latest, waits = time.monotonic() + _LONGEST_DRAIN, False
+    while True:
+        try:
+            return listen()
+        except AddressInUse:
+            if time.monotonic() > latest or not _is_stopping(path):
+                raise
+        if not waits:
+            waits = True
+            log.info("waiting until the server that is stopping closes its listeners")
+        time.sleep(_PAUSE)
 
 
 def free(path: str) -> bool:

@@ -15,7 +15,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from json import JSONEncoder
 from typing import Any
 
@@ -38,6 +38,7 @@ _MONTHS = (
     "Nov",
     "Dec",
 )  # whatever the locale
+_COLORS = {1: "36", 2: "32", 3: "36", 4: "33", 5: "31"}  # cyan, green, cyan, yellow, red
 _encode = JSONEncoder(separators=(",", ":")).encode
 
 
@@ -49,7 +50,8 @@ class AccessLog:
         192.0.2.1 - - [24/Nov/2026:06:00:00 +0000] "GET /path?x HTTP/1.1" 200 1234 pid=567
 
     As JSON, an object with time (UTC, milliseconds), pid, client, method, path, query, http (the version), status,
-    bytes and ms (the duration). The time is that of the response's end.
+    bytes and ms (the duration). The time is that of the response's end. Or in another format, see
+    `access_log_format`.
 
     When a line cannot be written, the logger ``fdpass.serve`` gets a warning with the reason; the next warning
     comes only after a line has been written.
@@ -58,18 +60,28 @@ class AccessLog:
         fd: A file opened with O_APPEND, a pipe, a terminal. Given.
         json: Write JSON objects instead of the Common Log Format.
         pid: The process number that lines have; 0: that of this process.
+        form: The format; empty: one of those above.
+
+    Attributes:
+        needs_response: The format has headers of the response.
     """
 
-    def __init__(self, fd: Fd, *, json: bool, pid: int = 0) -> None:
+    def __init__(self, fd: Fd, *, json: bool, pid: int = 0, form: str = "") -> None:
         self._fd = fd
         self._format = self._as_json if json else self._as_common
+        self.needs_response = False
+        if form:
+            self._format = self._by_format(form)
+        self._painted = _colored if os.isatty(fd.fileno()) and _wants_colors() else str
         self._date = _json_date if json else _common_date
         self._pid = pid or os.getpid()
         self._second = (-1, "")  # the second of the last line, and its date as text
         self._failing = False  # the last line could not be written
         self._torn = False  # the disk took only a part of the last line
 
-    def line(self, scope: Mapping[str, Any], status: int, size: int, seconds: float | None) -> None:
+    def line(
+        self, scope: Mapping[str, Any], status: int, size: int, seconds: float | None, headers: Any = ()
+    ) -> None:
         """Write the line of a request that has just ended. Never raises.
 
         Args:
@@ -78,11 +90,12 @@ class AccessLog:
             status: Of the response.
             size: Bytes of the response's body.
             seconds: Duration of the request; None if it is not known.
+            headers: Of the response, pairs of bytes, if the format needs them.
         """
         limit = _LINE_MAX
-        while len(text := self._format(scope, status, size, seconds, limit)) > _LINE_MAX:
+        while len(text := self._format(scope, status, size, seconds, headers, limit)) > _LINE_MAX and limit:
             limit //= 2
-        self._write(text.encode("ascii"))
+        self._write(text[-_LINE_MAX:].encode("ascii", "backslashreplace"))
 
     def _write(self, line: bytes) -> None:
         data = b"\n" + line if self._torn else line  # a torn line must not spoil this one
@@ -116,14 +129,36 @@ class AccessLog:
             self._second = (second, self._date(second))
         return self._second[1], nanoseconds // 10**6
 
-    def _as_common(self, scope: Mapping[str, Any], status: int, size: int, _: float | None, limit: int) -> str:
+    def _by_format(self, form: str) -> Callable[..., str]:
+        from fdpass.serve.shared import access_log_format  # noqa: PLC0415 - few servers need it
+
+        write = access_log_format.compiled(form)
+        self.needs_response = access_log_format.needs_response(form)
+
+        def as_formatted(  # noqa: PLR0917 - as of the other formats
+            scope: Mapping[str, Any], status: int, size: int, seconds: float | None, headers: Any, limit: int
+        ) -> str:
+            date, _ = self._now()
+            return write(
+                access_log_format.Facts(
+                    scope, self._painted(status), size, seconds, headers, date, self._pid, limit
+                )
+            )
+
+        return as_formatted
+
+    def _as_common(
+        self, scope: Mapping[str, Any], status: int, size: int, _: float | None, __: Any, limit: int
+    ) -> str:
         date, _ = self._now()
         client, method, path, query, version = _printable_facts(scope, limit)
         target = f"{path}?{query}" if query else path
         request = f"{method} {target} HTTP/{version}"
-        return f'{client or "-"} - - [{date}] "{request}" {status} {size} pid={self._pid}\n'
+        return f'{client or "-"} - - [{date}] "{request}" {self._painted(status)} {size} pid={self._pid}\n'
 
-    def _as_json(self, scope: Mapping[str, Any], status: int, size: int, seconds: float | None, limit: int) -> str:
+    def _as_json(
+        self, scope: Mapping[str, Any], status: int, size: int, seconds: float | None, _: Any, limit: int
+    ) -> str:
         date, ms = self._now()
         client, method, path, query, version = _printable_facts(scope, limit)
         record = {
@@ -139,6 +174,15 @@ class AccessLog:
             "ms": None if seconds is None else round(seconds * 1000, 3),
         }
         return _encode(record) + "\n"
+
+
+def _wants_colors() -> bool:
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"  # https://no-color.org
+
+
+def _colored(status: int) -> str:
+    """A status in the colour of its class: SGR of console_codes(4)."""
+    return f"\x1b[{_COLORS.get(status // 100, '0')}m{status}\x1b[0m"
 
 
 def _common_date(second: int) -> str:

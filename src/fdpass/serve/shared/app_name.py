@@ -33,7 +33,9 @@ def corrected(app: str) -> str:
     file = file.removesuffix(".py")
     folder = os.path.normpath(folder) if folder else "."
     called = name.endswith("()")
-    name = name.removesuffix("()") or "app"
+    name = name.removesuffix("()") or (
+        "application" if file.endswith(("wsgi", "asgi")) else "app"
+    )  # as Django has it
     if not (_dotted(file) and _dotted(name)):
         return ""
     options = (" --factory" if called else "") + ("" if folder == "." else f" --app-dir {folder}")

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from fdpass.errors import ConfigError
 from fdpass.serve.shared import app_name
+from fdpass.serve.shared.http_settings import HttpSettings
 from fdpass.serve.shared.ledger import MOST_WORKERS
 from fdpass.serve.shared.processors import processors
 from fdpass.serve.shared.setting import Setting, check_range, convert, field
@@ -31,7 +32,7 @@ def _default_workers() -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class Config(HttpSettings):
     """The settings of a server.
 
     Raises:
@@ -68,6 +69,20 @@ class Config:
         "Keep connections open when their worker dies: another worker continues them. Always off with "
         "`--accept worker`.",
         choices=("on", "off"),
+        fixed=True,
+    )
+    keeper: str = field(
+        "auto",
+        "Make the *keeper* the main process: if the dispatcher dies, the keeper makes another, which goes on with "
+        "all connections. `auto` = where the system allows it; with `on`, the log says if it does not.",
+        choices=("auto", "on", "off"),
+        fixed=True,
+    )
+    orphan: str = field(
+        "stop",
+        "What the dispatcher does if the keeper is killed: `stop` as at SIGTERM; or `continue`: it becomes the "
+        "keeper, and makes another dispatcher.",
+        choices=("stop", "continue"),
         fixed=True,
     )
     replay: str = field(
@@ -179,7 +194,10 @@ class Config:
         kind="size",
     )
     access_log: str = field(
-        "", "File that gets a line per HTTP request or WebSocket; `-` = standard output.", kind="path"
+        "",
+        "File that gets a line per HTTP request or WebSocket; `-` = standard output.",
+        kind="path",
+        shown="`-` for `fdpass serve` on a terminal, else none",
     )
     log_level: str = field(
         "info", "Least severe level to log.", choices=("debug", "info", "warning", "error", "critical")
@@ -187,20 +205,30 @@ class Config:
     log_json: bool = field(False, "Write the log and the access log as JSON, one object a line.")
     log_config: str = field(
         "",
-        "File with a configuration for Python's `logging.config.dictConfig`, in JSON, TOML (`.toml`) or YAML "
-        "(`.yaml`, with PyYAML); each process applies it after `--log-level` and `--log-json`.",
+        "File with a configuration for Python's `logging.config`: JSON, TOML (`.toml`) or YAML (`.yaml`, with "
+        "PyYAML) for `dictConfig`, INI (`.ini`, `.conf`) for `fileConfig`; each process applies it after "
+        "`--log-level` and `--log-json`.",
         kind="path",
     )
     pidfile: str = field(
-        "", "File that holds the dispatcher's process ID; removed at the end.", kind="path", fixed=True
+        "", "File with the main process's ID, which signals need; removed at the end.", kind="path", fixed=True
     )
     control: str = field(
         "",
-        "Control socket, to which `fdpass status`, `reload`, `scale`, `stop` and `workers` connect.",
+        "Control socket, to which `fdpass status`, `reload`, `scale`, `stop` and `workers` connect. If another "
+        "server has the default path, the address is added to it.",
         kind="path",
         metavar="PATH",
         fixed=True,
         shown="fdpass.sock in $XDG_RUNTIME_DIR, else in /run for root, else in /tmp/fdpass-UID",
+    )
+    dashboard: str = field(
+        "",
+        "Address `HOST:PORT` of a dashboard, which runs as a process of its own beside the server: see `fdpass "
+        "dashboard`.",
+        metavar="HOST:PORT",
+        shown="none",
+        fixed=True,
     )
     app_dir: str = field(".", "Folder to import the application from.", kind="path", metavar="FOLDER")
     threads: int = field(
@@ -223,8 +251,12 @@ class Config:
         app_name.check(self.app)
         for name, setting in SETTINGS.items():
             check_range(name, setting, getattr(self, name))
+        self._check_http()
+        self._check_reload()
         if (self.tls_key or self.tls_ca) and not self.tls_cert:
             raise ConfigError("--tls-key and --tls-ca need --tls-cert, the server's own certificate")
+        if self.access_log_format and self.log_json:
+            raise ConfigError("--access-log-format cannot be combined with --log-json, which is a format itself")
         if self.resume and not self.keeps:
             raise ConfigError("--resume needs custody, which --custody off and --accept worker turn off")
         if self.resume and self.tls_cert:
@@ -249,8 +281,13 @@ class Config:
         return cls(**options)
 
 
-SETTINGS: dict[str, Setting] = {field.name: field.metadata["setting"] for field in dataclasses.fields(Config)}
-"""Each setting's properties by its name, in the order of the fields."""
+_FIELDS = Config.__dataclass_fields__
+
+SETTINGS: dict[str, Setting] = {  # a dataclass has the fields that it inherits first
+    name: _FIELDS[name].metadata["setting"]
+    for name in sorted(_FIELDS, key=lambda name: name not in Config.__annotations__)
+}
+"""Each setting's properties by its name, in the order of the fields: those that `Config` inherits come last."""
 
 NAMES = tuple(SETTINGS)
 
@@ -276,7 +313,7 @@ def check_name(name: str) -> None:
     if name not in NAMES:
         import difflib  # noqa: PLC0415 - large, and no worker needs it
 
-        near = difflib.get_close_matches(name, NAMES, n=1)
+        near = ["bind"] if name in {"host", "port", "uds", "fd"} else difflib.get_close_matches(name, NAMES, n=1)
         hint = f": did you mean {near[0]!r}?" if near else ""
         raise ConfigError(f"there is no setting {name!r}{hint}")
 

@@ -6,7 +6,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from fdpass._supervision.logs import line_handler
@@ -14,6 +15,7 @@ from fdpass.errors import ConfigError
 
 _NAMES = ("fdpass", "uvicorn")
 _CHILDREN = ("fdpass.serve", "uvicorn.error")
+_OTHER = MappingProxyType({"event": "other"})
 
 
 class _Foreign(logging.Filter):
@@ -31,13 +33,34 @@ class _Foreign(logging.Filter):
 _FOREIGN = _Foreign()
 
 
-def configure(level: str, *, as_json: bool, file: str = "") -> None:
+_tails: list[logging.Handler] = []
+
+
+def add_tail(handler: logging.Handler) -> None:
+    """Let a handler get the lines of ``fdpass.serve`` from its own level on, after the next `configure`."""
+    _tails.append(handler)
+
+
+def remove_tail(handler: logging.Handler) -> None:
+    """Let it get no lines any more."""
+    _tails.remove(handler)
+    logging.getLogger("fdpass.serve").removeHandler(handler)
+
+
+def configure(level: str, *, as_json: bool, file: str = "", fields: Mapping[str, Any] = _OTHER) -> None:
     """Send what fdpass and uvicorn log to standard error; then apply the configuration in a file, if there is one.
 
+    Args:
+        level: The least severe level.
+        as_json: Write JSON objects.
+        file: The file; "" for none.
+        fields: Fields of each object, unless a line has others of these names.
+
     Raises:
-        ConfigError: The file cannot be read, or `logging.config.dictConfig` refuses its content.
+        ConfigError: The file cannot be read, or `logging.config` refuses its content.
     """
-    handler = line_handler(as_json=as_json)
+    handler = line_handler(as_json=as_json, fields=fields)
+    handler.setLevel(level.upper())
     for name in (*_NAMES, *_CHILDREN):
         logger = logging.getLogger(name)
         _keep_enabled(logger)
@@ -49,8 +72,32 @@ def configure(level: str, *, as_json: bool, file: str = "") -> None:
     error.removeFilter(_FOREIGN)
     if level != "debug":
         error.addFilter(_FOREIGN)  # fdpass itself logs each start and stop
-    if file:
-        _apply(file, read_config(file))
+    try:
+        if file:
+            _apply(file, read_config(file))
+    finally:
+        _attach_tails(least=None if file else handler.level)
+
+
+def _attach_tails(least: int | None) -> None:
+    """Attach the tails anew, which `dictConfig` may have removed; without a file, let them get what they want."""
+    logger = logging.getLogger("fdpass.serve")
+    for tail in _tails:
+        logger.addHandler(tail)
+        if least is not None:
+            logger.setLevel(min(least, tail.level))
+
+
+def to_standard_error(level: str, *, as_json: bool) -> None:
+    """As `configure` without a file; and close all handlers of the process, with the files that they have open.
+
+    A dispatcher with a keeper opens log files for itself. The keeper must have none: both have one table of
+    descriptors, so a file that the dispatcher closes, for a reload or a rotation, is closed in the keeper too, and
+    its number can become a connection's.
+    """
+    logging.shutdown()
+    logging.getLogger().handlers.clear()
+    configure(level, as_json=as_json)
 
 
 def _keep_enabled(logger: logging.Logger) -> None:
@@ -62,12 +109,15 @@ def _keep_enabled(logger: logging.Logger) -> None:
 
 
 def read_config(path: str) -> dict[str, Any]:
-    """Read a configuration for `logging.config.dictConfig`: TOML (``.toml``), YAML (``.yaml``, ``.yml``) or JSON.
+    """Read a configuration for `logging.config`: INI (``.ini``, ``.conf``), TOML (``.toml``), YAML or JSON.
+
+    Returns:
+        What `dictConfig` takes; of an INI file, what `fileConfig` takes, with the key ``ini``.
 
     Raises:
         ConfigError: The file cannot be read, or is not of its format.
     """
-    kind = {".toml": "TOML", ".yaml": "YAML", ".yml": "YAML"}.get(os.path.splitext(path)[1].lower(), "JSON")
+    kind = _KINDS.get(os.path.splitext(path)[1].lower(), "JSON")
     try:
         with open(path, "rb") as opened:
             content = opened.read()
@@ -89,13 +139,24 @@ def _from_yaml(content: bytes) -> Any:
     return yaml.safe_load(content)
 
 
+def _from_ini(content: bytes) -> Any:
+    import configparser  # noqa: PLC0415 - few servers need it
+
+    parser = configparser.RawConfigParser()  # in which %(name)s of a format stays as it is
+    parser.read_string(content.decode())
+    return {_INI: parser}
+
+
 def _from_toml(content: bytes) -> Any:
     import tomllib  # noqa: PLC0415 - large, and few workers need it
 
     return tomllib.loads(content.decode())
 
 
+_INI = "ini"  # the key of what `fileConfig` takes
+_KINDS = {".toml": "TOML", ".yaml": "YAML", ".yml": "YAML", ".ini": "INI", ".conf": "INI"}
 _PARSERS: dict[str, Callable[[bytes], Any]] = {
+    "INI": _from_ini,
     "TOML": _from_toml,
     "JSON": json.loads,
     "YAML": _from_yaml,
@@ -103,10 +164,13 @@ _PARSERS: dict[str, Callable[[bytes], Any]] = {
 
 
 def _apply(path: str, content: dict[str, Any]) -> None:
-    from logging.config import dictConfig  # noqa: PLC0415 - it imports much, for few
+    from logging.config import dictConfig, fileConfig  # noqa: PLC0415 - it imports much, for few
 
     try:
-        dictConfig(content)
+        if _INI in content:
+            fileConfig(content[_INI], disable_existing_loggers=False)
+        else:
+            dictConfig(content)
     except Exception as error:
         cause = f": {error.__cause__}" if error.__cause__ is not None else ""
         raise ConfigError(f"--log-config {path}: {error}{cause}") from error

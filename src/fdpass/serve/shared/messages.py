@@ -37,7 +37,10 @@ SETUP: Annotated[
         "workers accept, the listeners",
     ),
 ] = b"S"
-HANDOFF: Annotated[bytes, Kind("dispatcher", "a slot for each connection", "the connections")] = b"H"
+HANDOFF: Annotated[
+    bytes,
+    Kind("dispatcher", "when the first was accepted, in µs; a slot for each connection", "the connections"),
+] = b"H"
 REPLAY: Annotated[bytes, Kind("dispatcher", "a slot, and the bytes of its request", "the connection")] = b"B"
 TURN: Annotated[
     bytes,
@@ -46,7 +49,10 @@ TURN: Annotated[
 RETIRE: Annotated[bytes, Kind("dispatcher, to make the worker retire")] = b"R"
 END: Annotated[bytes, Kind("dispatcher, when the server stops")] = b"E"
 LOG: Annotated[bytes, Kind("dispatcher", descriptors="the access log, opened again")] = b"L"
-READY: Annotated[bytes, Kind("worker, when it can serve")] = b"Y"
+SYNC: Annotated[
+    bytes, Kind("a new dispatcher, in the place of a dead one", "the serial number of the dispatcher: see HOLDER")
+] = b"Q"
+READY: Annotated[bytes, Kind("worker, when it can serve", "its interface")] = b"Y"
 FAILED: Annotated[bytes, Kind("worker", "why the worker could not start: JSON")] = b"X"
 FINISHED: Annotated[
     bytes,
@@ -67,6 +73,13 @@ DROPPED: Annotated[
     ),
 ] = b"D"
 ROOM: Annotated[bytes, Kind("worker, when it takes something after the dispatcher found it without credit")] = b"C"
+SYNCED: Annotated[
+    bytes,
+    Kind(
+        "worker, after SYNC, once it has sent all reports of before",
+        "the serial number, and 1 if the worker has sent LEAVING, else 0",
+    ),
+] = b"K"
 LEAVING: Annotated[bytes, Kind("worker, when it has got SIGTERM, or too many of its threads hang")] = b"O"
 
 MOST_SLOTS = 8192
@@ -91,6 +104,21 @@ def moved(slot: int, data: bytes) -> bytes:
 def replayed(data: bytes) -> tuple[int, bytes]:
     """Read the slot and the bytes of a REPLAY or a MOVED."""
     return int.from_bytes(data[1:5], sys.byteorder), data[5:]
+
+
+def sync(serial: int) -> bytes:
+    """Write SYNC."""
+    return SYNC + serial.to_bytes(8, sys.byteorder)
+
+
+def synced(serial: int, *, leaving: bool) -> bytes:
+    """Write SYNCED."""
+    return SYNCED + serial.to_bytes(8, sys.byteorder) + bytes([leaving])
+
+
+def synced_with(data: bytes) -> tuple[int, bool]:
+    """Read the serial number of a SYNC or a SYNCED, and whether the worker has sent LEAVING."""
+    return int.from_bytes(data[1:9], sys.byteorder), data[9:10] == b"\1"
 
 
 def slots_of(data: bytes) -> array.array[int]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+import time
 from typing import NamedTuple
 
 HEAD_SIZE = 8 * 1024
@@ -27,7 +28,7 @@ PAGE_SIZE = HEAD_SIZE + BACKLOG_SIZE
 WEBSOCKET, EVENTS = 1, 2
 """Kinds of open streams."""
 
-_FACTS = struct.Struct("=IIII")  # kind; how often another worker continued it; lengths of `head` and `agreed`
+_FACTS = struct.Struct("=IIIIq")  # `kind`; `resumed`; lengths of `head` and `agreed`; `opened`
 _START = _FACTS.size  # where the page has the position of the backlog's first byte
 _END = _START + 8  # and the position behind its last one; 0 = there is no backlog
 _WORD = struct.Struct("q")  # native, so that one store writes it
@@ -43,12 +44,19 @@ class Page(NamedTuple):
         resumed: How often another worker has continued the stream.
         head: The head of the request that opened it, as it came.
         agreed: What the response's head said, and must say again: see the worker.
+        opened: When the stream was opened: nanoseconds of CLOCK_MONOTONIC, which all processes share.
     """
 
     kind: int
     resumed: int
     head: bytes
     agreed: bytes
+    opened: int = 0
+
+    @property
+    def age(self) -> float:
+        """How many seconds ago the stream was opened."""
+        return max(0, time.monotonic_ns() - self.opened) / 1e9
 
 
 def store(pages: mmap.mmap, slot: int, page: Page) -> bool:
@@ -58,7 +66,7 @@ def store(pages: mmap.mmap, slot: int, page: Page) -> bool:
     start = slot * PAGE_SIZE
     texts = page.head + page.agreed
     pages[start + _TEXTS : start + _TEXTS + len(texts)] = texts
-    _FACTS.pack_into(pages, start, page.kind, page.resumed, len(page.head), len(page.agreed))
+    _FACTS.pack_into(pages, start, page.kind, page.resumed, len(page.head), len(page.agreed), page.opened)
     drop_backlog(pages, slot)
     return True
 
@@ -66,11 +74,12 @@ def store(pages: mmap.mmap, slot: int, page: Page) -> bool:
 def load(pages: mmap.mmap, slot: int) -> Page:
     """Read a page. Its worker can have written anything: the lengths are held within the page."""
     start = slot * PAGE_SIZE
-    kind, resumed, first, second = _FACTS.unpack_from(pages, start)
+    kind, resumed, first, second, opened = _FACTS.unpack_from(pages, start)
     first = min(first, _LONGEST)
     second = min(second, _LONGEST - first)
     start += _TEXTS
-    return Page(kind, resumed, pages[start : start + first], pages[start + first : start + first + second])
+    head, agreed = pages[start : start + first], pages[start + first : start + first + second]
+    return Page(kind, resumed, head, agreed, opened)
 
 
 def kind_of(pages: mmap.mmap, slot: int) -> int:
@@ -81,8 +90,8 @@ def kind_of(pages: mmap.mmap, slot: int) -> int:
 
 def count_resumed(pages: mmap.mmap, slot: int) -> None:
     """Another worker continues the stream."""
-    kind, resumed, first, second = _FACTS.unpack_from(pages, slot * PAGE_SIZE)
-    _FACTS.pack_into(pages, slot * PAGE_SIZE, kind, (resumed + 1) % 2**32, first, second)
+    kind, resumed, *others = _FACTS.unpack_from(pages, slot * PAGE_SIZE)
+    _FACTS.pack_into(pages, slot * PAGE_SIZE, kind, (resumed + 1) % 2**32, *others)
 
 
 def forget(pages: mmap.mmap, slot: int) -> None:

@@ -1,4 +1,4 @@
-"""Reset a connection for all processes that hold it, and find out whether a connection has ended."""
+"""Reset or shut down a connection for all processes that hold it, and find out whether it has ended."""
 
 from __future__ import annotations
 
@@ -34,6 +34,18 @@ def reset(number: int) -> None:
         sock.shutdown(socket.SHUT_RDWR if is_unix else socket.SHUT_RD)  # wakes a thread that waits in it
         if not is_unix:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    sock.detach()
+
+
+def shut_down(number: int) -> None:
+    """End both directions of a connection for all holders. If it has ended, nothing happens.
+
+    Args:
+        number: The descriptor of a connected stream socket. Lent.
+    """
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=number)  # as in `reset`
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
     sock.detach()
 
 

@@ -19,6 +19,7 @@ _TAKES: dict[str, tuple[Any, str]] = {
     "seconds": (float | int, "a number of seconds"),
     "switch": (bool, "true or false"),
 }
+_LARGEST = 10**20
 _BOUNDS = {"whole": (0, 2**62), "size": (0, 2**62), "seconds": (0, 1_000_000)}  # of settings without their own
 
 
@@ -28,7 +29,8 @@ class Setting:
 
     Attributes:
         help: The help text, for the command line and the reference; `...` marks code.
-        kind: Kind of value: text, path, account, whole (number), seconds, size, switch, addresses or prefixes.
+        kind: Kind of value: text, path, account, whole (number), seconds, size, switch, addresses, prefixes,
+            headers or texts.
         choices: The allowed values; empty if the kind is the only limit.
         bounds: The least and the greatest number; None if the value is not a number.
         metavar: Placeholder for the value in a usage line; empty if the kind gives one.
@@ -77,13 +79,17 @@ def convert(name: str, setting: Setting, value: Any) -> Any:
     """Convert a value from Python or TOML to the type of its setting.
 
     Raises:
-        ConfigError: The value is of another type.
+        ConfigError: The value is of another type, or is text with a null character.
     """
     kind = setting.kind
+    if type(value) is int and abs(value) > _LARGEST:  # too large for a float, or to write
+        raise ConfigError(f"{flag(name)}: this number is too large")
     if kind == "addresses":
         return _texts(name, "one or more addresses", value, least=1)
     if kind == "prefixes":
         return _prefixes(name, value)
+    if kind in {"headers", "texts"}:
+        return _texts(name, "one or more texts", value, least=0)
     if kind == "size" and isinstance(value, str):
         return size(value)
     if kind == "path" and isinstance(value, os.PathLike):
@@ -91,11 +97,28 @@ def convert(name: str, setting: Setting, value: Any) -> Any:
     if kind == "account" and type(value) is int:
         value = str(value)
     wanted, words = _TAKES.get(kind, (str, "text"))
+    if name == "app" and callable(value):
+        raise ConfigError("give the application by its name, MODULE:NAME: each worker imports it")
     if not isinstance(value, wanted) or (isinstance(value, bool) and kind != "switch"):
-        raise ConfigError(f"{flag(name)} takes {words}, not {value!r}")
+        raise ConfigError(f"{flag(name)} takes {words}, not {_shown(value)}")
     if kind == "seconds" and not math.isfinite(value):
         raise ConfigError(f"{flag(name)} takes a finite number, not {value!r}")
-    return value
+    if wanted is str:
+        _check_text(name, value)
+    return value.lower() if setting.choices else value
+
+
+def _shown(value: Any) -> str:
+    """A value of any type for an error: Python writes no number of more than 4,300 digits, and no deep nesting."""
+    try:
+        return repr(value)
+    except (ValueError, RecursionError):
+        return "this value"
+
+
+def _check_text(name: str, text: str) -> None:
+    if "\0" in text:  # no name of a file, user or host can have one: system calls end the text there
+        raise ConfigError(f"{flag(name)} {text!r}: has a null character")
 
 
 def _texts(name: str, words: str, value: Any, *, least: int) -> tuple[str, ...]:
@@ -105,7 +128,9 @@ def _texts(name: str, words: str, value: Any, *, least: int) -> tuple[str, ...]:
         or len(found) < least
         or not all(isinstance(item, str) for item in found)
     ):
-        raise ConfigError(f"{flag(name)} takes {words}, not {value!r}")
+        raise ConfigError(f"{flag(name)} takes {words}, not {_shown(value)}")
+    for text in found:
+        _check_text(name, text)
     return tuple(found)
 
 

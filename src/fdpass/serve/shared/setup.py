@@ -21,6 +21,7 @@ from fdpass.serve.shared.ledger import Ledger
 def packed(
     config: Config,
     row: int,
+    generation: int,
     listeners: Sequence[socket.socket],
     *,
     ledger: Fd,
@@ -32,6 +33,7 @@ def packed(
     Args:
         config: The settings.
         row: The worker's row in the ledger.
+        generation: The number of its generation.
         listeners: The dispatcher's listeners.
         ledger: The memory of the ledger.
         access_log: The file for a line per request; None without an access log.
@@ -42,6 +44,7 @@ def packed(
     content = {
         "config": dataclasses.asdict(config),
         "row": row,
+        "generation": generation,
         "family": family,
         "proto": proto,
         "address": os.fsdecode(name) if isinstance(name := listeners[0].getsockname(), bytes) else name,
@@ -62,6 +65,7 @@ class Setup:
     Attributes:
         config: The settings.
         row: The worker's row in the ledger.
+        generation: The number of its generation.
         family: The address family of every connection to come; -1 if listeners have different ones.
         proto: The protocol number of every connection to come; -1 if listeners have different ones.
         address: The address of the dispatcher's first listener.
@@ -78,6 +82,7 @@ class Setup:
         content = json.loads(message.data[1:])
         self.config = Config.of(content["config"])
         self.row: int = content["row"]
+        self.generation: int = content["generation"]
         self.family: int = content["family"]
         self.proto: int = content["proto"]
         address = content["address"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import os
 import signal
 import socket
 import sys
@@ -16,18 +17,21 @@ from fdpass._ancillary import MAX_FDS
 from fdpass._conversation import Conversation
 from fdpass._options import MAX_MESSAGE
 from fdpass.errors import PeerClosed
-from fdpass.serve.shared.config import Config
+from fdpass.serve.shared import roles
 from fdpass.serve.shared.logs import configure
 from fdpass.serve.shared.setup import Setup
 from fdpass.serve.worker.forks import FORKS
 from fdpass.serve.worker.leaving import EXIT_SECONDS, Leaving, do_nothing
 from fdpass.serve.worker.preparation import prepare
+from fdpass.serve.worker.process_name import set_name
 from fdpass.serve.worker.worker import Worker
 
 
 def main() -> int:
     """Start a worker, and run it until it has finished. Returns the exit code."""
+    roles.take("worker", score=roles.BEHIND)
     leaving = Leaving()
+    set_name(sys.argv[2], "fdpass-worker")
     faulthandler.enable()  # the dispatcher sends SIGABRT to a worker that hangs: it prints its stacks
     signal.signal(signal.SIGINT, do_nothing)
     FORKS.add_handler(signal.SIGINT)
@@ -45,7 +49,7 @@ def main() -> int:
     FORKS.numbers.update(each.fileno() for each in setup.listeners)
     worker = Worker(channel, setup)
     try:
-        return _run(worker, setup.config, leaving)
+        return _run(worker, setup, leaving)
     except BaseException as error:
         FORKS.end_child(error)
         raise
@@ -53,9 +57,11 @@ def main() -> int:
         sock.detach()  # open until the process has ended, and no ResourceWarning where warnings are on
 
 
-def _run(worker: Worker, config: Config, leaving: Leaving) -> int:
+def _run(worker: Worker, setup: Setup, leaving: Leaving) -> int:
+    config = setup.config
+    fields = {"event": "other", "worker": os.getpid(), "generation": setup.generation}
     try:
-        configure(config.log_level, as_json=config.log_json, file=config.log_config)
+        configure(config.log_level, as_json=config.log_json, file=config.log_config, fields=fields)
         app, interface, loop_factory = prepare(config)
     except BaseException as error:  # noqa: BLE001 - the dispatcher logs it
         FORKS.end_child(error)

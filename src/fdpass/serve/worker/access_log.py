@@ -31,7 +31,8 @@ def wrap(app: App, log: AccessLog) -> App:
     is that of the response; if no response began it is 500, as the server then answers. The size is that of the
     body as ``app`` sent it (the server leaves it out for HEAD), with the files of ``http.response.pathsend``. A
     WebSocket is logged when ``app`` closes it or ends: with 101 if ``app`` accepted it, 403 if not, or the status
-    of the response that ``app`` sent instead. Other scopes pass untouched.
+    of the response that ``app`` sent instead. A WebSocket or event stream that goes on in another worker is logged
+    there, once it ends, and not here. Other scopes pass untouched.
 
     Args:
         app: The application.
@@ -53,19 +54,28 @@ def wrap(app: App, log: AccessLog) -> App:
 class _Exchange:
     """One request; watches the messages of its response."""
 
-    __slots__ = ("_log", "_logged", "_scope", "_send", "_size", "_start", "_status")
+    __slots__ = ("_about", "_headers", "_log", "_logged", "_scope", "_send", "_size", "_start", "_status")
 
     def __init__(self, scope: MutableMapping[str, Any], send: Send, log: AccessLog) -> None:
         self._scope, self._send, self._log = scope, send, log
         self._status = self._size = 0
+        self._headers: Any = ()
         self._logged = False
-        self._start = time.perf_counter()
+        self._about = scope.get("extensions", {}).get("fdpass", {})
+        self._start = time.monotonic() - self._about.get("age", 0.0)
 
     async def send(self, message: Message) -> None:
         kind = message["type"]
         if kind in {"http.response.start", "websocket.http.response.start"}:
-            self._status = message["status"]
-        elif kind == "websocket.accept":
+            headers: Any = ()
+            if self._log.needs_response and "headers" in message:
+                headers = list(message["headers"])  # ASGI allows any iterable: an iterator can be read only once
+                message = {**message, "headers": headers}
+            await self._send(message)
+            # Not before: if the server refuses the message, no response has begun.
+            self._status, self._headers = message["status"], headers
+            return
+        if kind == "websocket.accept":
             self._status = 101
         elif kind == "websocket.close" and not self._status:
             self._status = 403  # with which the server then answers the handshake
@@ -80,7 +90,7 @@ class _Exchange:
             self.end()
 
     def end(self) -> None:
-        if not self._logged:
+        if not (self._logged or self._about.get("moved")):
             self._logged = True
-            seconds = time.perf_counter() - self._start
-            self._log.line(self._scope, self._status or 500, self._size, seconds)
+            seconds = time.monotonic() - self._start
+            self._log.line(self._scope, self._status or 500, self._size, seconds, self._headers)

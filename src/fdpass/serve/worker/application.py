@@ -79,6 +79,8 @@ def load(name: str, app_dir: str, *, factory: bool) -> Any:
     if not callable(found):
         raise StartFailed(f"{name!r} cannot be called: it is an object of type {type(found).__name__}")
     if factory:
+        if required_arguments(found) > 0:
+            raise StartFailed(f"{name!r} has parameters, and --factory gives it none: leave --factory out")
         return found()
     if required_arguments(found) == 0:
         raise StartFailed(f"{name!r} takes no parameters: if it makes the application, add --factory")

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from fdpass.serve.shared.events import Event, about
+
 log = logging.getLogger("fdpass.serve")
 
 
@@ -19,4 +21,5 @@ def log_cut(seconds: float, what: str, scope: Mapping[str, Any] | None = None) -
     """
     client = scope and scope.get("client")
     where = f", client {client[0]}:{client[1]}" if client else ""
-    log.warning("cut after %g s of graceful time (--graceful-timeout): %s%s", seconds, what, where)
+    text = "cut after %g s of graceful time (--graceful-timeout): %s%s"
+    log.warning(text, seconds, what, where, extra=about(Event.REQUEST_CUT))

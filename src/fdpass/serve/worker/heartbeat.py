@@ -55,19 +55,12 @@ class Heartbeat:
     def _beat(self, due: float) -> None:
         now = self._loop.time()
         self._ledger.lag[self._row] = max(0, int((now - due) * 1e9))
-        self.store_requests()
+        self._request_count.store(self._ledger, self._row)
         self._ledger.beat[self._row] = time.monotonic_ns()
         self._loop.call_later(BEAT_SECONDS, self._beat, now + BEAT_SECONDS)
         self._channel.flush()  # messages that the channel had no room for
         if self._orphaned and now - self._armed > _REARM_SECONDS:
             self._guard(now)
-
-    def store_requests(self) -> None:
-        """Store how many requests are in progress, were handled, and how many WebSockets were told to go."""
-        count = self._request_count
-        self._ledger.requests[self._row] = count.begun - count.over
-        self._ledger.handled[self._row] = count.over
-        self._ledger.told[self._row] = count.told
 
     def _watch_dispatcher(self) -> None:
         """Wait, in a thread, until the dispatcher has gone: from then on no process kills a worker that hangs.

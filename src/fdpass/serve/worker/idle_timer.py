@@ -28,7 +28,11 @@ class IdleTimer:
 
     def add(self, thing: Hashable) -> None:
         """The thing is idle from now on."""
-        self._since[thing] = self._time()
+        self.add_at(thing, self._time())
+
+    def add_at(self, thing: Hashable, now: float) -> None:
+        """The thing is idle from now on: a time of `time.monotonic`, which is the clock of every event loop."""
+        self._since[thing] = now
         if not self._armed:
             self._armed = True
             self._loop.call_later(self._seconds + _LATE, self._expire)

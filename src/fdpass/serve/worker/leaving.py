@@ -16,6 +16,8 @@ import threading
 import time
 from typing import Any
 
+from fdpass.serve.shared.events import Event, about
+
 log = logging.getLogger("fdpass.serve")
 _QUIET_SECONDS = 1.0  # after which the log says what the exit waits for
 
@@ -56,7 +58,8 @@ class Leaving:
     def _watch(self, status: int, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         if not self._begun.wait(min(seconds, _QUIET_SECONDS)):
-            log.info("exiting: waiting for %s (at most %.0f s)", _threads(), seconds)
+            extra = about(Event.WORKER_LATE)
+            log.info("exiting: waiting for %s (at most %.0f s)", _threads(), seconds, extra=extra)
             if not self._begun.wait(max(0.0, deadline - time.monotonic())):
                 self._leave_threads(status)
         if not self.over.wait(max(0.0, deadline - time.monotonic())):
@@ -64,7 +67,8 @@ class Leaving:
 
     def _leave_threads(self, status: int) -> None:
         """Let the exit functions run although the main thread waits for other threads, and exit."""
-        log.warning("the worker exits without waiting any longer for %s", _threads())
+        extra = about(Event.WORKER_LATE)
+        log.warning("the worker exits without waiting any longer for %s", _threads(), extra=extra)
         self._unattended.set()
         hangs = not self.over.wait(EXIT_SECONDS)
         _end(status, "an exit function (atexit) of the application hangs, too" if hangs else "")
@@ -77,7 +81,7 @@ class Leaving:
 
 def _end(status: int, why: str) -> None:
     if why:
-        log.warning(why)
+        log.warning(why, extra=about(Event.WORKER_LATE))
     _end_children()
     os._exit(status)
 

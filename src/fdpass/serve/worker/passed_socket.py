@@ -37,8 +37,8 @@ class PassedSocket(socket.socket):
         is_unix: It is a Unix socket.
         read: Bytes that another worker had read and not answered; once ``returned``, bytes that this worker has
             read.
-        on_returned: Called when the socket is closed as ``returned`` and the dispatcher has been told; until then
-            the shared buffer keeps the bytes that were read.
+        on_returned: Called when the socket is closed as ``returned`` and a dispatcher holds the connection; until
+            then the shared buffer keeps the bytes that were read.
         client: The client's address, if a PROXY header named it; else None, and getpeername(2) knows it.
         tls_by_proxy: The PROXY header said that the client spoke TLS to the proxy.
         returned: Closing this socket does not end the connection: the dispatcher goes on with it.
@@ -57,7 +57,7 @@ class PassedSocket(socket.socket):
         self.is_unix = (self.family if family < 0 else family) == socket.AF_UNIX
         self.slot = slot
         self.read = b""
-        self.on_returned: Callable[[], None] = _do_nothing
+        self.on_returned: Callable[[], None] = do_nothing
         self.returned = self.shut = False
         self._children = 0  # how many forked children serve the connection, too: see `forks`
         self.client: Address | None = None
@@ -148,6 +148,14 @@ class PassedSocket(socket.socket):
             report(self)
 
 
+def peer_of(passed: PassedSocket) -> Address | None:
+    """The client's address; None if the client has gone."""
+    try:
+        return passed.getpeername()
+    except OSError:
+        return None
+
+
 def unmapped(address: Address) -> Address:
     """An address as an IPv4 listener has it; at ``[::]`` an IPv4 client is ``::ffff:192.0.2.1``."""
     if type(address) is tuple and len(address) == 4 and address[0].startswith("::ffff:") and "." in address[0]:
@@ -155,8 +163,8 @@ def unmapped(address: Address) -> Address:
     return address
 
 
-def _do_nothing() -> None:
-    pass
+def do_nothing() -> None:
+    """What a socket calls that keeps no buffer."""
 
 
 def unread(number: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -27,12 +28,18 @@ class Prepared(NamedTuple):
 
 
 def prepare(config: Config) -> Prepared:
-    """Import the application, its engine and the event loop.
+    """Set the variables of ``--env-file``; import the application, its engine and the event loop.
 
     Raises:
+        ConfigError: The file of ``--env-file`` cannot be read.
         StartFailed: The application is not there, or does not fit its interface; or a package is not installed.
         BaseException: What the application raises when Python imports or makes it.
     """
+    if config.env_file:
+        from fdpass.serve.shared.env_file import read_env_file  # noqa: PLC0415 - few servers need it
+
+        for name, value in read_env_file(config.env_file).items():
+            os.environ.setdefault(name, value)
     app = load(config.app, config.app_dir, factory=config.factory)
     interface = config.interface
     if interface == "auto":

@@ -15,6 +15,8 @@ from fdpass.serve.worker.proxy_reader import HEADER_MAX, read_header
 from fdpass.serve.worker.slot_client import store_client
 
 log = logging.getLogger("fdpass.serve")
+_STOP_SECONDS = 1.0  # for headers, when the server stops
+_REQUEST_SECONDS = 0.05  # for the request behind a header: proxies send it in a packet of its own
 
 
 class ProxiedConnections:
@@ -79,10 +81,25 @@ class ProxiedConnections:
         self._serve(passed, words)
 
     async def finish(self, seconds: float) -> None:
-        """Return connections in custody to the dispatcher; wait up to ``seconds`` for the headers of others."""
+        """End or give away all such connections, or serve them.
+
+        A worker that retires returns connections in custody to the dispatcher, and waits up to ``seconds`` for the
+        headers of others. If the server stops, nobody else can serve a connection that the dispatcher has just
+        accepted: its header and its request are awaited for a moment.
+        """
         if not self._tasks:
             return
-        if self._buffers is not None:
-            for task in self._tasks:
-                task.cancel()
-        await asyncio.wait(self._tasks, timeout=seconds)
+        if not self.retiring:
+            seconds = min(seconds, _STOP_SECONDS)
+        elif self._buffers is not None:
+            self._cancel()
+        _, late = await asyncio.wait(self._tasks, timeout=seconds)
+        if not self.retiring:
+            if late:
+                self._cancel()
+                await asyncio.wait(late)
+            await asyncio.sleep(_REQUEST_SECONDS)
+
+    def _cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()

@@ -16,8 +16,9 @@ from fdpass._conversation import Conversation
 from fdpass._message import Message, release
 from fdpass._words import counted
 from fdpass.errors import FdpassError, FdsLost
-from fdpass.serve.shared import messages
+from fdpass.serve.shared import messages, short_clock
 from fdpass.serve.shared.access_log import AccessLog
+from fdpass.serve.shared.ledger import Holder
 from fdpass.serve.shared.setup import Setup
 from fdpass.serve.shared.slots import FLAGS, Flag, slot_of
 from fdpass.serve.worker.application import explain
@@ -50,9 +51,12 @@ class Worker:
         self._channel = channel
         self._ledger = setup.ledger
         self._row = setup.row
-        self._access_log = (
-            None if setup.access_log is None else AccessLog(setup.access_log, json=setup.config.log_json)
-        )
+        self._request_count = RequestCount()
+        self._access_log: AccessLog | None = None
+        if setup.access_log is not None:
+            config = setup.config
+            self._access_log = AccessLog(setup.access_log, json=config.log_json, form=config.access_log_format)
+        self._leaving = False  # LEAVING was sent
         self._finishing: asyncio.Task[None] | None = None
         self._deadline = 0.0  # when the time to finish is over, on the monotonic clock
 
@@ -65,7 +69,7 @@ class Worker:
         """Start the application, and serve until the last connection has ended. Returns the exit code."""
         self._loop = asyncio.get_running_loop()
         FORKS.add_loop(self._loop)
-        setup, channel, request_count = self._setup, self._channel, RequestCount()
+        setup, channel, request_count = self._setup, self._channel, self._request_count
         self._reports = Reports(channel, self._ledger, self._row, custody=setup.slots is not None)
         self._finished = self._loop.create_future()
         buffers = None if setup.buffers is None else Buffers(setup.buffers)
@@ -83,7 +87,7 @@ class Worker:
         FORKS.add_handler(signal.SIGTERM)
         heartbeat = Heartbeat(channel, self._ledger, self._row, request_count, setup.config.hang_timeout)
         heartbeat.start()
-        self._send(messages.READY)
+        self._send(messages.READY + interface.encode())
         self._loop.add_reader(channel.sock.fileno(), self._on_channel)
         try:
             await self._finished
@@ -92,7 +96,7 @@ class Worker:
             self._loop.remove_signal_handler(signal.SIGTERM)
             signal.signal(signal.SIGTERM, do_nothing)
             self._reports.flush()
-            heartbeat.store_requests()
+            request_count.store(self._ledger, self._row)
         return 0
 
     def report_failure(self, error: BaseException) -> None:
@@ -102,6 +106,7 @@ class Worker:
 
     def _leave(self) -> None:
         """Make the dispatcher replace this worker."""
+        self._leaving = True
         self._send(messages.LEAVING)
 
     def _send(self, data: bytes) -> None:
@@ -135,7 +140,9 @@ class Worker:
     def _on_message(self, message: Message) -> None:
         word = message.data[:1]
         if word == messages.HANDOFF:
-            self._take(messages.slots_of(message.data), release(message))
+            taken = messages.slots_of(message.data)
+            self._request_count.waits.append(short_clock.seconds_since(taken.pop(0)))
+            self._take(taken, release(message))
         elif word == messages.REPLAY:
             slot, read = messages.replayed(message.data)
             self._take([slot], release(message), read)
@@ -146,10 +153,16 @@ class Worker:
             self._access_log.reopen(message.fds[0])
         elif word in {messages.RETIRE, messages.END}:
             self._finish(retiring=word == messages.RETIRE)
+        elif word == messages.SYNC:
+            serial, _ = messages.synced_with(message.data)
+            self._reports.synchronize(serial, lambda: self._send(messages.synced(serial, leaving=self._leaving)))
 
     def _take(self, slots: Any, numbers: list[int], read: bytes = b"") -> None:
         """Count the connections of a message as taken, and serve them."""
         self._ledger.taken[self._row] += len(slots)
+        holders, taken = self._ledger.holders, self._reports.taken
+        for slot in slots:
+            holders[slot] = taken
         for slot, number in zip(slots, numbers, strict=True):
             self._serve(slot, number, read)
         if self._ledger.starved[self._row]:
@@ -159,13 +172,17 @@ class Worker:
         """Our table of descriptors is full: the kernel has closed the descriptors that it had no room for."""
         if loss.data[:1] == messages.REPLAY:
             self._ledger.taken[self._row] += 1
-            self._send(messages.moved(*messages.replayed(loss.data)))
+            slot, read = messages.replayed(loss.data)
+            self._reports.mark(slot, Holder.RETURNED)
+            self._send(messages.moved(slot, read))
             return
-        slots = messages.slots_of(loss.data)
+        slots = messages.slots_of(loss.data)[1:]
         arrived = len(loss.fds)
         log.debug("too many open files: no room for %s", counted(len(slots) - arrived, "connection"))
         self._take(slots[:arrived], [fd.take() for fd in loss.fds])
         self._ledger.taken[self._row] += len(slots) - arrived
+        for slot in slots[arrived:]:
+            self._reports.mark(slot, Holder.DROPPED)
         self._send(messages.with_slots(messages.DROPPED, slots[arrived:]))
 
     def _accept(self, listener: socket.socket, slots: list[int]) -> None:
@@ -181,6 +198,7 @@ class Worker:
                 log.debug("accept: %s", error)
                 break
             self._ledger.accepted[self._row] += 1
+            self._reports.mark(slot, Holder.TAKEN)
             used += 1
             self._serve(slot, number, b"")
         self._send(messages.with_slots(messages.ACCEPTED, slots[:used]))
@@ -212,17 +230,22 @@ class Worker:
     # The end
 
     def _finish(self, *, retiring: bool) -> None:
-        """End what is idle, finish what is not, and let `run` return. A later call replaces an earlier one."""
-        self._proxied.retiring = retiring
+        """End what is idle, finish what is not, and let `run` return. END replaces RETIRE.
+
+        A new dispatcher sends RETIRE or END again: what has begun goes on, and its time has begun, too.
+        """
         if self._finishing is not None:
+            if retiring or not self._proxied.retiring:
+                return
             self._finishing.cancel()
+        self._proxied.retiring = retiring
         self._finishing = self._loop.create_task(self._run_finish(retiring=retiring))
 
     async def _run_finish(self, *, retiring: bool) -> None:
         seconds = self._setup.config.graceful_timeout
         self._deadline = time.monotonic() + seconds
-        if retiring:
-            await self._proxied.finish(seconds)
-        await self._engine.finish(seconds, retiring=retiring)
+        await self._proxied.finish(seconds)
+        left = max(0.0, round(self._deadline - time.monotonic(), 2))
+        await self._engine.finish(left, retiring=retiring)
         if not self._finished.done():
             self._finished.set_result(None)

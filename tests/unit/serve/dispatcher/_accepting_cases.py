@@ -7,9 +7,12 @@ import socket
 from fdpass.serve.dispatcher.accept.balance import Least
 from fdpass.serve.dispatcher.accept.by_dispatcher import ByDispatcher
 from fdpass.serve.dispatcher.accept.by_worker import ByWorker
-from fdpass.serve.dispatcher.connections import Connections
 from fdpass.serve.dispatcher.listeners import listen_at
+from fdpass.serve.dispatcher.passing import Passing
+from fdpass.serve.keeper.estate import Estate
 from fdpass.serve.shared import messages
+
+from .._estates import connections_of
 
 
 class AcceptingCase:
@@ -23,7 +26,7 @@ class AcceptingCase:
 
     def __init__(self, fakes, *, most=1000, capacity=500, binds=("127.0.0.1:0",)):
         self.fakes = fakes
-        self.connections = Connections(most)
+        self.connections = connections_of(most)
         self.listeners = listen_at(binds, 2048)
         self.acceptor = self.make_acceptor(
             fakes.loop, self.listeners, self.connections, fakes.ledger, Least(), capacity
@@ -75,14 +78,14 @@ class ByDispatcherCase(AcceptingCase):
 
     @staticmethod
     def make_acceptor(*arguments):
-        return ByDispatcher(*arguments, custody=None)
+        return ByDispatcher(*arguments, custody=None, passing=Passing(Estate.private(arguments[2].most)))
 
     def take(self, worker):
         """The worker reads its channel, and reports it. Returns the slots that it got."""
         slots = []
         for kind, data, count in self.fakes.read(self.worker_ends[worker.row]):
             assert kind == messages.HANDOFF
-            got = array.array("I", data)
+            _, *got = array.array("I", data)  # the first word is a time
             assert len(got) == count
             slots += got
         self.fakes.ledger.taken[worker.row] += len(slots)

@@ -11,7 +11,8 @@ from fdpass._conversation import Conversation
 from fdpass._options import MAX_MESSAGE
 from fdpass._supervision.loop import Loop
 from fdpass.serve.dispatcher.pool.worker_handle import State, WorkerHandle
-from fdpass.serve.shared.ledger import SIZE, Ledger
+from fdpass.serve.keeper.estate import Estate
+from fdpass.serve.shared.ledger import Ledger, size_for
 
 FIRST_PID = 1000
 LATER = 10**18  # ns: a beat so far ahead that its worker is not stuck for as long as any test lasts
@@ -56,12 +57,12 @@ class FakeWorkers:
 
     def __init__(self):
         self.loop = Loop()
-        self.ledger = Ledger(bytearray(SIZE))
+        self.ledger = Ledger(bytearray(size_for(1000)))
         self.children = []
         self.start_error = None
         self._held = contextlib.ExitStack()
 
-    def start(self, module, channel, folder=""):
+    def start(self, module, channel, folder="", name=""):
         """Takes the place of `process.start`."""
         if self.start_error is not None:
             raise self.start_error
@@ -70,7 +71,7 @@ class FakeWorkers:
 
     def make(self, row, *, ready=True):
         """A worker that is in no pool; it is closed at the end of the test."""
-        worker = WorkerHandle(row, 1, self.ledger, None)
+        worker = WorkerHandle(row, 1, self.ledger, Estate.private(1).row(row), None)
         self._held.callback(worker.close)
         if ready:
             worker.change_state(State.READY)

@@ -1,12 +1,13 @@
 """A pool of fake workers, whose lives the test directs."""
 
 from fdpass.serve.dispatcher.access_log import AccessLog
-from fdpass.serve.dispatcher.connections import Connections
 from fdpass.serve.dispatcher.pool.pool import Pool
 from fdpass.serve.dispatcher.pool.upkeep import Upkeep
 from fdpass.serve.dispatcher.pool.worker_handle import State
+from fdpass.serve.keeper.estate import Estate
 from fdpass.serve.shared.config import Config
 
+from .._estates import connections_of
 from ._fake_workers import FIRST_PID
 
 
@@ -60,10 +61,16 @@ class PoolCase:
     def __init__(self, fakes, **settings):
         self.fakes = fakes
         self.owner = FakeOwner()
-        self.connections = Connections(100)
+        self.connections = connections_of(100)
         config = Config(**{"workers": 2, **settings})
         self.pool = Pool(
-            fakes.loop, fakes.ledger, self.connections, owner=self.owner, config=config, access_log=AccessLog("")
+            fakes.loop,
+            fakes.ledger,
+            self.connections,
+            estate=Estate.private(100),
+            owner=self.owner,
+            config=config,
+            access_log=AccessLog(""),
         )
         self.upkeep = Upkeep(fakes.loop, fakes.ledger, self.pool)
         self.outcomes = []

@@ -56,3 +56,14 @@ def test_an_access_log_that_cannot_be_opened_is_refused_with_its_path(tmp_path):
             pytest.raises(CallFailed, match=f"cannot open the access log {path}: Too many open files"),
         ):
             AccessLog(path)
+
+
+def test_a_fifo_that_nobody_reads_is_refused_and_one_that_is_read_blocks(tmp_path):
+    path = str(tmp_path / "fifo")
+    os.mkfifo(path)
+    with pytest.raises(CallFailed, match=f"cannot open the access log {path}: it is a FIFO that no process reads"):
+        AccessLog(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with contextlib.closing(AccessLog(path)) as log:
+        assert os.get_blocking(log.fd.fileno())
+    os.close(reader)

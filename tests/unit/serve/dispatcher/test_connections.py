@@ -2,12 +2,12 @@
 
 import pytest
 
-from fdpass.serve.dispatcher.connections import Connections
+from .._estates import connections_of
 
 
 @pytest.fixture
 def connections():
-    return Connections(4)
+    return connections_of(4)
 
 
 def figures(connections):

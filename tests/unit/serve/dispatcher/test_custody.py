@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import socket
+import struct
 
 import pytest
 
@@ -49,6 +50,18 @@ def test_an_idle_connection_goes_on_unchanged(case):
         assert case.client.recv(10) == b"answer"
 
 
+@pytest.mark.parametrize("dies", [False, True])
+def test_the_last_close_does_not_wait_for_a_client_though_the_application_has_asked_for_it(case, dies):
+    case.worker.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 30))
+    case.slot[FLAGS] = Flag.OPAQUE
+    with socket.socket(fileno=os.dup(case.number)) as other:
+        if dies:
+            assert case.die() == (Action.CLOSE, b"")
+        else:
+            case.custody.end([2])
+        assert other.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 4) == bytes(4)
+
+
 def test_a_replay_hands_on_the_bytes_in_the_buffer(case):
     """Bytes that were not read are still in the socket."""
     case.slot[BUFFER], case.slot[ORIGIN] = 2, 0
@@ -79,9 +92,9 @@ def test_a_502_arrives_whole_and_then_the_end_of_the_connection(case, more):
     assert head.startswith(b"HTTP/1.1 502 Bad Gateway\r\n")
     assert b"content-length: %d\r\n" % len(body) in head
     assert b"connection: close" in head
-    assert list(case.custody._lingering._timers) == [case.number]
+    assert list(case.custody.lingering._timers) == [case.number]
     case.client.close()
-    case.go_until(lambda: not case.custody._lingering)
+    case.go_until(lambda: not case.custody.lingering)
     assert_closed(case.number)
 
 
@@ -93,7 +106,7 @@ def test_a_client_that_sends_fast_behind_its_502_does_not_keep_the_loop(case):
     assert case.die() == (Action.ANSWER, b"")
     case.client.setblocking(False)
     sent = case.client.send(b"z" * 200_000)
-    case.custody._lingering._discard_unread(case.number)
+    case.custody.lingering._discard_unread(case.number)
     assert 0 < unread(case.number) < sent
 
 
@@ -103,7 +116,7 @@ def test_a_client_that_stays_after_its_502_is_closed_after_a_while(case, monkeyp
     case.read(4)
     case.slot[FLAGS] = Flag.CALLED
     case.die()
-    case.go_until(lambda: not case.custody._lingering)
+    case.go_until(lambda: not case.custody.lingering)
     assert_closed(case.number)
 
 
@@ -156,7 +169,7 @@ def test_each_action_is_counted_and_logged_if_a_client_notices_it(case, caplog):
     case.read(4)
     case.slot[FLAGS] = Flag.CALLED
     case.die()
-    assert case.custody.counts == {Action.ANSWER: 1}
+    assert case.custody.counts.known() == {Action.ANSWER: 1}
     assert "connection 2: answered 502" in caplog.text
 
 
@@ -188,6 +201,17 @@ def test_bytes_that_were_given_back_are_handed_on_until_a_worker_moves_base_beyo
         assert case.custody.recover(2, case.buffers) == (Action.IDLE, b"")
 
 
+def test_bytes_that_were_handed_on_are_forgotten_once_a_worker_has_moved_base_beyond_them():
+    with contextlib.closing(Case("ipv4")) as case:
+        case.client.sendall(b"half a line")
+        case.custody.take_back(2, case.read(100))
+        case.custody.forget_used()
+        assert len(case.custody.handed_on) == 1
+        case.slot[BASE] = 11
+        case.custody.forget_used()
+        assert len(case.custody.handed_on) == 0
+
+
 def test_a_request_that_is_given_back_keeps_its_attempt():
     with contextlib.closing(Case("ipv4")) as case:
         case.slot[ATTEMPT] = 2 + CALLED_BEFORE
@@ -206,3 +230,30 @@ def test_urgent_bytes_are_never_taken_out_of_a_buffer_for_bytes_that_were_read(i
         assert case.read(10) == b"P"
         case.client.send(b"!", socket.MSG_OOB)
         assert case.die() == ((Action.REPLAY, b"P") if inline else (Action.ANSWER, b""))
+
+
+def test_bytes_of_a_connection_that_ends_are_those_of_its_slot(monkeypatch):
+    """The loop in `_forget` counts as `ByteCounts.total` does, with the bits of raw handlers left out."""
+    from fdpass._supervision.loop import Loop
+    from fdpass.serve.dispatcher.custody import Custody
+    from fdpass.serve.keeper.estate import Estate
+    from fdpass.serve.shared.slots import BASE, FINAL, FINAL_BASE, FINAL_END, SECOND, WORDS, WRITTEN
+
+    loop = Loop()
+    custody = Custody(loop, Estate.private(4), "safe")
+    for slot, words in enumerate(
+        (
+            {BASE: 100, WRITTEN: 200},
+            {BASE: 100, WRITTEN: 200 | SECOND},
+            {BASE: 100, WRITTEN: 200, FINAL_BASE: 150, FINAL_END: 260 | FINAL},
+        )
+    ):
+        custody.keep(slot, os.open(os.devnull, os.O_RDONLY))
+        for word, value in words.items():
+            custody._words[slot * WORDS + word] = value
+    expected = custody.bytes_so_far()
+    assert expected == (350, 660)
+    custody.end([0, 1, 2])
+    assert custody.bytes_so_far() == expected
+    custody.close()
+    loop.close()

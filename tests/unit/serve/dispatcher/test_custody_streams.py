@@ -98,7 +98,7 @@ def test_an_idle_stream_goes_on_without_a_question_to_the_kernel(stream, monkeyp
     assert stream.die() == (Action.IDLE, b"")
     assert list(stream.slot) == before
     assert stream.page.head == HANDSHAKE
-    assert (stream.custody.resumed, stream.custody.counts) == (1, {})
+    assert (stream.custody.counts.resumed, stream.custody.counts.known()) == (1, {})
 
 
 def test_half_a_message_is_handed_on_until_a_worker_is_done_with_it(stream):
@@ -109,8 +109,8 @@ def test_half_a_message_is_handed_on_until_a_worker_is_done_with_it(stream):
     assert stream.custody.recover(2, stream.buffers) == (Action.REPLAY, MESSAGE[:5])
     stream.slot[BASE] = stream.slot[READ]
     assert stream.custody.recover(2, stream.buffers) == (Action.IDLE, b"")
-    assert stream.custody.resumed == 3
-    assert not stream.custody.counts
+    assert stream.custody.counts.resumed == 3
+    assert not stream.custody.counts.known()
 
 
 def test_what_the_client_sent_and_nobody_read_waits_in_the_kernel(stream):
@@ -146,9 +146,9 @@ def test_a_message_in_the_application_is_1012_on_the_wire_and_the_end(stream, ca
     assert stream.client.recv(100) == CLOSE_1012
     assert stream.client.recv(100) == b""
     stream.client.close()
-    stream.go_until(lambda: not stream.custody._lingering)
+    stream.go_until(lambda: not stream.custody.lingering)
     assert_closed(stream.number)
-    assert stream.custody.counts == {Action.RESTART: 1}
+    assert stream.custody.counts.known() == {Action.RESTART: 1}
     assert (
         "told to connect again: its worker died during a stream, with a message in the application: GET /ws, "
         in caplog.text
@@ -183,7 +183,7 @@ def test_an_event_stream_that_cannot_go_on_is_reset_and_counted_as_such(events, 
     with pytest.raises(OSError) as found:
         events.client.recv(100)
     assert found.value.errno == errno.ECONNRESET
-    assert events.custody.counts == {Action.RESET: 1}
+    assert events.custody.counts.known() == {Action.RESET: 1}
     assert (
         "cut: its worker died during a stream, with which its last 3 workers have died: GET /ws, client"
         in caplog.text
@@ -202,7 +202,7 @@ def test_the_end_of_an_event_stream_leaves_an_idle_connection_without_a_page(eve
     assert events.die() == (Action.IDLE, b"")
     assert events.slot[WRITTEN] == 10
     assert events.page == NO_PAGE
-    assert (events.custody.resumed, events.custody.counts) == (0, {Action.IDLE: 1})
+    assert (events.custody.counts.resumed, events.custody.counts.known()) == (0, {Action.IDLE: 1})
 
 
 # A slow client
@@ -259,7 +259,7 @@ def test_a_stream_that_is_given_back_keeps_its_slot_and_its_page(stream):
     stream.custody.take_back(2, b"")
     assert list(stream.slot) == before
     assert stream.page.head == HANDSHAKE
-    assert (stream.custody.resumed, stream.custody.counts) == (1, {})
+    assert (stream.custody.counts.resumed, stream.custody.counts.known()) == (1, {})
 
 
 def test_a_stream_that_is_given_back_with_half_a_message_hands_it_on(stream):
@@ -388,9 +388,9 @@ def test_nonsense_in_a_page_ends_that_stream_and_not_the_dispatcher(stream):
 
 
 def test_what_became_of_streams_is_counted_apart(stream):
-    before = stream.custody.outcomes()
+    before = stream.custody.counts.in_words()
     stream.custody.take_back(2, b"")
-    assert stream.custody.outcomes() - before == {"resumed": 1}
+    assert stream.custody.counts.in_words() - before == {"resumed": 1}
     stream.receive(given=1)
     stream.die()
-    assert stream.custody.outcomes() - before == {"resumed": 1, "told to connect again": 1}
+    assert stream.custody.counts.in_words() - before == {"resumed": 1, "told to connect again": 1}

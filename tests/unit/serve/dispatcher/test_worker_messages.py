@@ -5,16 +5,22 @@ import signal
 
 import pytest
 
+from fdpass._memory import mapped
 from fdpass._supervision import backoff
 from fdpass.serve.dispatcher.accept.balance import Least
 from fdpass.serve.dispatcher.accept.by_dispatcher import ByDispatcher
 from fdpass.serve.dispatcher.access_log import AccessLog
-from fdpass.serve.dispatcher.connections import Connections
 from fdpass.serve.dispatcher.dispatcher import Dispatcher
 from fdpass.serve.dispatcher.listeners import listen_at
+from fdpass.serve.dispatcher.passing import Passing
 from fdpass.serve.dispatcher.pool.worker_handle import State, WorkerHandle
+from fdpass.serve.dispatcher.recovery import Action, Decision
+from fdpass.serve.keeper.estate import Estate
 from fdpass.serve.shared import messages
 from fdpass.serve.shared.config import Config
+from fdpass.serve.shared.slots import BASE, slot_of
+
+from .._estates import connections_of
 
 NOT_TAKEN = "a worker was started, but the kernel did not take its first message"
 
@@ -31,7 +37,7 @@ class DispatcherCase:
             Config(workers=1, **settings),
             self.listeners,
             capacity=10,
-            most=10,
+            estate=Estate.private(10),
             access_log=AccessLog(""),
             workers_changed=self.changed.append,
         )
@@ -166,8 +172,9 @@ def test_a_worker_that_sends_a_message_that_cannot_be_true_is_killed(new_dispatc
 
 
 def test_ends_are_read_though_the_rows_previous_worker_noted_as_many(fakes):
-    connections = Connections(10)
-    acceptor = ByDispatcher(fakes.loop, [], connections, fakes.ledger, Least(), 10, custody=None)
+    connections = connections_of(10)
+    passing = Passing(Estate.private(10))
+    acceptor = ByDispatcher(fakes.loop, [], connections, fakes.ledger, Least(), 10, custody=None, passing=passing)
     for _ in range(2):
         worker = fakes.make(0)
         acceptor.add(worker)
@@ -178,3 +185,14 @@ def test_ends_are_read_though_the_rows_previous_worker_noted_as_many(fakes):
         assert (connections.live, connections.live_of[0]) == (0, 0)
         acceptor.remove(worker)
         acceptor.recover(worker)
+
+
+def test_bytes_that_were_handed_on_with_a_connection_are_forgotten_while_it_lasts(new_dispatcher):
+    case = new_dispatcher()
+    custody = case.dispatcher.custody
+    words = memoryview(mapped(custody.memory)).cast("q")
+    custody.handed_on.prepare(0, slot_of(words, 0), Decision(Action.REPLAY, 7, 0), b"half a request")
+    case.dispatcher._check()
+    words[BASE] = 21
+    assert len(custody.handed_on) == 1
+    case.fakes.run_until(lambda: not custody.handed_on)

@@ -1,19 +1,23 @@
 """The control socket: whatever a client sends or does not read, the server replies, or disconnects that client."""
 
 import contextlib
+import errno
 import json
 import os
+import pathlib
 import socket
 import stat
 import threading
 
 import pytest
 
+from fdpass._keep.client import ask as ask_keep
+from fdpass._keep.client import connected
 from fdpass._listening import connect
 from fdpass._supervision.loop import Loop
-from fdpass.errors import AddressInUse, NotFound, NotListening, PeerClosed, RequestFailed
+from fdpass.errors import AddressInUse, CallFailed, NotFound, NotListening, PeerClosed, RequestFailed
 from fdpass.serve.operator.client import ask
-from fdpass.serve.operator.control import ControlServer
+from fdpass.serve.operator.control import ControlServer, bound
 from fdpass.testing import full_table
 
 MOST = 64
@@ -70,7 +74,7 @@ def answer(server, client, request):
     return json.loads(client.recv().data)
 
 
-REFUSED = {"ok": False, "error": "a server of this version does not know this request"}
+REFUSED = {"ok": False, "error": "fdpass serve of this version does not know this request", "by": "fdpass serve"}
 
 
 def test_the_socket_has_mode_0600_and_is_removed_at_the_end(path):
@@ -164,12 +168,14 @@ def test_a_client_that_disconnects_before_its_reply_does_no_harm(server, path):
 
 
 def test_a_client_above_the_limit_is_disconnected_until_another_leaves(server, path):
-    """The client above the limit sees the end; once another client leaves, there is room again."""
+    """The client above the limit is told so; once another client leaves, there is room again."""
     clients = [connect(path)]
     for _ in range(MOST):
         server.go()
         clients.append(connect(path))
     server.go()
+    told = json.loads(clients[-1].recv().data)
+    assert (told["ok"], told["error"]) == (False, f"{path} has {MOST} clients already")
     with pytest.raises(PeerClosed):
         clients[-1].recv()
     clients[0].close()
@@ -250,6 +256,14 @@ def serving(server):
     sleep.close()
 
 
+@pytest.mark.parametrize("make", [pathlib.Path.touch, pathlib.Path.mkdir, os.mkfifo])
+def test_another_kind_of_file_is_named_and_stays(path, make):
+    make(pathlib.Path(path))
+    with pytest.raises(AddressInUse, match=f"--control {path}: the file exists, and is no socket"):
+        bound(path)
+    assert os.path.exists(path)
+
+
 def test_ask_returns_the_reply_without_its_ok(serving, path):
     assert ask(path, "echo", text="hello") == {"said": "hello"}
 
@@ -257,8 +271,16 @@ def test_ask_returns_the_reply_without_its_ok(serving, path):
 def test_ask_raises_the_sentence_of_a_refusal(serving, path):
     with pytest.raises(RequestFailed, match="it cannot be done"):
         ask(path, "refuse")
-    with pytest.raises(RequestFailed, match="a server of this version does not know this request"):
+    with pytest.raises(RequestFailed, match="fdpass serve of this version does not know this request"):
         ask(path, "nonsense")
+
+
+def test_a_command_for_fdpass_keep_is_refused_in_a_sentence(serving, path):
+    with (
+        connected(path) as channel,
+        pytest.raises(RequestFailed, match="this is the control socket of fdpass serve, not of fdpass keep: "),
+    ):
+        ask_keep(channel, "list")
 
 
 def test_ask_fails_if_the_server_ends_before_it_replies(serving, path):
@@ -275,3 +297,17 @@ def test_ask_fails_if_no_server_listens(path):
         sock.bind(path)
         with pytest.raises(NotListening, match=f"no server answers at {path}"):
             ask(path, "status")
+
+
+def test_a_control_socket_that_cannot_be_made_is_named_with_its_option(tmp_path, monkeypatch):
+    """As in a container whose file system is read-only."""
+
+    def fail(self, address):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with pytest.raises(NotFound, match=f"the control socket: .*no folder {tmp_path}/none; give another path with"):
+        bound(str(tmp_path / "none" / "control"))
+    monkeypatch.setattr(socket.socket, "bind", fail)
+    words = f"the control socket: cannot listen at {tmp_path}/control: Read-only file system; "
+    with pytest.raises(CallFailed, match=words + "give another path with --control"):
+        bound(str(tmp_path / "control"))

@@ -1,11 +1,12 @@
 """The pidfile: written at the start, removed at the end if it still holds our process ID; and checks of paths."""
 
 import os
+import re
 
 import pytest
 
 from fdpass.errors import CallFailed, NotFound, NotPermitted
-from fdpass.serve.operator import files
+from fdpass.serve.operator import files, servers
 
 
 def test_the_pidfile_holds_the_process_id_until_the_end(tmp_path):
@@ -33,6 +34,34 @@ def test_a_pidfile_that_has_been_removed_is_no_failure(tmp_path):
     path = tmp_path / "pid"
     with files.pidfile(str(path)):
         path.unlink()
+
+
+@pytest.fixture
+def serving(monkeypatch):
+    """The process IDs of servers that serve."""
+    found = set()
+    monkeypatch.setattr(servers, "is_serving", found.__contains__)
+    return found
+
+
+def test_the_pidfile_of_a_running_server_is_refused_and_stays(tmp_path, serving):
+    path = tmp_path / "pid"
+    path.write_text("123\n")
+    serving.add(123)
+    words = f"the pidfile {path} is that of a running server, process 123: give this server its own with --pidfile"
+    with pytest.raises(CallFailed, match=re.escape(words)), files.pidfile(str(path)):
+        pass
+    assert path.read_text() == "123\n"
+
+
+@pytest.mark.parametrize("text", ["123\n", "123", "OWN", "", "-1", "1" * 30, "x", "é"])
+def test_a_pidfile_that_is_no_running_servers_is_overwritten(tmp_path, serving, text):
+    """It was left behind; or is our own, after an exec, or in a container in which all servers are process 1."""
+    path = tmp_path / "pid"
+    path.write_text(text.replace("OWN", f"{os.getpid()}\n"))
+    serving.add(os.getpid())
+    with files.pidfile(str(path)):
+        assert path.read_text() == f"{os.getpid()}\n"
 
 
 def test_without_a_path_there_is_no_pidfile():

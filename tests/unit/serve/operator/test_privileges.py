@@ -21,6 +21,10 @@ def test_without_user_and_group_there_is_no_identity():
         ({"user": "no such user"}, "--user 'no such user': there is no such user"),
         ({"group": "no such group"}, "--group 'no such group': there is no such group"),
         ({"user": "0", "group": "no such group"}, "--group 'no such group': there is no such group"),
+        ({"user": 2**32 - 1, "group": 0}, "--user '4294967295': there is no such user"),  # -1 for setresuid(2)
+        ({"user": "9" * 5000}, f"--user '{'9' * 5000}': there is no such user"),
+        ({"user": "\u00b2"}, "--user '\u00b2': there is no such user"),  # a digit, and no number
+        ({"user": "0", "group": 2**32 - 1}, "--group '4294967295': there is no such group"),
     ],
 )
 def test_an_unknown_user_or_group_is_refused_with_its_name(settings, words):

@@ -19,6 +19,8 @@ def test_a_dotted_name_on_both_sides_is_an_application(app):
         ("main.py", "main:app"),
         ("main", "main:app"),
         ("main:", "main:app"),
+        ("mysite.wsgi", "mysite.wsgi:application"),
+        ("mysite/asgi.py", "asgi:application --app-dir mysite"),
         ("src/shop/main.py:make", "main:make --app-dir src/shop"),
         ("/srv/main.py", "main:app --app-dir /srv"),
         ("main:create_app()", "main:create_app --factory"),

@@ -29,20 +29,40 @@ BOUNDS = {
     "max_requests": (0, 2**62),
     "max_rss": (0, 2**62),
     "threads": (1, 1000),
+    "limit_concurrency": (0, 2**62),
+    "max_requests_jitter": (0, 2**31),
+    "ws_max_size": (1, 2**40),
+    "ws_ping_interval": (0, 1_000_000),
+    "ws_ping_timeout": (0, 1_000_000),
 }
-SIZES = ("max_header_size", "max_body_size", "max_rss")
-WHOLE = ("workers", "spare", "backlog", "max_connections", "max_requests", "threads", *SIZES)
+SIZES = ("max_header_size", "max_body_size", "max_rss", "ws_max_size")
+WHOLE = (
+    *("workers", "spare", "backlog", "max_connections", "max_requests", "threads"),
+    *("limit_concurrency", "max_requests_jitter"),
+    *SIZES,
+)
 SECONDS = (
     *("graceful_timeout", "start_timeout", "hang_timeout", "request_timeout"),
-    *("keep_alive", "header_timeout"),
+    *("keep_alive", "header_timeout", "ws_ping_interval", "ws_ping_timeout"),
 )
-SWITCHES = ("factory", "proxy_protocol", "log_json", "underscore_headers")
-PATHS = ("tls_cert", "tls_key", "tls_ca", "access_log", "log_config", "pidfile", "control", "app_dir")
-TEXTS = ("app", "user", "group", *PATHS, *CHOICES)
+SWITCHES = ("factory", "proxy_protocol", "log_json", "underscore_headers", "no_date_header", "reload")
+PATHS = ("tls_cert", "tls_key", "tls_ca", "access_log", "log_config", "pidfile", "control", "app_dir", "env_file")
+LISTS = ("bind", "resume", "header", "reload_dir", "reload_include", "reload_exclude")
+TEXTS = (
+    "app",
+    "dashboard",
+    "user",
+    "group",
+    "root_path",
+    "access_log_format",
+    "forwarded_allow_ips",
+    *PATHS,
+    *CHOICES,
+)
 
 
 def test_each_setting_is_in_a_list_of_these_tests():
-    assert {*WHOLE, *SECONDS, *SWITCHES, *TEXTS, "bind", "resume"} == set(NAMES)
+    assert {*WHOLE, *SECONDS, *SWITCHES, *TEXTS, *LISTS} == set(NAMES)
     assert set(BOUNDS) == {*WHOLE, *SECONDS} == {name for name, setting in SETTINGS.items() if setting.bounds}
 
 
@@ -61,7 +81,7 @@ def test_what_a_setting_takes_fits_the_type_of_its_field(name):
         "int": {"whole", "size"},
         "float": {"seconds"},
         "bool": {"switch"},
-        "tuple[str, ...]": {"addresses", "prefixes"},
+        "tuple[str, ...]": {"addresses", "prefixes", "headers", "texts"},
     }
     assert SETTINGS[name].kind in kinds[Config.__dataclass_fields__[name].type]
 
@@ -107,6 +127,30 @@ def test_each_kind_of_setting_refuses_other_types_and_says_what_it_takes(names, 
             Config(**{name: value})
 
 
+HUGE = int("f" * 5000, 16)  # Python refuses to write it in digits
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "value", [HUGE, -HUGE, 10**400, [HUGE], {"a": HUGE}], ids=["+", "-", "float", "list", "dict"]
+)
+def test_a_number_that_python_cannot_write_or_convert_is_refused_with_the_name_of_the_setting(name, value):
+    with pytest.raises(ConfigError, match=f"^{flag(name)}( takes|: this number is too large$)"):
+        Config(**{name: value})
+
+
+@pytest.mark.parametrize("name", sorted(TEXTS))
+def test_text_with_a_null_character_is_refused_with_the_name_of_the_setting(name):
+    with pytest.raises(ConfigError, match=f"^{flag(name)} .*null character$"):
+        Config(**{name: "a\0b"})
+
+
+@pytest.mark.parametrize("name", ["bind", "header", "resume", "reload_dir", "reload_include"])
+def test_one_of_several_texts_with_a_null_character_is_refused(name):
+    with pytest.raises(ConfigError, match=f"^{flag(name)} .*null character$"):
+        Config(**{name: ["/a", "/a\0b"]})
+
+
 @pytest.mark.parametrize(("name", "least", "most"), [(name, *bounds) for name, bounds in BOUNDS.items()])
 def test_a_number_outside_its_bounds_is_refused_with_the_bounds(name, least, most):
     for value in (least, most):
@@ -124,7 +168,8 @@ def test_a_number_of_seconds_may_be_whole():
 def test_a_value_that_is_not_a_choice_is_refused_with_the_choices(name):
     for value in CHOICES[name]:
         assert getattr(Config(**{name: value}), name) == value
-    for value in ("", "nonsense", CHOICES[name][0].upper()):
+        assert getattr(Config(**{name: value.upper()}), name) == value
+    for value in ("", "nonsense"):
         with pytest.raises(ConfigError) as caught:
             Config(**{name: value})
         assert str(caught.value) == f"{flag(name)} {value!r}: must be one of {', '.join(CHOICES[name])}"
@@ -222,6 +267,8 @@ def test_the_folder_of_the_application_must_exist(tmp_path):
     [
         ("wokers", ": did you mean 'workers'?"),
         ("max_conections", ": did you mean 'max_connections'?"),
+        ("host", ": did you mean 'bind'?"),
+        ("port", ": did you mean 'bind'?"),
         ("zzz", ""),
         ("", ""),
     ],
@@ -268,3 +315,8 @@ def test_a_size_may_be_text_or_a_number():
     assert Config(max_rss="1M").max_rss == Config(max_rss=2**20).max_rss == 2**20
     with pytest.raises(ConfigError, match="is not a size"):
         Config(max_rss="much")
+
+
+def test_an_application_that_is_an_object_is_refused_with_the_form_that_is_right():
+    with pytest.raises(ConfigError, match="by its name, MODULE:NAME: each worker imports it"):
+        Config(app=print)

@@ -21,9 +21,9 @@ def test_each_column_and_row_has_a_word_of_its_own(name, column, row):
     assert not any(buffer[:start]) and not any(buffer[start + 8 :])  # noqa: PT018 - one fact
 
 
-@pytest.mark.parametrize("size", [0, 8, SIZE - 8, SIZE + 8])
+@pytest.mark.parametrize("size", [0, 8, SIZE - 8])
 def test_memory_of_a_wrong_size_is_refused(size):
-    with pytest.raises(ValueError, match=f"{SIZE} bytes, not {size}"):
+    with pytest.raises(ValueError, match=f"at least {SIZE} bytes, not {size}"):
         Ledger(bytearray(size))
 
 

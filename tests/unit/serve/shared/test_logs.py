@@ -13,6 +13,7 @@ import pytest
 
 from fdpass.errors import ConfigError
 from fdpass.serve.shared import logs
+from fdpass.serve.shared.events import Event, about
 
 
 class Stderr:
@@ -55,11 +56,64 @@ def test_a_text_line_has_time_pid_level_and_message(stderr):
 
 def test_a_json_line_has_time_pid_level_and_message(stderr):
     logs.configure("info", as_json=True)
-    LOG.error("line one\nline %s ü", "two")
+    LOG.error("line one\nline %s ü", "two", extra=about(Event.WORKER_DIED, worker=5, cause="SIGKILL"))
     (line,) = stderr.getvalue().splitlines()
     told = json.loads(line)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", told.pop("time"))
-    assert told == {"pid": os.getpid(), "level": "error", "message": "line one\nline two ü"}
+    fields = {"event": "worker_died", "worker": 5, "cause": "SIGKILL"}
+    assert told == {"pid": os.getpid(), "level": "error", **fields, "message": "line one\nline two ü"}
+
+
+def test_a_json_line_has_the_fields_of_its_process_unless_it_has_its_own(stderr):
+    """A worker's lines name the worker, whoever has logged them."""
+    logs.configure("info", as_json=True, fields={"event": "other", "worker": 7, "generation": 2})
+    LOG.error("a")
+    LOG.error("b", extra=about(Event.APPLICATION_FAILED, generation=3))
+    lines = [json.loads(line) for line in stderr.getvalue().splitlines()]
+    assert [(line["event"], line["worker"], line["generation"]) for line in lines] == [
+        ("other", 7, 2),
+        ("application_failed", 7, 3),
+    ]
+
+
+class Tail(logging.Handler):
+    """Keeps what it gets."""
+
+    def __init__(self):
+        super().__init__(logging.INFO)
+        self.got = []
+        logs.add_tail(self)
+
+    def emit(self, record):
+        self.got.append(record.getMessage())
+
+
+@pytest.fixture
+def tail(stderr):
+    found = Tail()
+    yield found
+    logs.remove_tail(found)
+
+
+def test_a_tail_gets_the_lines_from_info_on_whatever_is_printed(stderr, tail):
+    for level, printed in (("error", ["c"]), ("debug", ["debug", "b", "c"])):
+        logs.configure(level, as_json=True)
+        LOG.debug("debug")
+        LOG.info("b")
+        LOG.error("c")
+        assert tail.got == ["b", "c"]
+        lines = [json.loads(line)["message"] for line in stderr.getvalue().splitlines()]
+        assert lines[-len(printed) :] == printed
+        tail.got.clear()
+
+
+def test_a_tail_survives_a_configuration_from_a_file_whose_level_it_keeps(stderr, tail, tmp_path):
+    file = tmp_path / "logs.json"
+    file.write_text('{"version": 1, "loggers": {"fdpass": {"level": "WARNING"}}}')
+    logs.configure("info", as_json=False, file=str(file))
+    LOG.info("a")
+    LOG.warning("b")
+    assert tail.got == ["b"]
 
 
 @pytest.mark.parametrize("as_json", [True, False])
@@ -168,10 +222,54 @@ def test_a_file_configures_the_loggers_until_the_next_configure(tmp_path, capsys
     assert stderr.getvalue().endswith("info: three\n")
 
 
+FOR_FILE_CONFIG = """
+[loggers]
+keys = root, server
+[handlers]
+keys = out
+[formatters]
+keys = short
+[logger_root]
+level = INFO
+handlers = out
+[logger_server]
+qualname = fdpass
+level = INFO
+handlers = out
+propagate = 0
+[handler_out]
+class = StreamHandler
+args = (sys.stdout,)
+formatter = short
+[formatter_short]
+format = SHORT %(message)s
+"""
+
+
+@pytest.mark.parametrize("name", ["log.ini", "log.conf"])
+def test_a_file_for_file_config_configures_the_loggers_and_disables_none(tmp_path, name):
+    """In a process of its own: `fileConfig` replaces the handlers of the root logger."""
+    (tmp_path / name).write_text(FOR_FILE_CONFIG)
+    code = f"""
+import logging
+from fdpass.serve.shared import logs
+mine = logging.getLogger("mine")
+logs.configure("info", as_json=False, file={name!r})
+logging.getLogger("fdpass.serve").info("one")
+logging.getLogger("uvicorn.error").error("two")
+mine.info("three")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "SHORT one\nSHORT three\n"
+    assert done.stderr.endswith("error: two\n")
+
+
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
         ("log.json", "{", "is not JSON: "),
+        ("log.ini", "version", "is not INI: "),
+        ("log.ini", "[loggers]\nkeys = root\n", "'formatters'"),
         ("log.toml", "version = ", "is not TOML: "),
         ("log.json", "[1]", "has no table at its top level"),
         ("log.json", '{"version": 2}', "nsupported version: 2"),

@@ -24,3 +24,10 @@ def test_each_kind_of_message_has_a_byte_of_its_own():
     words = [value for name, value in vars(messages).items() if name.isupper() and isinstance(value, bytes)]
     assert len(set(words)) == len(words)
     assert all(len(word) == 1 for word in words)
+
+
+@pytest.mark.parametrize("serial", [0, 1, 2**40])
+@pytest.mark.parametrize("leaving", [False, True])
+def test_sync_and_synced_are_read_as_they_were_written(serial, leaving):
+    assert messages.synced_with(messages.sync(serial)) == (serial, False)
+    assert messages.synced_with(messages.synced(serial, leaving=leaving)) == (serial, leaving)

@@ -45,7 +45,7 @@ def test_a_shorter_request_leaves_nothing_of_a_longer_one(memory):
 def test_a_request_that_is_too_long_is_refused_and_changes_nothing(memory):
     all_pages, _ = memory
     pages.store(all_pages, 1, OPENED)
-    most = HEAD_SIZE - 32
+    most = HEAD_SIZE - 40
     assert not pages.store(all_pages, 1, Page(WEBSOCKET, 0, b"x" * most, b"y"))
     assert pages.load(all_pages, 1) == OPENED
     longest = Page(WEBSOCKET, 0, b"x" * (most - 1), b"y")

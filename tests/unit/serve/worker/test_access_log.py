@@ -43,10 +43,10 @@ def scope(**changes):
 class LogInMemory:
     """An access log that writes to a memfd, and the text in it."""
 
-    def __init__(self, *, json):
+    def __init__(self, *, json, form=""):
         self.file = Fd(os.memfd_create("log"))
         self._given = self.file.dup()
-        self.log = AccessLog(self._given, json=json)
+        self.log = AccessLog(self._given, json=json, form=form)
 
     def text(self):
         return os.pread(self.file.fileno(), 1_000_000, 0).decode("ascii")
@@ -445,7 +445,7 @@ def test_other_scopes_pass_untouched(common):
 
 def test_the_duration_ends_with_the_response(objects, monkeypatch):
     ticks = iter([10.0, 10.25])
-    monkeypatch.setattr(time, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr(time, "monotonic", lambda: next(ticks))
     log, sent = objects.log, []
 
     async def send(message):
@@ -456,3 +456,45 @@ def test_the_duration_ends_with_the_response(objects, monkeypatch):
     with pytest.raises(StopIteration):
         running.send(None)
     assert json.loads(objects.text())["ms"] == 250
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+def test_what_goes_on_in_another_worker_is_logged_there_with_the_whole_duration(objects, kind):
+    async def send(message):
+        pass
+
+    async def leaves(scope, receive, send):
+        await send(START if kind == "http" else {"type": "websocket.accept"})
+        scope["extensions"]["fdpass"]["moved"] = True
+
+    asked = scope(type=kind, extensions={"fdpass": {"age": 0.0, "moved": False}})
+    asyncio.run(wrap(leaves, objects.log)(asked, None, send))
+    assert objects.text() == ""
+    asked["extensions"]["fdpass"] = {"age": 3600.0, "moved": False}
+    asyncio.run(wrap(sending(START), objects.log)(asked, None, send))
+    assert 3_600_000 <= json.loads(objects.text())["ms"] < 3_700_000
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+@pytest.mark.parametrize("once", [iter, lambda pairs: (pair for pair in pairs), lambda pairs: map(tuple, pairs)])
+def test_headers_that_can_be_read_only_once_reach_the_server_and_the_log(kind, once):
+    pairs = [(b"set-cookie", b"a=b"), (b"x-a", b"1")]
+    prefix = "websocket." if kind == "websocket" else ""
+    start = {"type": f"{prefix}http.response.start", "status": 200, "headers": once(pairs)}
+    body = {"type": f"{prefix}http.response.body", "body": b"ok"}
+    with closing(LogInMemory(json=False, form="%(s)s %({x-a}o)s")) as written:
+        sent = serve(sending(start, body), written.log, scope(type=kind))
+        assert [list(message.get("headers", ())) for message in sent] == [pairs, []]
+        assert written.text() == "200 1\n"
+
+
+@pytest.mark.parametrize("headers", [[("x-a", "1")], [(b"x-a",)], [(b"x-a", b"1")]])
+def test_a_start_that_the_server_refuses_is_logged_as_500_and_raises_the_error_of_the_server(headers):
+    async def send(message):
+        raise TypeError("refused")
+
+    app = sending({**START, "headers": headers})
+    with closing(LogInMemory(json=False, form="%(s)s %({x-a}o)s")) as written:
+        with pytest.raises(TypeError, match="refused"):
+            asyncio.run(wrap(app, written.log)(scope(), None, send))
+        assert written.text() == "500 -\n"

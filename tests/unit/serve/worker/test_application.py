@@ -278,3 +278,9 @@ def test_the_interfaces_of_real_frameworks():
 )
 def test_coroutine_functions_and_objects_with_an_async_call_are_async(app, expected):
     assert is_async(app) == expected
+
+
+def test_an_application_with_the_option_for_factories_is_refused_with_a_hint(folder):
+    write(folder, "t_no_factory", "async def app(scope, receive, send):\n    pass\n")
+    with pytest.raises(StartFailed, match="leave --factory out"):
+        loaded(folder, "t_no_factory:app", factory=True)

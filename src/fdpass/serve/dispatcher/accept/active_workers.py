@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fdpass.serve.dispatcher.accept.balance import NEVER
 from fdpass.serve.dispatcher.connections import Connections
 from fdpass.serve.dispatcher.pool.worker_handle import Turn, WorkerHandle
+from fdpass.serve.shared.events import Event
 from fdpass.serve.shared.ledger import BEAT_SECONDS, Ledger
 
 log = logging.getLogger("fdpass.serve")
@@ -151,6 +152,10 @@ class ActiveWorkers:
             reading.beats_unread += 1
         reading.beat = beat
         if reading.beats_unread >= _MOST_BEATS_UNREAD:
-            log.error("worker %d does not read its channel, though its loop runs: it is killed", worker.pid)
-            worker.kill()
+            log.error(
+                "worker %d does not read its channel, though its loop runs: it is killed",
+                worker.pid,
+                extra=worker.about(Event.WORKER_KILLED, cause="deaf"),
+            )
+            worker.kill("deaf")
             reading.beats_unread = 0

@@ -24,6 +24,7 @@ from fdpass.serve.dispatcher.ended_connections import EndedConnections
 from fdpass.serve.dispatcher.listeners import Listening
 from fdpass.serve.dispatcher.pool.worker_handle import WorkerHandle
 from fdpass.serve.shared import messages
+from fdpass.serve.shared.events import Event
 from fdpass.serve.shared.ledger import Ledger
 
 log = logging.getLogger("fdpass.serve")
@@ -69,6 +70,11 @@ class Acceptor:
         self._closed = False
 
     @property
+    def watch(self) -> ListenerWatch:
+        """Which listeners are watched, and for how long none was."""
+        return self._watch
+
+    @property
     def has_waiting(self) -> bool:
         """Whether connections wait for a worker."""
         return False
@@ -78,6 +84,10 @@ class Acceptor:
         raise NotImplementedError
 
     # Workers
+
+    def know(self, worker: WorkerHandle) -> None:
+        """Read the reports of a worker from now on; it gets no connections."""
+        self._ended.add(worker)
 
     def add(self, worker: WorkerHandle) -> None:
         """Let a worker get connections."""
@@ -163,6 +173,7 @@ class Acceptor:
                 "worker %d had no free descriptor for %s passed to it",
                 worker.pid,
                 counted(count, "connection"),
+                extra=worker.about(Event.WORKER_FULL),
             )
         self._workers.refuse(worker)
 

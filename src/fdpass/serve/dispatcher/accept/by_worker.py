@@ -34,9 +34,10 @@ class ByWorker(Acceptor):
         """See `Acceptor.proceed`."""
         if self._drain is not None:
             self._drain_backlogs(self._drain)
+        elif self._wants_more():
+            self._watch.watch_some(index for index in range(len(self._listeners)) if not self._open_turns[index])
         else:
-            count = len(self._listeners) if self._wants_more() else 0
-            self._watch.watch(index for index in range(count) if not self._open_turns[index])
+            self._watch.wait_for_room()
 
     def _drain_backlogs(self, drain: Drain) -> None:
         for index in list(drain.open):
@@ -95,6 +96,8 @@ class ByWorker(Acceptor):
         Raises:
             ProtocolError: The worker has no turn, or no turn with these slots.
         """
+        if not worker.synced:
+            return  # a turn of a dead dispatcher: see `adopt_turns`
         if not worker.turns or worker.turns[0].slots[: len(slots)] != slots:
             raise ProtocolError("it accepted without having a turn")
         turn = worker.turns.popleft()
@@ -128,9 +131,21 @@ class ByWorker(Acceptor):
             turn = worker.turns.popleft()
             used = self._ledger.accepted[worker.row] - worker.accepted
             self._settle(worker, turn, max(0, min(used, len(turn.slots))))
+        if not worker.synced:
+            self._connections.settle_offered(worker.row)
         with contextlib.suppress(ProtocolError):  # it is dead already
             self._ended.end_early(worker)
         return describe_lost(self._connections.lose_all(worker.row))
+
+    def adopt_turns(self, worker: WorkerHandle) -> None:
+        """A worker has sent SYNCED: settle the turns that a dead dispatcher gave it. It has used them all by now.
+
+        Raises:
+            ProtocolError: It has reported the end of a connection that it did not accept.
+        """
+        self._connections.settle_offered(worker.row)
+        worker.accepted = self._ledger.accepted[worker.row]
+        self._ended.end_early(worker)
 
     def _settle(self, worker: WorkerHandle, turn: Turn, used: int) -> None:
         self._close_turn(turn)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from fdpass._supervision.loop import Loop, Timer
 from fdpass.serve.dispatcher.listeners import Listening
+from fdpass.serve.shared.events import Event, about
 
 log = logging.getLogger("fdpass.serve")
 
@@ -26,6 +27,7 @@ class ListenerWatch:
     Attributes:
         watched: Indices of the listeners that are watched now.
         is_paused: Whether a pause goes on: nothing should be accepted.
+        waits: How many times `wait_for_room` has stopped the watching.
     """
 
     def __init__(
@@ -40,14 +42,40 @@ class ListenerWatch:
         self._on_listener = on_listener
         self._on_resume = on_resume
         self.is_paused = False
+        self.waits = 0
+        self._waited, self._waiting_since = 0.0, 0.0
         self._timer: Timer | None = None
         self._paused_at = 0.0
         self.watched: set[int] = set()
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether no listener is watched because of `wait_for_room`."""
+        return bool(self._waiting_since)
+
+    @property
+    def waited(self) -> float:
+        """For how many seconds altogether no listener was watched because of `wait_for_room`."""
+        return self._waited + (time.monotonic() - self._waiting_since if self._waiting_since else 0.0)
+
+    def wait_for_room(self) -> None:
+        """Watch no listener for now: no worker has room, or as many connections are open as there may be."""
+        if self.watched:
+            if not self.is_paused and not self._waiting_since:
+                self.waits += 1
+                self._waiting_since = time.monotonic()
+            self.watch(())
+
     def watch_all(self) -> None:
         """Watch all listeners."""
         if len(self.watched) != len(self._listeners):
-            self.watch(range(len(self._listeners)))
+            self.watch_some(range(len(self._listeners)))
+
+    def watch_some(self, indices: Iterable[int]) -> None:
+        """Watch these listeners, and no others; there is room."""
+        if self._waiting_since:
+            self._waited, self._waiting_since = self.waited, 0.0
+        self.watch(indices)
 
     def watch(self, indices: Iterable[int]) -> None:
         """Watch these listeners, and no others."""
@@ -62,7 +90,8 @@ class ListenerWatch:
         """Watch no listener for a moment: accept(2) has failed for lack of descriptors or memory."""
         now = time.monotonic()
         if now - self._paused_at > 10 * _PAUSE_SECONDS:  # else it is still the same lack
-            log.warning("cannot accept: %s; trying again every %g s", error.strerror, _PAUSE_SECONDS)
+            text = "cannot accept: %s; trying again every %g s"
+            log.warning(text, error.strerror, _PAUSE_SECONDS, extra=about(Event.ACCEPT_FAILED))
         self._paused_at = now
         self.is_paused = True
         self._timer = self._loop.call_later(_PAUSE_SECONDS, self._resume)

@@ -14,12 +14,15 @@ from fdpass._supervision.loop import Loop
 from fdpass.errors import FdpassError
 from fdpass.serve.dispatcher.access_log import AccessLog
 from fdpass.serve.dispatcher.connections import Connections
+from fdpass.serve.dispatcher.kept_totals import KeptTotals
+from fdpass.serve.dispatcher.pool import ends, progress_log
 from fdpass.serve.dispatcher.pool.generation import Generation, Generations, Outcome
 from fdpass.serve.dispatcher.pool.owner import Owner
 from fdpass.serve.dispatcher.pool.process import describe_status
 from fdpass.serve.dispatcher.pool.starts import Starts
 from fdpass.serve.dispatcher.pool.worker_handle import State, WorkerHandle
 from fdpass.serve.dispatcher.pool.workers import Workers
+from fdpass.serve.keeper.estate import Estate, Head
 from fdpass.serve.shared import messages
 from fdpass.serve.shared.config import Config
 from fdpass.serve.shared.ledger import Ledger
@@ -38,12 +41,14 @@ class Pool:
         loop: Event loop; watches for the workers' ends.
         ledger: The workers' ledger.
         connections: All connections.
+        estate: Has a row for each worker. Lent.
         owner: The dispatcher.
         config: The settings of the first generation.
         access_log: The access log of the first generation. Given.
 
     Attributes:
         starts: Whether workers can be started.
+        totals: What was counted since the start.
         stopping: `stop` was called: no worker is started any more.
     """
 
@@ -53,17 +58,20 @@ class Pool:
         ledger: Ledger,
         connections: Connections,
         *,
+        estate: Estate,
         owner: Owner,
         config: Config,
         access_log: AccessLog,
     ) -> None:
         self._loop = loop
+        self._estate = estate
         self._ledger = ledger
         self._connections = connections
         self._owner = owner
         self._workers = Workers()
-        self._generations = Generations(config, access_log)
+        self._generations = Generations(config, access_log, estate)
         self.starts = Starts(loop, self.reconcile)
+        self.totals = KeptTotals(estate)
         self.stopping = False
 
     @property
@@ -90,15 +98,17 @@ class Pool:
         """Bring the workers that there are nearer to those that are wanted."""
         if self.stopping or self.starts.given_up:
             return
+        if self.candidate is not None and self._workers.can_take_over(self.candidate):
+            self._switch(self.candidate)
         for generation in filter(None, (self.current, self.candidate)):
             self._fill(generation)
-        if self.candidate is not None and self._is_full(self.candidate):
-            self._switch(self.candidate)
         self._activate()
-        if self._is_full(self.current):
-            for worker in self.workers:
-                if worker.state is not State.RETIRING and self._is_unwanted(worker):
-                    self.retire(worker)
+        full = self._workers.are_full(self.current)
+        for worker in self.workers:
+            if self._is_unwanted(worker) and (
+                worker.state is State.STARTING or (full and worker.state is State.READY)
+            ):
+                self.retire(worker)
         self._owner.workers_changed()
 
     @property
@@ -110,9 +120,6 @@ class Pool:
             and len(self._workers.ready(self.current)) == self.current.size
             and not any(self._is_unwanted(worker) and worker.state is State.READY for worker in self.workers)
         )
-
-    def _is_full(self, generation: Generation) -> bool:
-        return len(self._workers.ready(generation)) >= generation.size
 
     def _is_unwanted(self, worker: WorkerHandle) -> bool:
         newest = self.candidate or self.current
@@ -127,36 +134,51 @@ class Pool:
             self._owner.activate(worker)
 
     def _fill(self, generation: Generation) -> None:
-        staying = self._workers.staying(generation)
-        missing = generation.size - len(staying)
+        missing = generation.size - len(self._workers.staying(generation))
         serving, starting = len(self._workers.ready(self.current)), self._workers.count_starting()
         for _ in range(min(missing, self.starts.most_now(starting=starting, serving=serving))):
             if not self._start(generation):
                 return
-        # If there are too many, those retire first that are starting, then spare ones, then those with fewest
-        # connections.
-        live_of = self._connections.live_of
-        staying.sort(key=lambda one: (one.state is State.READY, one.active, live_of[one.row], -one.started_at))
-        for worker in staying[: max(0, -missing)]:
+        for worker in self._workers.too_many(generation, self._connections.live_of):
             self.retire(worker)
 
     def _start(self, generation: Generation) -> bool:
         row = self._workers.free_row()
         try:
-            worker = WorkerHandle(
-                row, generation.number, self._ledger, self._owner.make_buffers(), generation.folder
-            )
+            words, buffers = self._estate.row(row), self._owner.make_buffers()
+            names = {"folder": generation.folder, "app": generation.config.app}
+            worker = WorkerHandle(row, generation.number, self._ledger, words, buffers, **names)
         except FdpassError as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            self.starts.failed(reason)
+            self.totals.failed += 1
+            why = getattr(error, "strerror", None) or str(error)
+            if generation is self.candidate:
+                self._loop.call_later(0, lambda: self._abandon(generation.number, why))  # not within `reconcile`
+            else:
+                self.starts.failed(why)
             return False
+        self.totals.started += 1
         self._workers.add(worker)
-        self._loop.watch(worker.child.pidfd.fileno(), lambda: self._on_end(worker))
+        self._loop.watch(worker.child.pidfd.fileno(), lambda: self.on_end(worker))
         if not self._owner.set_up(worker, generation):
             worker.failure = {"sentence": "a worker was started, but the kernel did not take its first message"}
-            worker.kill()  # `_on_end` then counts a failed start
+            worker.kill()  # `on_end` then counts a failed start
             return False
+        worker.is_set_up = True
         return True
+
+    def adopt(self) -> list[WorkerHandle]:
+        """Take over the workers of a dead dispatcher. Returns them."""
+        for row in self._estate.stages():
+            worker = WorkerHandle.adopted(row, self._ledger, self._estate.row(row), self._estate.status_of)
+            self._workers.add(worker)
+            self._loop.watch(worker.child.pidfd.fileno(), lambda worker=worker: self.on_end(worker))  # type: ignore[misc]
+        if self._estate.head[Head.STARTED]:
+            self.starts.succeeded()
+        return self.workers
+
+    def resume_reload(self, outcome: Outcome) -> None:
+        """Report the outcome of a reload that a dead dispatcher had begun; see `reload`."""
+        self._generations.resume(outcome)
 
     # The life of a worker
 
@@ -167,8 +189,8 @@ class Pool:
         worker.change_state(State.READY)
         worker.was_ready = True
         self.starts.succeeded()
-        seconds = time.monotonic() - worker.started_at
-        log.info("worker %d is ready (generation %d, %.1f s)", worker.pid, worker.generation, seconds)
+        self._estate.head[Head.STARTED] = 1
+        progress_log.ready(worker)
         self.reconcile()
 
     def on_failed(self, worker: WorkerHandle, failure: dict[str, Any]) -> None:
@@ -201,11 +223,8 @@ class Pool:
     def _set_deadline(self, worker: WorkerHandle) -> None:
         worker.set_deadline(self.current.config.graceful_timeout + GRACE_SECONDS)
 
-    def wait_for_end(self, worker: WorkerHandle) -> None:
-        """Wait for the end of a worker that was killed, and handle it."""
-        self._on_end(worker)
-
-    def _on_end(self, worker: WorkerHandle) -> None:
+    def on_end(self, worker: WorkerHandle) -> None:
+        """Handle the end of a worker; wait for it, if the worker was killed a moment ago."""
         self._loop.unwatch(worker.child.pidfd.fileno())
         before, worker.to_retire = worker.state, True
         if before is not State.RETIRING:
@@ -213,20 +232,16 @@ class Pool:
         if not self.stopping:
             self._activate()  # a spare worker, so that the connections need not wait for a start
         outcome = self._owner.recover(worker)
+        self.totals.add_row(self._ledger, worker.row)
         status = worker.close()
         worker.change_state(State.GONE)
         self._workers.remove(worker)
-        how = describe_status(status)
         if before is State.STARTING:
-            self._on_failed_start(worker, how)
-        elif before is State.READY and not self.stopping:
-            log.error("worker %d ended (%s); another is started%s", worker.pid, how, outcome)
-        elif status == 0 or not worker.was_ready:
-            log.info(
-                "worker %d has retired" if worker.was_ready else "worker %d ended before it was ready", worker.pid
-            )
+            self.totals.failed += 1
+            self._on_failed_start(worker, describe_status(status))
         else:
-            log.warning("worker %d ended while it retired (%s)%s", worker.pid, how, outcome)
+            died = before is State.READY and not self.stopping
+            ends.on_end(worker, status, outcome, self.totals, died=died)
         self._reconcile_after_recovery(time.monotonic() + _RECOVERY_SECONDS)
         self._owner.workers_changed()
 
@@ -243,9 +258,9 @@ class Pool:
         reason = worker.failure.get("sentence") or f"a worker ended before it was ready ({how})"
         details = worker.failure.get("details", "")
         if self.candidate is not None and worker.generation == self.candidate.number:
-            self._abandon(self.candidate, reason + ("\n" + details.rstrip() if details else ""))
-            return
-        self.starts.failed(reason, details)
+            self._abandon(worker.generation, reason + ("\n" + details.rstrip() if details else ""))
+        else:
+            self.starts.failed(reason, details)
 
     # Generations
 
@@ -259,21 +274,24 @@ class Pool:
             folder: Working folder of its workers; empty: that of the dispatcher.
         """
         candidate = self._generations.begin(config, access_log, outcome, folder)
-        log.info("reload: starting generation %d", candidate.number)
+        progress_log.starting(candidate)
         self.reconcile()
 
     def _switch(self, candidate: Generation) -> None:
         self._generations.switch(self.workers)
         self._generations.report("")
-        log.info("reload: generation %d serves", candidate.number)
+        self.totals.reloads["succeeded"] += 1
+        progress_log.done(candidate)
 
-    def _abandon(self, candidate: Generation, why: str) -> None:
+    def _abandon(self, number: int, why: str) -> None:
+        if (candidate := self.candidate) is None or candidate.number != number:
+            return
         self._generations.drop_candidate()
-        current = self.current.number
-        log.error("reload: generation %d did not start, generation %d goes on: %s", candidate.number, current, why)
+        self.totals.reloads["failed"] += 1
+        progress_log.failed(candidate, self.current, why)
         for worker in self._workers.staying(candidate):
             self.retire(worker)
-            worker.kill()
+            worker.kill("reload")
         self._generations.report(why)
         self.reconcile()
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 
 from fdpass._supervision.backoff import Backoff
 from fdpass._supervision.loop import Loop
+from fdpass.serve.shared.events import Event, about
 from fdpass.serve.shared.ledger import MOST_WORKERS
 from fdpass.serve.shared.processors import processors
 
 log = logging.getLogger("fdpass.serve")
 
 _PROCESSORS = processors()
+_QUIET_SECONDS = 60.0  # until the reason of the same failure is logged again
 
 
 class Starts:
@@ -34,6 +37,7 @@ class Starts:
     def __init__(self, loop: Loop, retry: Callable[[], None]) -> None:
         self.failure = ""
         self.given_up = ""
+        self._said_at = 0.0  # when the reason was logged
         self._backoff = Backoff(loop, retry)
         self._has_succeeded = False
 
@@ -67,10 +71,16 @@ class Starts:
         if not self._has_succeeded:
             self.given_up = reason + details
             return
+        now, why = time.monotonic(), ""
         if reason != self.failure:  # else it has been logged, with the traceback
-            self.failure = reason
-            log.error("%s%s", reason, details)
-        log.warning("a worker could not be started: trying again in %.1f s", self._backoff.failed())
+            self.failure, self._said_at = reason, now
+            log.error("%s%s", reason, details, extra=about(Event.START_FAILED))
+        elif now - self._said_at >= _QUIET_SECONDS:
+            self._said_at = now
+            why = f" ({reason})"
+        seconds = self._backoff.failed()
+        extra = about(Event.START_DELAYED)
+        log.warning("a worker could not be started%s: trying again in %.1f s", why, seconds, extra=extra)
 
     def cancel(self) -> None:
         """Start nothing more."""

@@ -11,6 +11,7 @@ from fdpass.serve.dispatcher.pool.pool import GRACE_SECONDS, Pool
 from fdpass.serve.dispatcher.pool.process import resident_bytes
 from fdpass.serve.dispatcher.pool.worker_handle import State, WorkerHandle
 from fdpass.serve.shared.config import Config
+from fdpass.serve.shared.events import Event, about
 from fdpass.serve.shared.ledger import Ledger
 
 log = logging.getLogger("fdpass.serve")
@@ -42,8 +43,11 @@ class Upkeep:
             elif config.hang_timeout and self._seconds_since_beat(worker, now) > config.hang_timeout:
                 self._end_hung(worker, now)
             elif worker.deadline is not None and now > worker.deadline:
-                log.warning("worker %d did not end in time (--graceful-timeout): it is killed", worker.pid)
-                worker.kill()
+                extra = worker.about(Event.WORKER_KILLED, cause="graceful timeout")
+                log.warning(
+                    "worker %d did not end in time (--graceful-timeout): it is killed", worker.pid, extra=extra
+                )
+                worker.kill("graceful timeout")
                 worker.deadline = None
             elif worker.state is State.READY and not worker.to_retire:
                 self._recycle(worker, config)
@@ -65,7 +69,8 @@ class Upkeep:
         ]
         if slow and now - self._reported_at >= _REPORT_SECONDS:
             self._reported_at = now
-            log.info("still finishing: %s", ", ".join(self._unfinished(worker, now) for worker in slow))
+            workers = ", ".join(self._unfinished(worker, now) for worker in slow)
+            log.info("still finishing: %s", workers, extra=about(Event.WORKER_UNFINISHED))
 
     def _unfinished(self, worker: WorkerHandle, now: float) -> str:
         count = self._ledger.requests[worker.row]
@@ -78,7 +83,7 @@ class Upkeep:
             # A worker that has reported why it failed can still be running: a thread of the application holds it.
             if not worker.failure:
                 worker.failure = {"sentence": f"a worker was not ready within {limit:g} s (--start-timeout)"}
-            self._abort(worker)
+            self._abort(worker, "start timeout")
 
     def _seconds_since_beat(self, worker: WorkerHandle, now: float) -> float:
         return now - max(self._ledger.beat[worker.row] / 1e9, worker.state_since, self._resumed_at)
@@ -90,11 +95,12 @@ class Upkeep:
                 "and is killed",
                 worker.pid,
                 self._seconds_since_beat(worker, now),
+                extra=worker.about(Event.WORKER_KILLED, cause="hang"),
             )
-            self._abort(worker)
+            self._abort(worker, "hang")
 
-    def _abort(self, worker: WorkerHandle) -> None:
-        worker.abort()
+    def _abort(self, worker: WorkerHandle, cause: str) -> None:
+        worker.abort(cause)
         self._loop.call_later(_ABORT_SECONDS, worker.kill)
 
     def _recycle(self, worker: WorkerHandle, config: Config) -> None:
@@ -104,10 +110,24 @@ class Upkeep:
         ):
             return
         handled = self._ledger.handled[worker.row]
-        if config.max_requests and handled >= config.max_requests:
-            requests = counted(handled, "request")
-            log.info("worker %d has handled %s (--max-requests): it is replaced", worker.pid, requests)
+        if config.max_requests and handled >= config.max_requests + jitter(worker, config):
+            log.info(
+                "worker %d has handled %s (--max-requests): it is replaced",
+                worker.pid,
+                counted(handled, "request"),
+                extra=worker.about(Event.WORKER_RECYCLED, cause="max requests"),
+            )
             self._pool.replace(worker)
         elif config.max_rss and (rss := resident_bytes(worker.pid)) > config.max_rss:
-            log.info("worker %d has %d MiB resident (--max-rss): it is replaced", worker.pid, rss >> 20)
+            log.info(
+                "worker %d has %d MiB resident (--max-rss): it is replaced",
+                worker.pid,
+                rss >> 20,
+                extra=worker.about(Event.WORKER_RECYCLED, cause="max rss"),
+            )
             self._pool.replace(worker)
+
+
+def jitter(worker: WorkerHandle, config: Config) -> int:
+    """A number up to ``--max-requests-jitter``: each worker has its own, which is the same at each call."""
+    return hash((worker.pid, worker.started_at)) % (config.max_requests_jitter + 1)

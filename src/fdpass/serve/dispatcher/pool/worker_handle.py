@@ -7,7 +7,7 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -21,6 +21,8 @@ from fdpass._options import MAX_MESSAGE
 from fdpass._pair import socket_pair
 from fdpass.errors import FdpassError, FdsLost
 from fdpass.serve.dispatcher.pool import process
+from fdpass.serve.keeper.estate import Mark, Row, Stage
+from fdpass.serve.shared.events import Event, about
 from fdpass.serve.shared.ledger import Ledger
 
 _DONTWAIT = int(socket.MSG_DONTWAIT)
@@ -43,6 +45,24 @@ TRANSITIONS = {
     State.GONE: set(),
 }
 """For each state, the states that can follow it."""
+
+
+_STATES = [State.GONE, State.STARTING, State.READY, State.RETIRING]
+"""By `Stage`."""
+
+
+class _Flag:
+    """An attribute that is true or false, and that the next dispatcher finds."""
+
+    def __init__(self, mark: Mark) -> None:
+        self._mark = int(mark)
+
+    def __get__(self, worker: WorkerHandle, owner: type[WorkerHandle]) -> bool:
+        return bool(worker.words[Row.FLAGS] & self._mark)
+
+    def __set__(self, worker: WorkerHandle, value: bool) -> None:
+        words = worker.words
+        words[Row.FLAGS] = words[Row.FLAGS] | self._mark if value else words[Row.FLAGS] & ~self._mark
 
 
 @dataclass(slots=True)
@@ -69,6 +89,7 @@ class WorkerHandle:
 
     Attributes:
         row: Its row in the ledger.
+        words: Its words in the estate. Lent.
         generation: Number of its generation.
         state: See `State`.
         buffers: The memory of its receive buffers; None without custody. Owned.
@@ -87,10 +108,27 @@ class WorkerHandle:
         deadline: When it is killed if it has not ended.
         full_logged_at: When it was last logged that its descriptor table is full.
         aborted: SIGABRT has been sent.
+        killed_for: Why the dispatcher has killed it first; "" if it has not.
         was_ready: It has been ready.
+        is_set_up: It was sent SETUP.
+        synced: It has said to this dispatcher what it has: it may get connections.
+        interface: How it calls the application, once it is ready.
     """
 
-    def __init__(self, row: int, generation: int, ledger: Ledger, buffers: Fd | None, folder: str = "") -> None:
+    to_retire, active, was_ready = _Flag(Mark.TO_RETIRE), _Flag(Mark.ACTIVE), _Flag(Mark.WAS_READY)
+    aborted, is_set_up = _Flag(Mark.ABORTED), _Flag(Mark.SET_UP)
+
+    def __init__(
+        self,
+        row: int,
+        generation: int,
+        ledger: Ledger,
+        words: memoryview,
+        buffers: Fd | None,
+        *,
+        folder: str = "",
+        app: str = "",
+    ) -> None:
         ledger.clear(row)
         own_end, self._worker_end = socket_pair("seqpacket")
         self.buffers = buffers
@@ -98,28 +136,71 @@ class WorkerHandle:
         try:
             if buffers is not None:
                 self.buffers_map = mapped(buffers)
-            self.child = process.start(_MODULE, self._worker_end, folder)
+            self.child = process.start(_MODULE, self._worker_end, folder, f"fdpass: worker {row + 1} of {app}")
         except BaseException:
             own_end.close()
             self._worker_end.close()
             self._close_buffers()
             raise
+        words[Row.PID] = self.child.pid
+        words[Row.PIDFD] = self.child.pidfd.fileno() + 1
+        words[Row.CHANNEL] = own_end.fileno() + 1
+        words[Row.WORKER_END] = self._worker_end.fileno() + 1
+        words[Row.BUFFERS] = 0 if buffers is None else buffers.fileno() + 1
+        words[Row.GENERATION] = generation
+        words[Row.FLAGS] = words[Row.DEADLINE] = 0
+        words[Row.STARTED] = time.monotonic_ns()
+        words[Row.STATE] = Stage.STARTING
+        self.synced = True
+        self._know(row, ledger, words, own_end)
+
+    @classmethod
+    def adopted(
+        cls, row: int, ledger: Ledger, words: memoryview, status_of: Callable[[int], int | None]
+    ) -> WorkerHandle:
+        """Make the record of a worker that a dead dispatcher has started.
+
+        Args:
+            row: The worker's row.
+            ledger: The workers' ledger.
+            words: The worker's words in the estate.
+            status_of: Returns the status of an ended process, once the keeper has reaped it.
+        """
+        worker = cls.__new__(cls)
+        worker._worker_end = socket.socket(fileno=words[Row.WORKER_END] - 1)  # noqa: SLF001 - its own
+        worker.buffers = Fd(words[Row.BUFFERS] - 1) if words[Row.BUFFERS] else None
+        worker.buffers_map = None if worker.buffers is None else mapped(worker.buffers)
+        worker.child = process.Child(None, Fd(words[Row.PIDFD] - 1), words[Row.PID], status_of)
+        worker.synced = False
+        worker._know(row, ledger, words, socket.socket(fileno=words[Row.CHANNEL] - 1))  # noqa: SLF001 - likewise
+        return worker
+
+    def _know(self, row: int, ledger: Ledger, words: memoryview, own_end: socket.socket) -> None:
         self.row = row
-        self.generation = generation
+        self.generation = words[Row.GENERATION]
         self._ledger = ledger
+        self.words = words
         self.conversation = Conversation(
             own_end, acknowledged=False, max_message=MAX_MESSAGE, max_fds=0, policy=None
         )
-        self.state = State.STARTING
-        self.to_retire = self.active = False
+        self.state = _STATES[words[Row.STATE]]
         self.sent = self.accepted = 0
         self.turns: deque[Turn] = deque()
         self.early_ends: list[int] = []
         self.failure: dict[str, Any] = {}
-        self.started_at = self.state_since = time.monotonic()
-        self.deadline: float | None = None
+        self.started_at = words[Row.STARTED] / 1e9
+        self.state_since = time.monotonic()
         self.full_logged_at = 0.0
-        self.aborted = self.was_ready = False
+        self.killed_for = self.interface = ""
+
+    @property
+    def deadline(self) -> float | None:
+        """See above."""
+        return self.words[Row.DEADLINE] / 1e9 or None
+
+    @deadline.setter
+    def deadline(self, time: float | None) -> None:
+        self.words[Row.DEADLINE] = 0 if time is None else int(time * 1e9)
 
     @property
     def pid(self) -> int:
@@ -131,10 +212,15 @@ class WorkerHandle:
         """How many connections wait in its channel."""
         return self.sent - self._ledger.taken[self.row]
 
+    def about(self, event: Event, **fields: Any) -> dict[str, Any]:
+        """Make the ``extra`` of a line of the log about this worker."""
+        return about(event, worker=self.pid, generation=self.generation, **fields)
+
     def change_state(self, state: State) -> None:
         """Change to another state."""
         assert state in TRANSITIONS[self.state], f"{self.state} to {state}"
         self.state = state
+        self.words[Row.STATE] = _STATES.index(state)
         self.state_since = time.monotonic()
 
     def send(self, data: bytes, fds: Sequence[int] = ()) -> bool:
@@ -176,18 +262,21 @@ class WorkerHandle:
         if self.deadline is not None:
             self.deadline += seconds
 
-    def abort(self) -> None:
+    def abort(self, cause: str) -> None:
         """Send SIGABRT, on which the worker's faulthandler prints its stacks, and the worker dies."""
+        self.killed_for = self.killed_for or cause
         self.child.signal(signal.SIGABRT)
         self.aborted = True
 
-    def kill(self) -> None:
-        """Send SIGKILL. If the process has ended, nothing happens."""
+    def kill(self, cause: str = "stop") -> None:
+        """Send SIGKILL, because of ``cause``. If the process has ended, nothing happens."""
+        self.killed_for = self.killed_for or cause
         if self.state is not State.GONE:
             self.child.signal(signal.SIGKILL)
 
     def close(self) -> int:
         """The process has ended: reap it, close the channel, and return its status."""
+        self.words[Row.STATE] = Stage.GONE  # from here on the estate has no such worker
         self.conversation.close()
         self._worker_end.close()
         self._close_buffers()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fdpass.serve.dispatcher.pool.generation import Generation
 from fdpass.serve.dispatcher.pool.worker_handle import State, WorkerHandle
 from fdpass.serve.shared.ledger import MOST_WORKERS
@@ -36,6 +38,28 @@ class Workers:
     def ready(self, generation: Generation) -> list[WorkerHandle]:
         """Those of them that are ready."""
         return [worker for worker in self.staying(generation) if worker.state is State.READY]
+
+    def too_many(self, generation: Generation, live_of: Sequence[int]) -> list[WorkerHandle]:
+        """The workers that a generation has beyond those it should have.
+
+        First those that are starting, then spare ones, then those with fewest connections.
+
+        Args:
+            generation: The generation.
+            live_of: How many connections the worker in each row of the ledger has.
+        """
+        found = self.staying(generation)
+        found.sort(key=lambda one: (one.state is State.READY, one.active, live_of[one.row], -one.started_at))
+        return found[: max(0, len(found) - generation.size)]
+
+    def are_full(self, generation: Generation) -> bool:
+        """Whether as many workers of a generation are ready as it should have."""
+        return len(self.ready(generation)) >= generation.size
+
+    def can_take_over(self, candidate: Generation) -> bool:
+        """Whether the next generation serves from now on: it is full, or it alone has workers that can serve."""
+        serving = any(worker.active and worker.state is State.READY for worker in self._by_row.values())
+        return self.are_full(candidate) or (not serving and bool(self.ready(candidate)))
 
     def count_starting(self) -> int:
         """How many workers are starting."""

@@ -14,6 +14,11 @@ from fdpass.serve.shared.slots import BUFFER_SIZE
 PAGE = mmap.PAGESIZE
 
 
+def new_scratch() -> memoryview:
+    """Memory to read into when no buffer is free: the kernel allocates its pages when that happens first."""
+    return memoryview(mmap.mmap(-1, BUFFER_SIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+
+
 class Buffers:
     """The receive buffers of a worker.
 

@@ -15,26 +15,29 @@ from email.utils import formatdate
 from functools import partial
 from typing import Any
 
-import uvicorn
 from uvicorn.server import ServerState
 
 from fdpass._sockets import readable
 from fdpass.serve.shared import tls
+from fdpass.serve.shared.http_settings import header_pairs
+from fdpass.serve.shared.proxies import Proxies
 from fdpass.serve.worker.access_log import wrap
 from fdpass.serve.worker.application import StartupFailed
-from fdpass.serve.worker.cuts import log_cut
 from fdpass.serve.worker.engines import Job
 from fdpass.serve.worker.engines.asgi_custody import AsgiCustody
 from fdpass.serve.worker.engines.lifespan import call_exit_hooks, collected_errors, stop_lifespan
+from fdpass.serve.worker.engines.uvicorn_config import counted, uvicorn_config, with_forwarded
 from fdpass.serve.worker.http.exchange import Exchange
+from fdpass.serve.worker.http.forwarded import Forwarding
 from fdpass.serve.worker.http.protocol import HttpProtocol
 from fdpass.serve.worker.http.request import KnownHeaders
+from fdpass.serve.worker.http.response import field
 from fdpass.serve.worker.http.wire import Address
 from fdpass.serve.worker.idle_timer import IdleTimer
 from fdpass.serve.worker.live.farewells import Farewells, end
-from fdpass.serve.worker.live.paths import without_slashes
+from fdpass.serve.worker.live.paths import with_slashes
 from fdpass.serve.worker.live.websockets import WebSockets
-from fdpass.serve.worker.passed_socket import PassedSocket
+from fdpass.serve.worker.passed_socket import PassedSocket, peer_of
 from fdpass.serve.worker.poller import Poller
 from fdpass.serve.worker.transport.http import HttpTransport
 from fdpass.serve.worker.transport.http_tls import TlsTransport
@@ -42,6 +45,7 @@ from fdpass.serve.worker.transport.http_tls import TlsTransport
 log = logging.getLogger("fdpass.serve")
 _HEAD_SECONDS = 0.002  # that the head of a response waits for its body
 _LOOK_SECONDS = 0.05  # between two looks at whether all is done
+_FIRST_SECONDS = 0.5  # for the first request of a client that connected a moment before the end
 _LAST_SECONDS = 1.0  # for WebSockets to send their close frames, and cancelled requests to end
 _DISCONNECT_SECONDS = 0.5  # for applications to end by themselves after `http.disconnect`
 _NO_LIMIT_SECONDS = 1e7  # asyncio has a limit of its own for a TLS handshake, if it is given none
@@ -54,15 +58,24 @@ class AsgiEngine:
     lifespan = ""  # as the settings say
 
     def __init__(self, job: Job) -> None:
+        self._settings = job.setup.config
         self.count = job.request_count
         self.app = job.app
+        if self._settings.limit_concurrency:
+            from fdpass.serve.worker.limit import limited  # noqa: PLC0415 - few servers need it
+
+            self.app = limited(self.app, self.count, self._settings.limit_concurrency)
         if job.access_log is not None:
             self.app = wrap(self.app, job.access_log)
-        self.known = KnownHeaders()
-        self.date = b""
+        proxies = Proxies(self._settings.forwarded_allow_ips)
+        self.forwarding = Forwarding(proxies, self._settings.forwarded_headers) if proxies else None
+        self.known = KnownHeaders(self.forwarding.read) if self.forwarding else KnownHeaders()
+        self.root_path = self._settings.root_path
+        self._headers = header_pairs(self._settings.header)
+        self.date = self.dateless = b"".join(field(*pair) for pair in self._headers)
         self.connections: set[HttpProtocol] = set()
         self.exchanges: set[Exchange] = set()
-        self._settings = job.setup.config
+        self.count.exchanges = self.exchanges
         self.head_max, self.body_max = self._settings.max_header_size, self._settings.max_body_size
         self._address = _only_address(job)
         self._ssl: ssl.SSLContext | None = tls.context(self._settings)
@@ -70,13 +83,13 @@ class AsgiEngine:
         self._buffers = job.buffers
         self._custody: AsgiCustody | None = None
         self.websockets: WebSockets | None = None
-        self.resume = without_slashes(self._settings.resume if self._slots is not None else ())
+        self.resume = with_slashes(self._settings.resume if self._slots is not None else ())
         self.pages = job.setup.pages
         self._heads: list[Exchange] = []  # exchanges whose head waits for the body
         self._taking: set[asyncio.Task[Any]] = set()
         self.keeps_slots = self._slots is not None
         self.plain_http = self._ssl is None
-        self.finishing = self._exit_hooks_called = False
+        self.finishing = self.awaits_first = self._exit_hooks_called = False
         self._cutting = False  # the time to finish is over
 
     async def start(self) -> None:
@@ -87,17 +100,8 @@ class AsgiEngine:
         self.idle = IdleTimer(self.loop, settings.keep_alive, HttpProtocol.expire)
         seconds = settings.header_timeout
         self.head_timer = IdleTimer(self.loop, seconds, HttpProtocol.expire_head) if seconds else None
-        self._config = uvicorn.Config(
-            self._counted(self.app),
-            http=HttpProtocol,  # else uvicorn loads its own
-            interface="asgi3",
-            lifespan=self.lifespan or settings.lifespan,  # type: ignore[arg-type]
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-        )
-        self._config.load()
+        app = counted(self.app, self.count, settings.graceful_timeout, lambda: self._cutting)
+        self._config = uvicorn_config(app, settings, self.lifespan or settings.lifespan)
         self._websockets = ServerState()
         self._lifespan = self._config.lifespan_class(self._config)
         with collected_errors() as said:
@@ -105,7 +109,9 @@ class AsgiEngine:
         if self._lifespan.should_exit:
             raise StartupFailed("the application's lifespan startup failed", "\n".join(said))
         self.state = self._lifespan.state
-        self.websocket = self._websocket if self._config.ws_protocol_class is not None else None
+        self.websocket: Callable[[PassedSocket], Any] | None = None
+        if self._config.ws_protocol_class is not None:
+            self.websocket = self._websocket
         if self._slots is not None and self._buffers is not None:
             self._custody = AsgiCustody(self, self._slots, self._buffers, settings.keep_alive)
             self.websockets = self._custody.websockets
@@ -115,9 +121,11 @@ class AsgiEngine:
     def _tick(self) -> None:
         """Renew the date, in the first moments of each second."""
         now = time.time()
-        date = formatdate(now, usegmt=True).encode()
-        self.date = b"date: %b\r\n" % date
-        self._websockets.default_headers = [(b"date", date)]
+        dated = [*self._headers]
+        if not self._settings.no_date_header:
+            dated.append((b"date", formatdate(now, usegmt=True).encode()))
+            self.date = self.dateless + field(*dated[-1])
+        self._websockets.default_headers = dated
         self._ticking = self.loop.call_later(1.001 - now % 1, self._tick)
 
     # Connections
@@ -150,11 +158,14 @@ class AsgiEngine:
             passed.close()
             raise
 
-    def _websocket(self) -> Any:
+    def _websocket(self, passed: PassedSocket) -> Any:
         """A protocol for a WebSocket."""
-        return self._config.ws_protocol_class(  # type: ignore[call-arg, misc]
+        protocol: Any = self._config.ws_protocol_class(  # type: ignore[call-arg, misc]
             config=self._config, server_state=self._websockets, app_state=self.state
         )
+        if self.forwarding is not None and self.forwarding.trusts(peer_of(passed), is_unix=passed.is_unix):
+            protocol.app = with_forwarded(protocol.app, self.forwarding)
+        return protocol
 
     def server_of(self, passed: PassedSocket) -> Address | None:
         """See `HttpEngine`."""
@@ -171,9 +182,8 @@ class AsgiEngine:
     def start_exchange(self, exchange: Exchange) -> None:
         """See `HttpEngine`."""
         self.exchanges.add(exchange)
-        task = self._create_eager_task(exchange.run(self.app))
-        if not task.done():
-            exchange.task = task
+        create = self._create_eager_task
+        exchange.task = create(exchange.run(self.app))  # it may be over already
 
     def start_exchange_soon(self, exchange: Exchange) -> None:
         """See `HttpEngine`."""
@@ -202,7 +212,8 @@ class AsgiEngine:
     async def finish(self, seconds: float, *, retiring: bool) -> None:
         """See `fdpass.serve.worker.engines.Engine.finish`."""
         began = self.loop.time()
-        self.finishing = True
+        self.finishing = self.awaits_first = True
+        self.loop.call_later(min(seconds, _FIRST_SECONDS), self._await_no_first)
         if not (retiring and self.resume):  # else the hooks would end event streams that can move
             self._call_exit_hooks()
         if self._custody is not None:
@@ -214,6 +225,8 @@ class AsgiEngine:
             left = _LAST_SECONDS
             for connection in list(self.connections):
                 connection.move()
+            if self.websockets is not None:
+                self.websockets.move_late()
         self._call_exit_hooks()
         for websocket in list(self._websockets.connections):
             end(websocket, self.count)
@@ -221,6 +234,9 @@ class AsgiEngine:
         await self._cut(seconds)
         self._ticking.cancel()
         await stop_lifespan(self._lifespan, max(began + seconds - self.loop.time(), _LAST_SECONDS))
+
+    def _await_no_first(self) -> None:
+        self.awaits_first = False
 
     def _call_exit_hooks(self) -> None:
         if not self._exit_hooks_called:
@@ -268,26 +284,6 @@ class AsgiEngine:
         await asyncio.sleep(0)
         for lingering in list(self.poller.lingering):
             lingering.close()
-
-    def _counted(self, app: Any) -> Any:
-        """The application for WebSockets, whose calls are counted, and for the lifespan."""
-
-        async def counted(scope: Any, receive: Any, send: Any) -> Any:
-            if scope["type"] == "lifespan":
-                return await app(scope, receive, send)
-            self.count.begun += 1
-            try:
-                return await app(scope, receive, send)  # anything but None is a mistake that uvicorn reports
-            except asyncio.CancelledError:
-                if not self._cutting:
-                    raise
-                name = f"the WebSocket {ascii(scope['path'])[1:-1]}"
-                log_cut(self._settings.graceful_timeout, name, scope)
-                return None
-            finally:
-                self.count.over += 1
-
-        return counted
 
 
 class _TlsProtocol(HttpProtocol):

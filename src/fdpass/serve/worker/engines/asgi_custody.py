@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 from fdpass.serve.shared import pages
-from fdpass.serve.shared.slots import BUFFER_SIZE, OPEN, WRITTEN, slot_of
-from fdpass.serve.worker.custody.buffers import Buffers
+from fdpass.serve.shared.slots import OPEN, WORDS, WRITTEN, slot_of
+from fdpass.serve.worker.custody.buffers import Buffers, new_scratch
 from fdpass.serve.worker.http.protocol import HttpProtocol
 from fdpass.serve.worker.live.event_streams import EventStreams
 from fdpass.serve.worker.live.events_custody import EventsCustody
@@ -34,7 +34,7 @@ class AsgiCustody:
     def __init__(self, engine: Any, slots: memoryview, buffers: Buffers, keep_alive: float) -> None:
         self._engine = engine
         self._slots, self._buffers = slots, buffers
-        self._scratch = memoryview(bytearray(BUFFER_SIZE))
+        self._scratch = new_scratch()
         self._transport = EventsCustody if engine.resume else HttpCustody
         self._parking = Parking(engine.poller, keep_alive, self._serve)
         memory = StreamMemory(slots, buffers, self._scratch, engine.pages, engine.resume)
@@ -43,7 +43,7 @@ class AsgiCustody:
 
     def take(self, passed: PassedSocket) -> None:
         """Serve a connection."""
-        written = slot_of(self._slots, passed.slot)[WRITTEN]
+        written = self._slots[passed.slot * WORDS + WRITTEN]
         if written & OPEN:
             self._resume(passed)
         elif written and not passed.read:

@@ -11,6 +11,7 @@ import threading
 
 from fdpass._words import counted
 from fdpass.serve.shared import tls
+from fdpass.serve.shared.events import Event, about
 from fdpass.serve.shared.reset import has_ended
 from fdpass.serve.worker.cuts import log_cut
 from fdpass.serve.worker.engines import Job
@@ -81,7 +82,7 @@ class BlockingEngine:
             if client_gone and isinstance(error, OSError):
                 log.debug("a connection ended early: %s", error)
             else:
-                log.exception("the application failed on a connection")
+                log.exception("the application failed on a connection", extra=about(Event.APPLICATION_FAILED))
                 passed.reset()  # a cut answer must not pass for a whole one
 
     def _ended(self, passed: PassedSocket) -> None:

@@ -7,9 +7,10 @@ import logging
 import mmap
 
 from fdpass.serve.shared import tls
+from fdpass.serve.shared.events import Event, about
 from fdpass.serve.shared.slots import BUFFER_SIZE, slot_of
 from fdpass.serve.worker.connection import Connection
-from fdpass.serve.worker.custody.buffers import Buffers
+from fdpass.serve.worker.custody.buffers import Buffers, new_scratch
 from fdpass.serve.worker.engines import Job, end_tasks
 from fdpass.serve.worker.forks import FORKS
 from fdpass.serve.worker.link import Link, Moved
@@ -33,7 +34,7 @@ class ConnectionEngine:
         self._slots = job.setup.slots if self._ssl is None else None
         self.keeps_slots = self._slots is not None
         self.buffers = job.buffers or Buffers(mmap.mmap(-1, BUFFER_SIZE * 64))
-        self.scratch = memoryview(bytearray(BUFFER_SIZE))
+        self.scratch = new_scratch()
         self._links: dict[asyncio.Task[None], Link] = {}
 
     async def start(self) -> None:
@@ -75,7 +76,7 @@ class ConnectionEngine:
                 log.debug("a connection ended early: %s", error)
                 link.close()
             else:
-                log.exception("the application failed on a connection")
+                log.exception("the application failed on a connection", extra=about(Event.APPLICATION_FAILED))
                 link.reset()
         except BaseException as error:
             FORKS.end_child(error)

@@ -7,6 +7,7 @@ import logging
 from typing import Any
 
 from fdpass.serve.shared import tls
+from fdpass.serve.shared.events import Event, about
 from fdpass.serve.worker.engines import Job, end_tasks
 from fdpass.serve.worker.forks import FORKS
 from fdpass.serve.worker.passed_socket import PassedSocket, unmapped
@@ -70,7 +71,7 @@ class StreamEngine:
             if cut_short or (writer.transport.is_closing() and isinstance(error, ConnectionError)):
                 log.debug("a connection ended early: %s", error)
             else:
-                log.exception("the application failed on a connection")
+                log.exception("the application failed on a connection", extra=about(Event.APPLICATION_FAILED))
                 self._reset(writer, passed)
         except BaseException as error:  # cancelled: the time to finish has passed
             FORKS.end_child(error)

@@ -108,7 +108,7 @@ class Ending(asyncio.Protocol):
         if self.is_busy or self._queue:
             assert self._current is not None
             (self._queue[-1] if self._queue else self._current).closes = True
-        elif not (self._has_part_of_a_head or self.wire.is_closing()) and self._is_quiet():
+        elif not (self._has_part_of_a_head or self._awaits_first or self.wire.is_closing()) and self._is_quiet():
             if self._incoming is not None and not self._incoming.whole:  # it was answered before its body came
                 self.wire.linger()
             self.wire.close()
@@ -157,6 +157,10 @@ class Ending(asyncio.Protocol):
     def _has_part_of_a_head(self) -> bool:
         partial = self._parser is not None and self._parser.partial
         return partial and (self._incoming is None or self._incoming.whole)
+
+    @property
+    def _awaits_first(self) -> bool:
+        return self.engine.awaits_first and self._current is None and self._parser is None
 
     def _is_quiet(self) -> bool:
         """Whether nothing waits: neither to be sent, nor to be served, nor to be read."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from time import monotonic
 from typing import Any
 
+from fdpass.serve.shared.events import Event, about
 from fdpass.serve.shared.slots import CONTINUE
 from fdpass.serve.worker.cuts import log_cut
 from fdpass.serve.worker.forks import FORKS
@@ -29,6 +31,7 @@ from fdpass.serve.worker.http.response import (
 from fdpass.serve.worker.http.wire import Connection
 
 log = logging.getLogger("fdpass.serve")
+_FAILED = about(Event.APPLICATION_FAILED)
 _BODY_SENT = NONE + 1  # a framing: the body is sent, and trailers may follow
 _FILE = NONE + 2  # a framing: a file is being sent as the body
 _FILE_UNTIL_CLOSE = NONE + 3  # a framing: likewise, and only the end of the connection ends it
@@ -47,43 +50,27 @@ class Exchange:
 
     Attributes:
         scope, closes: See above; the response's headers may ask for the end, too.
-        method: Of the request.
         body: What has come of the request's body, and was not received by the application yet.
         whole: The request has come to its end.
         started, complete: The application has begun a response; and has completed it.
+        began: When the request's head had been parsed, on the monotonic clock.
+        status: Of the response.
         gone: The client has ended its side: it sends nothing more, but may still read.
         lost, given_up: The connection is lost; the worker's time is over: see `give_up`.
-        task: The task in which the application runs.
+        method, task: Of the request; and the task in which the application runs.
         head: Of the response, while it waits for the body.
     """
 
     __slots__ = (
-        "_changed",
-        "_connection",
-        "_end_received",
-        "_expects",
-        "_framing",
-        "_left",
-        "_old",
-        "_trailers",
-        "_trailing",
-        "body",
-        "closes",
-        "complete",
-        "given_up",
-        "gone",
-        "head",
-        "lost",
-        "method",
-        "scope",
-        "started",
-        "task",
-        "whole",
-    )
+        "_changed", "_connection", "_end_received", "_expects", "_framing", "_left", "_old", "_trailers",
+        "_trailing", "began", "body", "closes", "complete", "given_up", "gone", "head", "lost", "method",
+        "scope", "started", "status", "task", "whole",
+    )  # fmt: skip
 
     def __init__(
         self, connection: Connection, scope: dict[str, Any], closes: bool, old: bool, expects: bool
     ) -> None:  # by position: Python puts keyword arguments of a class into a dict
+        self.began = monotonic()
         self._connection = connection
         self._old = old
         self._expects = expects
@@ -111,11 +98,11 @@ class Exchange:
         except BaseException as error:
             FORKS.end_child(error)
             if not (self.given_up and isinstance(error, asyncio.CancelledError)):
-                log.exception("the application failed: %s", self._request)
+                log.exception("the application failed: %s", self._request, extra=_FAILED)
                 self._fail()
         else:
             if result is not None:
-                log.error("the application returned %r, not None: %s", result, self._request)
+                log.error("the application returned %r, not None: %s", result, self._request, extra=_FAILED)
                 self._fail()
             elif self.gone and not (self.complete or self.lost):
                 self.cut()  # it has stopped because the client ended its side
@@ -123,7 +110,9 @@ class Exchange:
                 rest = "completing its" if self.started else "starting a"
                 # An event stream that learns of the worker's end (`Server.handle_exit`) returns in its middle.
                 level = logging.DEBUG if self.started and self._connection.engine.finishing else logging.ERROR
-                log.log(level, "the application returned without %s response: %s", rest, self._request)
+                log.log(
+                    level, "the application returned without %s response: %s", rest, self._request, extra=_FAILED
+                )
                 self._fail()
         finally:
             self._connection.over(self)
@@ -143,7 +132,7 @@ class Exchange:
             self.cut()
         else:
             self._start({"status": 500, "headers": SERVER_ERROR_HEADERS})
-            self._send_body(SERVER_ERROR, more=False)
+            self._send_body(SERVER_ERROR, False)
 
     def give_up(self, seconds: float) -> None:
         """The worker's time is over: cut the response, or answer 500; `receive` then returns ``http.disconnect``.
@@ -213,23 +202,25 @@ class Exchange:
             self._connection.engine.flush_soon(self)
         elif kind == "http.response.body" and self.started and not self.complete:
             more = message.get("more_body", False)
-            self._send_body(message.get("body", b""), more=more)
+            self._send_body(message.get("body", b""), more)
             if more and self._connection.wire.is_closing():
                 await asyncio.sleep(0)  # else the connection would never be lost
         else:
             await self._send_other(kind, message)
 
     def _start(self, message: Any) -> None:
+        engine = self._connection.engine
+        self.status: int = message["status"]
         self.head, self._framing, self._left, self.closes = head_of(
-            message["status"],
+            self.status,
             message.get("headers", ()),
-            self._connection.engine.date,
-            to_head=self.method == "HEAD",
-            old=self._old,
-            closes=self.closes,
+            engine.date,
+            self.method == "HEAD",  # by position, as below: keyword arguments cost more than some functions do
+            self._old,
+            self.closes,
+            engine.dateless,
         )
-        if "trailers" in message:
-            self._trailers = message["trailers"]
+        self._trailers = "trailers" in message and message["trailers"]
         self.started = True
 
     def flush(self) -> None:
@@ -238,7 +229,7 @@ class Exchange:
             head, self.head = self.head, b""
             self._connection.begin(self, head)
 
-    def _send_body(self, body: Any, *, more: bool) -> None:
+    def _send_body(self, body: Any, more: bool) -> None:
         if type(body) is not bytes:
             body = bytes(memoryview(body))
         framing = self._framing
@@ -283,7 +274,7 @@ class Exchange:
         closes = self.closes
         if closes and not self.whole:
             self._connection.wire.linger()
-        self._connection.wire.respond(data, last=closes)
+        self._connection.wire.respond(data, closes)
         self._connection.responded(self)
 
     async def _send_other(self, kind: str, message: Any) -> None:

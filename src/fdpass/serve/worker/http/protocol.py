@@ -9,8 +9,10 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
+from fdpass.serve.shared.events import Event, about
 from fdpass.serve.worker.http.ending import Ending
 from fdpass.serve.worker.http.exchange import Exchange
 from fdpass.serve.worker.http.parser import Parser, ParserError, check_length, too_large
@@ -18,6 +20,7 @@ from fdpass.serve.worker.http.request import Headers
 from fdpass.serve.worker.http.response import refusal
 from fdpass.serve.worker.http.scope import Scopes
 from fdpass.serve.worker.http.wire import HttpEngine
+from fdpass.serve.worker.live.uvicorn_class import give_handshake
 from fdpass.serve.worker.passed_socket import PassedSocket, unread
 
 log = logging.getLogger("fdpass.serve")
@@ -48,6 +51,7 @@ class HttpProtocol(Ending):
         self._leaves = False  # the connection ends with the next response
         self._awaits_head = False
         self._handshake = b""  # of a WebSocket, whose turn has not come yet
+        self._headers: Headers = []  # of the last request that the parser has read, as they came
 
     # The connection
 
@@ -55,7 +59,7 @@ class HttpProtocol(Ending):
         """See `asyncio.BaseProtocol`."""
         self.wire = transport
         tls = self._passed.tls_by_proxy or transport.get_extra_info("sslcontext") is not None
-        self._scopes = Scopes(self.engine, self._passed, tls)
+        self._scopes = Scopes(self.engine, self._passed, transport.extensions, tls=tls)
         self.engine.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the application learns that it is lost
@@ -112,8 +116,10 @@ class HttpProtocol(Ending):
             or (parser is not None and (parser.partial or parser.stopped))
         ):
             return False
-        method, target, headers, closes, body = known
+        method, target, headers, closes, body, forwarded = known
         scope = self._scopes.make(method, "1.1", target, headers)
+        if forwarded is not None and self._scopes.trusted:
+            forwarded.apply(scope)
         exchange = Exchange(self, scope, closes or self._leaves, False, False)
         exchange.body, exchange.whole = body, True
         self._incoming = self._current = exchange
@@ -121,7 +127,6 @@ class HttpProtocol(Ending):
         if self._awaits_head:
             self._head_came()
         self.wire.called(scope)
-        engine.count.begun += 1
         engine.start_exchange(exchange)
         return True
 
@@ -145,7 +150,7 @@ class HttpProtocol(Ending):
         fresh, self._fresh = self._fresh, None
         if fresh is not None:
             if from_start and fresh.is_plain and not self._leaves:
-                engine.known.add(data, fresh.scope["headers"], fresh.body, closes=fresh.closes)
+                engine.known.add(data, self._headers, fresh.body, closes=fresh.closes)
             self._start(fresh, engine.start_exchange)
         elif not self.is_busy:
             if self._has_part_of_a_head:
@@ -155,14 +160,14 @@ class HttpProtocol(Ending):
 
     def _start(self, exchange: Exchange, start: Callable[[Exchange], None]) -> None:
         self.wire.called(exchange.scope)
-        self.engine.count.begun += 1
         start(exchange)
 
     # What is refused
 
     def _refuse(self, error: ParserError) -> None:
         """Refuse what came, after the responses that are due, and read no more."""
-        log.warning("%s gets a %d: %s", self._scopes.client_name, error.status, error)
+        extra = about(Event.REQUEST_REFUSED, connection=self._passed.slot)
+        log.warning("%s gets a %d: %s", self._scopes.client_name, error.status, error, extra=extra)
         self._handshake = b""
         self._refusal = error
         broken = self._incoming
@@ -185,6 +190,7 @@ class HttpProtocol(Ending):
         has_body = self._incoming is not None and not self._incoming.whole
         if has_body or self._refusal.status != 400 or unread(self._passed.fileno()):
             self.wire.linger()
+        self.engine.count.seconds[self._refusal.status].append(0.0)
         self.wire.write(refusal(self.engine.date, self._refusal.status))
         self.wire.close()
 
@@ -200,9 +206,13 @@ class HttpProtocol(Ending):
             self._body = 0
             check_length(headers, self.engine.body_max)
         old = version == "1.0"
+        scope = self._scopes.make(method, version, target, headers)
+        self._headers = headers
+        if self._scopes.trusted and (forwarded := self.engine.forwarding.read(headers)) is not None:
+            forwarded.apply(scope)
         exchange = self._incoming = Exchange(
             self,
-            self._scopes.make(method, version, target, headers),
+            scope,
             old or self._leaves or not keeps,
             old and not self._passed.is_unix,
             expects and version != "1.0",  # RFC 9110, 10.1.1
@@ -253,7 +263,7 @@ class HttpProtocol(Ending):
     def _become_websocket(self) -> None:
         """Let another protocol have the connection and the handshake."""
         assert self.engine.websocket is not None
-        wire, protocol, is_full = self.wire, self.engine.websocket(), self.full is not None
+        wire, protocol, is_full = self.wire, self.engine.websocket(self._passed), self.full is not None
         handshake, self._handshake = self._handshake, b""
         self.connection_lost(None)
         if wire.hand_over(self.engine.websockets, protocol, handshake):
@@ -261,8 +271,8 @@ class HttpProtocol(Ending):
         protocol.connection_made(wire)
         wire.set_protocol(protocol)
         if is_full:  # of the response before
-            protocol.pause_writing()
-        protocol.data_received(handshake)
+            wire.get_protocol().pause_writing()
+        give_handshake(protocol, handshake)
         if not wire.is_closing():
             self.resume_reading()
 
@@ -271,11 +281,12 @@ class HttpProtocol(Ending):
     def responded(self, exchange: Exchange) -> None:
         """See `fdpass.serve.worker.http.wire.Connection`."""
         engine = self.engine
-        engine.count.over += 1
+        now = monotonic()
+        engine.count.seconds[exchange.status].append(now - exchange.began)
         if self._paused and not exchange.closes:
             self._proceed()
         elif not exchange.closes:
-            engine.idle.add(self)
+            engine.idle.add_at(self, now)
 
     def _proceed(self) -> None:
         """Serve what has come behind the request that was just answered."""
@@ -304,4 +315,4 @@ class HttpProtocol(Ending):
         self.engine.exchanges.discard(exchange)
         exchange.task = None
         if not exchange.complete:
-            self.engine.count.over += 1
+            self.engine.count.unanswered += 1

@@ -8,6 +8,8 @@ long the body is. Everything else goes to the parser. `tests/property/test_serve
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 from fdpass.serve.worker.custody.request_end import RequestEnd
 
@@ -21,37 +23,40 @@ _KNOWN_MAX = 256
 
 
 class KnownHeaders:
-    """The headers of requests that the parser has taken, by their bytes: all between first line and body."""
+    """The headers of requests that the parser has taken, by their bytes: all between first line and body.
 
-    __slots__ = ("_known",)
+    Args:
+        read: What headers say about the client, if the peer is trusted; the same for the same headers.
+    """
 
-    def __init__(self) -> None:
-        self._known: dict[bytes, tuple[Headers, bool, int]] = {}
+    __slots__ = ("_known", "_read")
 
-    def find(self, data: bytes) -> tuple[str, bytes, Headers, bool, bytes] | None:
+    def __init__(self, read: Callable[[Headers], Any] = lambda _: None) -> None:
+        self._known: dict[bytes, tuple[Headers, bool, int, Any]] = {}
+        self._read = read
+
+    def find(self, data: bytes) -> tuple[str, bytes, Headers, bool, bytes, Any] | None:
         """A request, if ``data`` are exactly one, with headers that are known.
 
         Returns:
-            The method, the target, the headers (a copy), whether the client ends the connection after it, and the
-            body.
+            The method, the target, the headers (a copy), whether the client ends the connection after it, the
+            body, and what the headers say about the client.
         """
         line = _USUAL_LINE(data)
         if line is None:
             return None
         end = line.end()
-        known = self._known.get(data[end:])
-        body = b""
-        if known is None:
+        method, target = line.groups()
+        if method == b"GET":  # if it has a body, its headers are not found: the parser reads it
+            fields, body = data[end:], b""
+        else:
             start = data.find(b"\r\n\r\n", end, end + _FIELDS_MAX) + 4
-            if start < 4 or start == len(data):
-                return None
-            known = self._known.get(data[end:start])
-            body = data[start:]
+            fields, body = data[end:start], data[start:]  # no headers, if find() has not found their end
+        known = self._known.get(fields)
         if known is None or len(body) != known[2] or end > _LINE_MAX:
             return None
-        method, target = line.groups()
-        headers, closes, _ = known
-        return method.decode(), target, headers.copy(), closes, body
+        headers, closes, _, forwarded = known
+        return method.decode(), target, headers.copy(), closes, body, forwarded
 
     def add(self, data: bytes, headers: Headers, body: bytes, *, closes: bool) -> None:
         """The parser has taken ``data`` for one request, which expects no ``100 Continue``.
@@ -69,7 +74,7 @@ class KnownHeaders:
         if len(fields) <= _FIELDS_MAX and _is_usual(fields, body):
             if len(self._known) >= _KNOWN_MAX:
                 self._known.clear()
-            self._known[fields] = headers.copy(), closes, len(body)
+            self._known[fields] = headers.copy(), closes, len(body), self._read(headers)
 
 
 def _is_usual(fields: bytes, body: bytes) -> bool:

@@ -61,18 +61,25 @@ STATUS_LINES = {status: _status_line(status) for status in range(200, 600)}
 """The first line of a final response, by status."""
 
 
-def head_of(
-    status: Any, headers: Iterable[Any], date: bytes, *, to_head: bool, old: bool, closes: bool
+def head_of(  # noqa: PLR0917 - by position: keyword arguments cost more than some functions do
+    status: Any,
+    headers: Iterable[Any],
+    date: bytes,
+    to_head: bool,
+    old: bool,
+    closes: bool,
+    dateless: bytes = b"",
 ) -> tuple[bytes, int, int, bool]:
     """The head of a response.
 
     Args:
         status: From 200 to 599.
         headers: Pairs of bytes.
-        date: The Date header as it is sent; it is left out if ``headers`` have one.
+        date: The server's own headers as they are sent: those of ``--header``, and Date.
         to_head: The request's method is HEAD.
         old: The client speaks HTTP/1.0, which has no chunks.
         closes: The connection ends with this response.
+        dateless: The server's own headers without Date, which are sent instead if ``headers`` have a Date.
 
     Returns:
         The head; the framing; the length of the body, if the framing is LENGTH; and whether the connection ends
@@ -90,7 +97,7 @@ def head_of(
     else:
         head = head or _learn_head(key)
     line, dated, rest, framing, length, closes = head
-    return (line + rest if dated else line + date + rest), framing, length, closes
+    return line + (dateless if dated else date) + rest, framing, length, closes
 
 
 def _learn_head(key: _HeadKey) -> _Head:

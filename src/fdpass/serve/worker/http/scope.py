@@ -6,8 +6,8 @@ import urllib.parse
 from typing import Any
 
 from fdpass.serve.worker.http.request import Headers
-from fdpass.serve.worker.http.wire import HttpEngine
-from fdpass.serve.worker.passed_socket import PassedSocket
+from fdpass.serve.worker.http.wire import Address, HttpEngine
+from fdpass.serve.worker.passed_socket import PassedSocket, peer_of
 
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 _SCOPE: dict[str, Any] = {  # all keys in their order; a copy of a dict costs less than a new one
@@ -26,11 +26,6 @@ _SCOPE: dict[str, Any] = {  # all keys in their order; a copy of a dict costs le
     "state": None,
     "extensions": None,
 }
-_EXTENSIONS: dict[str, Any] = {
-    "http.response.early_hint": {},
-    "http.response.pathsend": {},
-    "http.response.trailers": {},
-}
 
 
 class Scopes:
@@ -39,18 +34,24 @@ class Scopes:
     Args:
         engine: Has the state that the application's lifespan has left, and the server's address.
         passed: The connection. Lent for this call.
+        extensions: See `fdpass.serve.worker.http.wire.Wire`. Lent.
         tls: The client speaks TLS.
+
+    Attributes:
+        trusted: What the headers of a request say about its client is believed.
     """
 
-    __slots__ = ("_scope", "_state")
+    __slots__ = ("_extensions", "_root", "_scope", "_state", "trusted")
 
-    def __init__(self, engine: HttpEngine, passed: PassedSocket, tls: bool) -> None:
-        try:
-            client = passed.getpeername()
-        except OSError:  # the client has gone
-            client = None
+    def __init__(self, engine: HttpEngine, passed: PassedSocket, extensions: dict[str, Any], *, tls: bool) -> None:
+        client = peer_of(passed)
         self._state = engine.state
+        self._extensions = extensions
+        forwarding = engine.forwarding
+        self.trusted = forwarding is not None and forwarding.trusts(client, is_unix=passed.is_unix)
+        self._root = engine.root_path
         self._scope = _SCOPE.copy()
+        self._scope["root_path"] = self._root
         self._scope["server"] = engine.server_of(passed)
         self._scope["client"] = client[:2] if isinstance(client, tuple) else None
         self._scope["scheme"] = "https" if tls else "http"
@@ -58,8 +59,7 @@ class Scopes:
     @property
     def client_name(self) -> str:
         """The client, for the log."""
-        client = self._scope["client"]
-        return f"client {client[0]}:{client[1]}" if client else "a client of a Unix socket"
+        return name_of(self._scope["client"])
 
     def make(self, method: str, version: str, target: bytes, headers: Headers) -> dict[str, Any]:
         """The scope of a request.
@@ -75,6 +75,9 @@ class Scopes:
         """
         raw, _, query = target.partition(b"?")
         path = raw.decode("ascii")
+        if self._root and path.startswith("/"):  # the ASGI specification; OPTIONS may have *
+            path = self._root + path
+            raw = path.encode("ascii")
         scope = self._scope.copy()
         scope["asgi"] = _ASGI.copy()
         scope["http_version"] = version
@@ -84,5 +87,10 @@ class Scopes:
         scope["query_string"] = query
         scope["headers"] = headers
         scope["state"] = self._state.copy()
-        scope["extensions"] = _EXTENSIONS.copy()
+        scope["extensions"] = self._extensions.copy()
         return scope
+
+
+def name_of(client: Address | None) -> str:
+    """A client, for the log, by the address in its scope."""
+    return f"client {client[0]}:{client[1]}" if client else "a client of a Unix socket"

@@ -18,18 +18,27 @@ from fdpass.serve.worker.request_count import RequestCount
 Address = tuple[str, int | None]
 """As in the scopes of ASGI."""
 
+EXTENSIONS: dict[str, Any] = {
+    "http.response.early_hint": {},
+    "http.response.pathsend": {},
+    "http.response.trailers": {},
+}
+"""What each transport can do, as in the scopes of ASGI."""
+
 
 class Wire(Protocol):
     """A transport, besides what asyncio's protocols need of one.
 
     Attributes:
         passed: The connection.
+        extensions: Of each scope, which gets a copy. All requests of a connection have the same dicts in it.
     """
 
     passed: PassedSocket
+    extensions: dict[str, Any]
 
     def called(self, scope: dict[str, Any]) -> None:
-        """The application is called next, with this scope; in custody it gets ``extensions["fdpass"]``."""
+        """The application is called next, with this scope."""
 
     def write(self, data: bytes) -> None:
         """Send a part of a response that is not its last."""
@@ -47,7 +56,7 @@ class Wire(Protocol):
             EOFError: The file ends at ``offset``.
         """
 
-    def respond(self, data: bytes, *, last: bool) -> None:
+    def respond(self, data: bytes, last: bool) -> None:
         """Send the end of a response; if ``last``, the connection ends with it."""
 
     def linger(self) -> None:
@@ -105,6 +114,9 @@ class Wire(Protocol):
     def get_extra_info(self, name: str) -> Any:
         """See `asyncio.BaseTransport`."""
 
+    def get_protocol(self) -> Any:
+        """See `asyncio.BaseTransport`."""
+
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """See `asyncio.BaseTransport`."""
 
@@ -115,7 +127,10 @@ class HttpEngine(Protocol):
     Attributes:
         count: Counts the requests of this worker.
         known: The headers of requests that this worker has seen.
-        date: The Date header, as it is sent; renewed each second.
+        date: The server's own headers, as they are sent: those of ``--header``, and Date; renewed each second.
+        dateless: The same without Date, for a response whose application has set a Date.
+        forwarding: Reads what trusted proxies say about the client; None: no peer is trusted.
+        root_path: See `fdpass.serve.shared.http_settings.HttpSettings`.
         state: What the application's lifespan has left for its requests; each gets a copy.
         connections: All HTTP connections.
         exchanges: All exchanges whose application has not returned yet.
@@ -123,9 +138,10 @@ class HttpEngine(Protocol):
         head_timer: Connections of which the head of a request has not come whole; None: there is no limit of time.
         head_max: Bytes that the head of a request may have.
         body_max: Bytes that the body of a request may have; 0: there is no limit.
-        websocket: Makes the protocol of a WebSocket; None if there is none.
+        websocket: Makes the protocol of a WebSocket on a connection; None if there is none.
         websockets: The WebSockets in custody; None without custody.
         finishing: The worker stops or retires.
+        awaits_first: The worker began to do so a moment ago: clients that have just connected may send a request.
         resume: The prefixes of the paths whose streams another worker can continue: see `live.paths`.
         pages: The pages of open streams; None without custody.
     """
@@ -133,6 +149,9 @@ class HttpEngine(Protocol):
     count: RequestCount
     known: KnownHeaders
     date: bytes
+    dateless: bytes
+    forwarding: Any
+    root_path: str
     state: dict[str, Any]
     connections: set[Any]
     exchanges: set[Any]
@@ -140,9 +159,10 @@ class HttpEngine(Protocol):
     head_timer: IdleTimer | None
     head_max: int
     body_max: int
-    websocket: Callable[[], Any] | None
+    websocket: Callable[[PassedSocket], Any] | None
     websockets: Any
     finishing: bool
+    awaits_first: bool
     resume: tuple[str, ...]
     pages: mmap | None
 

@@ -56,10 +56,12 @@ class ContinuedEvents(OpenEvents):
 
     def called(self, scope: dict[str, Any]) -> None:
         """See `Wire`."""
-        scope["extensions"]["fdpass"] = {
+        self._about = scope["extensions"]["fdpass"] = {
             "attempt": self._attempt - 1,
             "slot": self.passed.slot,
             "resumed": self._live.page.resumed,
+            "age": self._live.page.age,
+            "moved": False,
         }
 
     def write(self, data: Any, flags: int = NOW) -> None:
@@ -67,7 +69,7 @@ class ContinuedEvents(OpenEvents):
         if data[: len(INTERIM)] != INTERIM and self._agrees(data):
             self.write(behind_head(data), flags)
 
-    def respond(self, data: bytes, *, last: bool) -> None:
+    def respond(self, data: bytes, last: bool) -> None:
         """See `Wire`."""
         if self._agrees(data):
             self.respond(behind_head(data), last=last)

@@ -47,12 +47,14 @@ class Owner(Protocol):
         poller: Watches the connections.
         pages: Of all connections.
         retiring: WebSockets are to go on in other workers.
+        late: Those, too, whose applications have not asked for a message.
         finishing: The worker retires or stops.
     """
 
     poller: Poller
     pages: mmap.mmap
     retiring: bool
+    late: bool
     finishing: bool
 
     def accepted(self, websocket: Any) -> None:
@@ -79,9 +81,9 @@ class Delivery(InCustody):
     """
 
     __slots__ = (
-        "_app", "_asked", "_base", "_drains", "_ends", "_frames", "_given", "_holds", "_moved", "_next",
-        "_page", "_receive_next", "_redeliver", "_refusal", "_refuses", "_resumable", "_second", "_undone",
-        "_websockets",
+        "_about", "_app", "_asked", "_base", "_drains", "_ends", "_frames", "_given", "_greets", "_holds",
+        "_moved", "_next", "_page", "_receive_next", "_redeliver", "_refusal", "_refuses", "_resumable",
+        "_second", "_undone", "_websockets",
     )  # fmt: skip
 
     _frames: Frames  # once it is open
@@ -90,11 +92,12 @@ class Delivery(InCustody):
     def __init__(
         self, websockets: Owner, passed: PassedSocket, words: memoryview, reader: Reader, wrote: int
     ) -> None:
-        InCustody.__init__(self, websockets.poller, passed, words, reader=reader, wrote=wrote)
+        InCustody.__init__(self, websockets.poller, passed, words, reader, wrote)
         self._websockets = websockets
         self._second = words[WRITTEN] & SECOND  # which state is in force
         self._base = self._given = reader.read  # the application is done with messages up to here; has been given
         self._undone = self._asked = False  # it is not done with one; it has asked for the next all the same
+        self._greets = True  # it has asked for no message yet, and may be in the midst of what it sends at first
         self._holds = 0  # how often the application holds the WebSocket
         self._drains = self._moved = False  # sends that waited for the client go on now; another worker continues
         self._redeliver = 0  # REDELIVER, if the application has asked for it
@@ -104,6 +107,7 @@ class Delivery(InCustody):
         self._refuses = False  # uvicorn's class has begun a response that is no 101
         self._refusal = b""  # what of it is held back
         self._app: Any = None
+        self._about: dict[str, Any] = {}  # what the application is told, if it can go on in another worker
 
     # The application
 
@@ -113,7 +117,8 @@ class Delivery(InCustody):
         scope.setdefault("extensions", {})["fdpass"] = about
         if not self._resumable:
             return await self._app(scope, receive, send)
-        about |= {"resumed": self._page.resumed, "resume": Resume(self)}
+        about |= {"resumed": self._page.resumed, "age": self._page.age, "moved": False, "resume": Resume(self)}
+        self._about = about
         self._receive_next = receive
         try:
             return await self._app(scope, self._receive, send)
@@ -131,6 +136,7 @@ class Delivery(InCustody):
         return int(self.words[ATTEMPT] >= CALLED_BEFORE)
 
     async def _receive(self) -> Message:
+        self._greets = False
         if self._undone:
             if self._holds:
                 self._asked = True

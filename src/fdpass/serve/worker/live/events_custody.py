@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, TypeVar
 
 from fdpass.serve.shared import pages
@@ -29,7 +30,7 @@ from fdpass.serve.worker.custody.state import store_state
 from fdpass.serve.worker.live.event_heads import agreed_by, behind_head, chunk_of
 from fdpass.serve.worker.live.events import Events
 from fdpass.serve.worker.live.paths import is_resumable, path_of
-from fdpass.serve.worker.transport.base import NOW
+from fdpass.serve.worker.transport.base import NOW, Transport
 from fdpass.serve.worker.transport.http_custody import HttpCustody
 
 _OPAQUE, _OVERFLOW = int(Flag.OPAQUE), int(Flag.OVERFLOW)
@@ -48,13 +49,16 @@ class EventsCustody(HttpCustody):
     """
 
     __slots__ = ()
+    _about: dict[str, Any]  # what the application is told of the request, if it may be for a stream
     _live: Any
 
     def called(self, scope: dict[str, Any]) -> None:
         """See `Wire`."""
         HttpCustody.called(self, scope)
         if is_resumable(scope["path"], self._protocol.engine.resume):
-            scope["extensions"]["fdpass"]["resumed"] = 0
+            extensions = scope["extensions"]
+            self._about = {**extensions["fdpass"], "resumed": 0, "age": 0.0, "moved": False}
+            extensions["fdpass"] = self._about
             if scope["method"] == "GET" and scope["http_version"] == "1.1":
                 self._become(_Candidate)
 
@@ -82,7 +86,7 @@ class _Candidate(EventsCustody):
             self._become(EventsCustody)  # a later part has no head
         HttpCustody.write(self, data, flags)
 
-    def respond(self, data: bytes, *, last: bool) -> None:
+    def respond(self, data: bytes, last: bool) -> None:
         """See `Wire`. The response is whole."""
         self._become(EventsCustody).respond(data, last=last)
 
@@ -91,7 +95,7 @@ class _Candidate(EventsCustody):
         agreed, request = agreed_by(data), self._request()
         if not (agreed and request and is_resumable(path_of(request), self._protocol.engine.resume)):
             return False  # the last for a target in absolute form
-        page = Page(EVENTS, 0, request, agreed)
+        page = Page(EVENTS, 0, request, agreed, time.monotonic_ns())
         if not pages.store(self._protocol.engine.pages, self.passed.slot, page):
             return False
         stream = self._go_on_with(Events())
@@ -142,7 +146,10 @@ class OpenEvents(EventsCustody):
             words[FINAL_END] = self._wrote + len(data) | OPEN | second
         else:
             words[FINAL_END] = UNFINISHED | OPEN
-        HttpCustody.write(self, data)
+        if self._marks:
+            self._write_marked(data, NOW)
+        else:
+            Transport.write(self, data)
         if self._closing:
             return
         if not self._backlog:
@@ -210,6 +217,7 @@ class OpenEvents(EventsCustody):
         ):  # fmt: skip
             return False
         self._reader.release()
+        self._about["moved"] = True
         self.words = NOWHERE  # the slot must not change any more
         self.passed.returned = True
         self.passed.read = b""

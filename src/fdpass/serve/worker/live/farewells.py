@@ -45,7 +45,7 @@ class Farewells:
         if sockets or streams:
             kinds = ((len(sockets), "WebSocket"), (len(streams), "event stream"))
             clients = " and ".join(counted(number, kind) for number, kind in kinds if number)
-            log.info("%s end one by one within %g s (--graceful-timeout)", clients, seconds)
+            log.info("ending %s one by one within %g s (--graceful-timeout)", clients, seconds)
 
     def look(self, now: float) -> None:
         """Tell those whose time has come."""

@@ -22,7 +22,7 @@ from fdpass.serve.shared.slots import (
 from fdpass.serve.worker.custody.reader import NOWHERE
 from fdpass.serve.worker.live.delivery import NO_PAGE
 from fdpass.serve.worker.live.frames import Frames
-from fdpass.serve.worker.live.uvicorn_class import forget_context
+from fdpass.serve.worker.live.uvicorn_class import forget_context, give_handshake
 from fdpass.serve.worker.live.websocket import LiveWebSocket
 from fdpass.serve.worker.passed_socket import unread
 from fdpass.serve.worker.transport.base import NOW, Transport
@@ -53,7 +53,7 @@ class Opening(LiveWebSocket):
     def _first(self) -> None:
         self._wanted = _GONE
         self.words[FLAGS] |= CALLED_BY_METHOD["GET"]
-        self._protocol.data_received(self._page.head)
+        give_handshake(self._protocol, self._page.head)
 
     def prepare(self, protocol: Any, page: pages.Page, *, resumable: bool) -> None:
         """Before `start`: let the application of a protocol of uvicorn's be called through `call`.
@@ -115,6 +115,7 @@ class Opening(LiveWebSocket):
         self._wanted &= ~_GONE  # the read that comes next will see the end, behind the client's messages
         self.__class__ = LiveWebSocket  # type: ignore[assignment]
         self._page = NO_PAGE
+        self._greets = True
         self._frames = Frames(self._base)
         self._ends = self._frames.ends
         self._websockets.accepted(self)
@@ -174,7 +175,7 @@ class Resuming(Opening):
             self._end(error)
 
     def _first(self) -> None:
-        self._protocol.data_received(self._page.head)
+        give_handshake(self._protocol, self._page.head)
 
     def move_if_settled(self) -> None:
         """Give it back, if the application was not called for it yet, and the backlog is sent."""
@@ -199,7 +200,13 @@ class Resuming(Opening):
         """End the WebSocket with this code."""
         self._write_last(b"\x88\x02%b" % code.to_bytes(2, "big"))
         self._lingers = True  # until the client has answered
-        self.close()
+        super().close()
+
+    def close(self) -> None:
+        """See `asyncio.BaseTransport`: one of uvicorn's classes does not wait for the application for ever."""
+        if self._closing:
+            return
+        self.refuse()
 
 
 class Opaque(LiveWebSocket):

@@ -6,15 +6,14 @@ import urllib.parse
 from collections.abc import Iterable
 
 
-def without_slashes(prefixes: Iterable[str]) -> tuple[str, ...]:
-    """The prefixes of the setting, as the other functions take them: without a slash at the end."""
-    return tuple(prefix.rstrip("/") for prefix in prefixes)
+def with_slashes(prefixes: Iterable[str]) -> tuple[str, ...]:
+    """The prefixes of the setting, as the other functions take them: with one slash at the end."""
+    return tuple(prefix.rstrip("/") + "/" for prefix in prefixes)
 
 
 def is_resumable(path: str, prefixes: tuple[str, ...]) -> bool:
     """Whether a path is one of ``prefixes``, or is below one."""
-    # The first question costs little, and most paths need no other.
-    return path.startswith(prefixes) and f"{path}/".startswith(tuple(f"{prefix}/" for prefix in prefixes))
+    return (path + "/").startswith(prefixes)
 
 
 def path_of(head: bytes) -> str:

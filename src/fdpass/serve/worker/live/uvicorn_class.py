@@ -2,7 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
+
+from fdpass.serve.worker.http.response import refusal
+from fdpass.serve.worker.http.scope import name_of
+
+log = logging.getLogger("fdpass.serve")
+
+
+def give_handshake(protocol: Any, handshake: bytes) -> None:
+    """Give a new protocol the handshake, and refuse what its class takes for malformed and does not answer.
+
+    The present implementation of the package websockets reads at most 128 header lines, none of them longer than
+    8190 bytes; uvicorn's class on it says nothing to a client that sends more.
+
+    Args:
+        protocol: As for `forget_context`; it is connected.
+        handshake: The head of the request.
+    """
+    protocol.data_received(handshake)
+    error, transport = getattr(getattr(protocol, "conn", None), "handshake_exc", None), protocol.transport
+    if error is None or transport.is_closing():
+        return
+    from websockets.exceptions import SecurityError  # noqa: PLC0415 - the package may be missing
+
+    cause = error.__cause__ or error
+    status = 431 if isinstance(cause, SecurityError) else 400
+    log.warning("%s gets a %d: the handshake of a WebSocket: %s", name_of(protocol.client), status, cause)
+    date = b"".join([b"%b: %b\r\n" % header for header in protocol.default_headers])
+    transport.linger()
+    transport.write(refusal(date, status))
+    transport.close()
 
 
 def forget_context(protocol: Any) -> None:

@@ -169,13 +169,14 @@ class LiveWebSocket(Delivery):
         words, reader = self.words, self._reader
         if (
             self._undone or self._drains or self._holds or self._closing or self._backlog
+            or (self._greets and not self._websockets.late)
             or self._next is not None or self.passed.read or words[FLAGS] & (_CLOSING | _OVERFLOW)
             or not reader.has(self._base)
         ):  # fmt: skip
             return
-        self.passed.returned = self._moved = True
+        self.passed.returned = self._moved = self._about["moved"] = True
         self.passed.read = reader.since(self._base)
-        self.passed.on_returned = reader.forget  # until the dispatcher is told, the buffer has what was read
+        self.passed.on_returned = reader.forget  # until a dispatcher has it, the buffer has what was read
         self.words = NOWHERE
         if self._stop():
             self._over(None)  # at once, so that no send can be lost: it raises from now on

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -29,13 +30,13 @@ class WebSockets:
     Args:
         poller: Watches the connections.
         memory: See `StreamMemory`.
-        make: Makes a protocol of uvicorn's; None if there is no package for it.
+        make: Makes a protocol of uvicorn's for a connection; None if there is no package for it.
     """
 
-    def __init__(self, poller: Poller, memory: StreamMemory, make: Callable[[], Any] | None) -> None:
+    def __init__(self, poller: Poller, memory: StreamMemory, make: Callable[[PassedSocket], Any] | None) -> None:
         self.poller = poller
         self.pages = memory.pages
-        self.retiring = self.finishing = False
+        self.retiring = self.late = self.finishing = False
         self._memory = memory
         self._make = make
         self._all: set[LiveWebSocket] = set()
@@ -66,7 +67,8 @@ class WebSockets:
         websocket = Opening(self, passed, words, reader, wrote)
         self._all.add(websocket)
         resumable = len(handshake) <= _HANDSHAKE_MAX and is_resumable(path_of(handshake), self._memory.prefixes)
-        websocket.prepare(protocol, pages.Page(pages.WEBSOCKET, 0, handshake, b""), resumable=resumable)
+        page = pages.Page(pages.WEBSOCKET, 0, handshake, b"", time.monotonic_ns())
+        websocket.prepare(protocol, page, resumable=resumable)
         websocket.start(protocol)
 
     def resume(self, passed: PassedSocket) -> None:
@@ -92,7 +94,7 @@ class WebSockets:
             return
         pages.count_resumed(self.pages, slot)
         websocket.words[ATTEMPT] += 1
-        protocol = self._make()
+        protocol = self._make(websocket.passed)
         websocket.prepare(protocol, page._replace(resumed=page.resumed + 1), resumable=True)
         websocket.start(protocol)
 
@@ -121,6 +123,12 @@ class WebSockets:
             websocket.move_if_settled()
         if batch:
             self.poller.loop.call_soon(self._let_go, websockets)
+
+    def move_late(self) -> None:
+        """The worker's time is over: move WebSockets, too, whose applications only send, or are slow to begin."""
+        self.late = True
+        for websocket in list(self._all):
+            websocket.move_if_settled()
 
     def end(self) -> None:
         """End those whose applications were not called yet; uvicorn ends the others."""

@@ -37,24 +37,9 @@ class Transport(asyncio.Transport):
     """
 
     __slots__ = (
-        "_backlog",
-        "_closing",
-        "_ended",
-        "_ended_writing",
-        "_ending",
-        "_fresh",
-        "_full",
-        "_high",
-        "_lingers",
-        "_low",
-        "_number",
-        "_poller",
-        "_protocol",
-        "_wanted",
-        "_watched",
-        "_wrote",
-        "passed",
-    )
+        "_backlog", "_closing", "_ended", "_ended_writing", "_ending", "_fresh", "_full", "_high", "_lingers",
+        "_low", "_muted", "_number", "_poller", "_protocol", "_wanted", "_watched", "_wrote", "passed",
+    )  # fmt: skip
 
     def __init__(self, poller: Poller, passed: PassedSocket) -> None:
         self.passed = passed
@@ -62,6 +47,7 @@ class Transport(asyncio.Transport):
         self._number = passed.fileno()
         self._protocol: Any = None
         self._wanted, self._watched = _IN, 0
+        self._muted = 0  # _IN: nothing is read until the client has read, whatever the protocol wants
         self._fresh = True  # not watched before the loop's next turn, by which most short connections have ended
         self._closing = self._ending = False  # the connection ends when all bytes are sent; it ends now
         self._lingers = False  # its end waits until the client has read what was sent
@@ -100,6 +86,7 @@ class Transport(asyncio.Transport):
 
     def _watch(self, events: int) -> None:
         self._wanted = events
+        events &= ~self._muted
         if events != self._watched and not self._fresh:
             if events:
                 self._poller.watch(self._number, events, self._ready)
@@ -195,7 +182,11 @@ class Transport(asyncio.Transport):
             data = memoryview(data)[sent:]
             self._watch(self._wanted | _OUT)
         self._backlog += data
-        if len(self._backlog) > self._high and not self._full:
+        if self._full:
+            # Whoever was told to pause still writes: pongs, say. A client gets no more of them before it has read.
+            self._muted = _IN
+            self._watch(self._wanted)
+        elif len(self._backlog) > self._high:
             self._full = True
             self._protocol.pause_writing()
 
@@ -209,6 +200,9 @@ class Transport(asyncio.Transport):
             return
         if self._full and len(self._backlog) <= self._low:
             self._full = False
+            if self._muted:
+                self._muted = 0
+                self._watch(self._wanted)
             self._protocol.resume_writing()
         if not (self._backlog or self._ending):
             self._watch(self._wanted & ~_OUT)

@@ -8,6 +8,7 @@ import select
 import socket
 from typing import Any
 
+from fdpass.serve.worker.http.wire import EXTENSIONS
 from fdpass.serve.worker.transport.base import NOW, Transport
 from fdpass.serve.worker.transport.lingering import Lingering, end_sending
 
@@ -20,6 +21,7 @@ class HttpTransport(Transport):
     """See `fdpass.serve.worker.http.wire.Wire`."""
 
     __slots__ = ()
+    extensions = EXTENSIONS
 
     def called(self, scope: dict[str, Any]) -> None:
         """See `Wire`."""
@@ -27,7 +29,7 @@ class HttpTransport(Transport):
     def announce(self, count: int, *, last: bool) -> None:
         """See `Wire`."""
 
-    def respond(self, data: bytes, *, last: bool) -> None:
+    def respond(self, data: bytes, last: bool) -> None:
         """See `Wire`. If the connection ends, the data and its end are one packet."""
         if not last:
             self.write(data)

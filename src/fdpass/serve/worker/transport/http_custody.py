@@ -25,6 +25,7 @@ from fdpass.serve.shared.slots import (
 from fdpass.serve.worker.custody.buffers import Buffers
 from fdpass.serve.worker.custody.reader import NOWHERE, Reader
 from fdpass.serve.worker.custody.request_end import RequestEnd
+from fdpass.serve.worker.http.wire import EXTENSIONS
 from fdpass.serve.worker.passed_socket import PassedSocket
 from fdpass.serve.worker.poller import Poller
 from fdpass.serve.worker.transport.base import NOW, Transport
@@ -33,6 +34,11 @@ from fdpass.serve.worker.transport.in_custody import InCustody
 
 _CALLED, _OPAQUE, _CLOSING, _OVERFLOW = map(int, (Flag.CALLED, Flag.OPAQUE, Flag.CLOSING, Flag.OVERFLOW))
 _WRITING, _INTERIM = int(Flag.WRITING), int(Flag.INTERIM)
+
+# Called by names of their own: Python 3.11 is slow to look up what an imported class or dict has.
+_flags_of = CALLED_BY_METHOD.get
+_init, _let_go = InCustody.__init__, InCustody._let_go  # noqa: SLF001 - of the base class
+_respond, _write = HttpTransport.respond, Transport.write
 
 
 class HttpCustody(InCustody):
@@ -46,24 +52,27 @@ class HttpCustody(InCustody):
         scratch: Memory to read into when no buffer is free.
 
     Attributes:
-        words: See above.
+        words, extensions: See above, and `Wire`.
     """
 
     __slots__ = (
-        "_answered", "_attempt", "_begun", "_fed", "_held", "_leaving", "_live", "_paused", "_request_end",
+        "_about", "_answered", "_attempt", "_begun", "_fed", "_held", "_leaving", "_live", "_paused",
+        "_request_end", "extensions",
     )  # fmt: skip
 
     def __init__(
         self, poller: Poller, passed: PassedSocket, words: memoryview, buffers: Buffers, scratch: memoryview
     ) -> None:
         reader = Reader(words, buffers, scratch, passed.is_unix)
-        InCustody.__init__(self, poller, passed, words, reader=reader, wrote=words[WRITTEN] & POSITION)
+        _init(self, poller, passed, words, reader, words[WRITTEN] & POSITION)
         self._request_end = RequestEnd()
-        self._fed: int = words[BASE]  # the position up to which the protocol was given bytes
+        self._fed = reader.read  # the position up to which the protocol was given bytes
         self._held = passed.read  # bytes behind the request in progress
         self._begun = False  # bytes of a request have come
         self._answered = False  # the response is complete, but not yet committed to the slot
         self._attempt: int = words[ATTEMPT]  # which the dispatcher stores only while no worker has the slot
+        self.extensions = EXTENSIONS.copy()
+        self.extensions["fdpass"] = {"attempt": 0, "slot": passed.slot}
         self._paused = self._leaving = False  # the protocol has paused reading; the worker retires
 
     def _first(self) -> None:
@@ -83,10 +92,9 @@ class HttpCustody(InCustody):
             self._take(data)
         elif data:
             self._begun = True
-            self._fed += len(data)
+            before, self._fed = self._fed, self._reader.read
             if not self._protocol.known_received(data):  # else it ends where `RequestEnd` would find its end
-                self._begun = False
-                self._fed -= len(data)
+                self._begun, self._fed = False, before
                 self._feed(data)
         else:
             self._read_nothing()
@@ -159,20 +167,24 @@ class HttpCustody(InCustody):
     def called(self, scope: dict[str, Any]) -> None:
         """See `Wire`."""
         words = self.words
-        scope["extensions"]["fdpass"] = {"attempt": self._attempt % CALLED_BEFORE, "slot": self.passed.slot}
+        if self._attempt:
+            scope["extensions"]["fdpass"] = {"attempt": self._attempt % CALLED_BEFORE, "slot": self.passed.slot}
         if self._answered or not self._begun:  # the parser has found a request where `RequestEnd` found none
             self._request_end.opaque = True
             words[FLAGS] |= _OPAQUE
             if self._answered:
                 self._commit()
             self._begun = True
-        words[FLAGS] |= CALLED_BY_METHOD.get(scope["method"], _CALLED)
+        words[FLAGS] |= _flags_of(scope["method"], _CALLED)
 
     def write(self, data: Any, flags: int = NOW) -> None:
         """See `asyncio.WriteTransport`; with flags of send(2)."""
         if data is CONTINUE:
             self.words[FLAGS] |= _INTERIM
-        self._write_marked(data, flags)
+        if self._marks:
+            self._write_marked(data, flags)
+        else:
+            _write(self, data, flags)
 
     def send_file(self, number: int, offset: int, count: int) -> int:
         """See `Wire`."""
@@ -193,7 +205,7 @@ class HttpCustody(InCustody):
         words[FINAL_BASE] = self._fed
         words[FINAL_END] = self._wrote + count
 
-    def respond(self, data: bytes, *, last: bool) -> None:
+    def respond(self, data: bytes, last: bool) -> None:
         """See `Wire`."""
         if self._ending:
             return  # the client has gone
@@ -201,7 +213,7 @@ class HttpCustody(InCustody):
         if last:
             self._lingers |= bool(self._held)
             self.announce(len(data), last=True)
-            HttpTransport.respond(self, data, last=True)
+            _respond(self, data, True)
             return
         words = self.words
         if not self._request_end.complete:
@@ -209,9 +221,9 @@ class HttpCustody(InCustody):
         words[FINAL_BASE] = self._fed
         words[FINAL_END] = self._wrote + len(data)
         if self._marks:
-            self.write(data)
+            self._write_marked(data, NOW)
         else:
-            Transport.write(self, data)
+            _write(self, data)
         if not (self._backlog or self._closing):
             self._commit()
 
@@ -304,7 +316,7 @@ class HttpCustody(InCustody):
 
     def _let_go(self) -> None:
         self._answered = False
-        InCustody._let_go(self)  # noqa: SLF001 - of the base class
+        _let_go(self)
 
 
 class _Upgraded(HttpCustody):

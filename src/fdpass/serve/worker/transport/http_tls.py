@@ -6,6 +6,7 @@ import asyncio
 import os
 from typing import Any
 
+from fdpass.serve.worker.http.wire import EXTENSIONS
 from fdpass.serve.worker.passed_socket import PassedSocket, unsent
 from fdpass.serve.worker.transport.lingering import BYTES, SECONDS
 
@@ -23,9 +24,14 @@ class TlsTransport:
         passed: See above.
     """
 
+    extensions = EXTENSIONS
+
     def __init__(self, inner: Any, passed: PassedSocket) -> None:
         self._inner = inner
         self._lingers = self._closing = False
+        self._full = False  # the protocol was told to pause
+        self._muted = False  # nothing is read until the client has read
+        self._reads = True  # the protocol wants to read
         self.passed = passed
 
     def __getattr__(self, name: str) -> Any:
@@ -43,7 +49,33 @@ class TlsTransport:
     def write(self, data: bytes) -> None:
         """See `asyncio.WriteTransport`. Nothing follows what was sent before the close."""
         if not self._closing:
+            if self._full and not self._muted:  # see `Transport.write`
+                self._muted = True
+                self._inner.pause_reading()
             self._inner.write(data)
+
+    def set_protocol(self, protocol: Any) -> None:
+        """See `asyncio.BaseTransport`: the protocol of a WebSocket."""
+        self._inner.set_protocol(_Told(self, protocol))
+
+    def pause_reading(self) -> None:
+        """See `asyncio.ReadTransport`."""
+        self._reads = False
+        self._inner.pause_reading()
+
+    def resume_reading(self) -> None:
+        """See `asyncio.ReadTransport`."""
+        self._reads = True
+        if not self._muted:
+            self._inner.resume_reading()
+
+    def told(self, *, full: bool) -> None:
+        """The protocol is told to pause writing, or to resume it."""
+        self._full = full
+        if self._muted and not full:
+            self._muted = False
+            if self._reads and not self.is_closing():
+                self._inner.resume_reading()
 
     def close(self) -> None:
         """See `asyncio.BaseTransport`. A second close of asyncio's transport would break it."""
@@ -63,7 +95,7 @@ class TlsTransport:
 
     def read_no_more(self) -> None:
         """See `Wire`. The loop's transport does not tell of an end behind what is unread."""
-        self._inner.pause_reading()
+        self.pause_reading()
 
     def called(self, scope: dict[str, Any]) -> None:
         """See `Wire`."""
@@ -71,7 +103,7 @@ class TlsTransport:
     def announce(self, count: int, *, last: bool) -> None:
         """See `Wire`."""
 
-    def respond(self, data: bytes, *, last: bool) -> None:
+    def respond(self, data: bytes, last: bool) -> None:
         """See `Wire`."""
         self.write(data)
         if last:
@@ -112,6 +144,25 @@ class TlsTransport:
     def move(self) -> bool:
         """See `Wire`."""
         return False
+
+
+class _Told:
+    """Has a connection in the place of a WebSocket's protocol, and lets the transport know what that is told."""
+
+    def __init__(self, transport: TlsTransport, protocol: Any) -> None:
+        self._transport = transport
+        self._protocol = protocol
+        self.data_received = protocol.data_received
+        self.eof_received = protocol.eof_received
+        self.connection_lost = protocol.connection_lost
+
+    def pause_writing(self) -> None:
+        self._transport.told(full=True)
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._transport.told(full=False)
+        self._protocol.resume_writing()
 
 
 class _Lingering(asyncio.Protocol):

@@ -13,6 +13,9 @@ from fdpass.serve.worker.transport.http import HttpTransport
 
 _OVERFLOW, _WRITING = int(Flag.OVERFLOW), int(Flag.WRITING)
 
+# See `http_custody`; and super() costs more than what it calls.
+_init, _write, _end = HttpTransport.__init__, Transport.write, HttpTransport._over  # noqa: SLF001 - of base classes
+
 
 class InCustody(HttpTransport):
     """A connection in custody.
@@ -32,9 +35,9 @@ class InCustody(HttpTransport):
     __slots__ = ("_marks", "_reader", "words")
 
     def __init__(
-        self, poller: Poller, passed: PassedSocket, words: memoryview, *, reader: Reader, wrote: int
+        self, poller: Poller, passed: PassedSocket, words: memoryview, reader: Reader, wrote: int
     ) -> None:
-        HttpTransport.__init__(self, poller, passed)  # here and below: super() costs more than what it calls
+        _init(self, poller, passed)
         self.words = words
         self._reader = reader
         self._wrote = wrote
@@ -44,7 +47,7 @@ class InCustody(HttpTransport):
         """Write, with the marks of a Unix socket."""
         if self._marks:
             self.words[FLAGS] |= _WRITING
-        Transport.write(self, data, flags)
+        _write(self, data, flags)
         if self._marks and not self._backlog:
             self._mark()
 
@@ -62,7 +65,7 @@ class InCustody(HttpTransport):
         if not (self.passed.returned or self._lingers):
             self.passed.shut_down()
         self._let_go()
-        HttpTransport._over(self, error)  # noqa: SLF001 - of the base class
+        _end(self, error)
 
     def _let_go(self) -> None:
         """Leave the slot: another connection may have it soon, while the application of this one still runs."""

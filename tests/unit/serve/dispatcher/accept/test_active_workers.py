@@ -6,13 +6,14 @@ import pytest
 
 from fdpass.serve.dispatcher.accept.active_workers import _MOST_BEATS_UNREAD, WINDOW, ActiveWorkers
 from fdpass.serve.dispatcher.accept.balance import NEVER
-from fdpass.serve.dispatcher.connections import Connections
 from fdpass.serve.dispatcher.pool.worker_handle import Turn
+
+from ..._estates import connections_of
 
 
 @pytest.fixture
 def connections():
-    return Connections(100)
+    return connections_of(100)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from fdpass.serve.dispatcher.pool import upkeep
 from fdpass.serve.dispatcher.pool.worker_handle import TRANSITIONS, State
 from fdpass.serve.shared import messages
+from fdpass.serve.shared.config import Config
 
 
 @pytest.fixture(autouse=True)
@@ -164,6 +165,23 @@ def test_workers_that_have_handled_max_requests_are_replaced_one_at_a_time(new_p
     case.end(first)
     case.upkeep.check()
     assert [worker.to_retire for worker in case.pool.workers] == [True, False, False]
+
+
+def test_a_worker_is_replaced_within_the_jitter_of_max_requests(new_pool, fakes):
+    """uvicorn and gunicorn draw a number from 0 to the jitter, both included."""
+    limits = set()
+    for started_at in map(float, range(40)):
+        worker = SimpleNamespace(pid=1000, started_at=started_at)
+        limits.add(upkeep.jitter(worker, Config(max_requests=10, max_requests_jitter=3)))
+        assert upkeep.jitter(worker, Config(max_requests=10)) == 0
+    assert limits == {0, 1, 2, 3}
+    case = new_pool(max_requests=10, max_requests_jitter=2**31).start()
+    fakes.ledger.handled[case.pool.workers[0].row] = 10
+    case.upkeep.check()
+    assert not any(worker.to_retire for worker in case.pool.workers)
+    fakes.ledger.handled[case.pool.workers[0].row] = 10 + 2**31
+    case.upkeep.check()
+    assert case.pool.workers[0].to_retire
 
 
 def test_a_worker_that_exceeds_max_rss_is_replaced(new_pool, monkeypatch, caplog):

@@ -1,11 +1,13 @@
 """Reloads: the next generation serves once all of its workers are ready, or the old generation goes on."""
 
+import errno
 import logging
 import os
 import signal
 
 import pytest
 
+from fdpass.errors import CallFailed
 from fdpass.serve.dispatcher.pool import starts
 from fdpass.serve.dispatcher.pool.worker_handle import State
 from fdpass.serve.shared import messages
@@ -41,6 +43,47 @@ def test_the_old_generation_serves_until_the_new_one_is_ready(case):
     assert case.pool.complete
 
 
+def test_the_new_generation_serves_early_if_all_workers_of_the_old_one_have_died(case):
+    case.reload(Config(workers=2))
+    first, second = case.starting()
+    old = case.pool.workers[:2]
+    case.make_ready([first])
+    case.end(old[0], -signal.SIGKILL)
+    assert case.pool.current.number == 1  # a worker is left
+    case.end(old[1], -signal.SIGKILL)
+    assert case.pool.current.number == 2
+    assert ("activate", first.pid) in case.owner.calls
+    assert ("activate", second.pid) not in case.owner.calls
+    assert case.outcomes == [""]
+    assert not case.pool.complete
+    case.make_ready([second])
+    assert len([call for call in case.owner.calls if call[0] == "set up" and call[2] == 1]) == 3  # none for old[1]
+    assert case.generations() == [(2, "ready")] * 2 + [(1, "retiring")]
+
+
+def test_workers_of_the_old_generation_that_start_are_ended_when_the_new_one_serves(case):
+    case.reload(Config(workers=2))
+    first, second = case.starting()
+    old = case.pool.workers[:2]
+    for worker in old:
+        case.end(worker, -signal.SIGKILL)
+    (late, later) = (worker for worker in case.starting() if worker.generation == 1)
+    case.make_ready([first])
+    assert {late.state, later.state} == {State.RETIRING}
+    assert signal.SIGKILL in late.child.signals
+    assert second.state is State.STARTING
+
+
+def test_the_new_generation_serves_early_if_its_first_worker_is_ready_after_the_death_of_the_last_old_one(case):
+    case.reload(Config(workers=2))
+    for worker in case.pool.workers[:2]:
+        case.end(worker, -signal.SIGKILL)
+    assert case.pool.current.number == 1
+    case.make_ready([worker for worker in case.starting() if worker.generation == 2][:1])
+    assert case.pool.current.number == 2
+    assert case.outcomes == [""]
+
+
 def test_the_new_generation_has_the_new_settings(case):
     case.reload(Config(workers=2, keep_alive=9))
     assert [case.owner.configs[worker.pid].keep_alive for worker in case.pool.workers] == [5, 5, 9, 9]
@@ -63,6 +106,16 @@ def test_code_that_does_not_start_leaves_the_old_generation_and_reports_why(case
     case.end(first, -signal.SIGKILL)
     assert case.generations() == [(1, "ready")] * 2
     assert case.pool.complete
+
+
+def test_a_worker_that_cannot_be_made_ends_the_reload_and_the_reply_says_why(case, fakes):
+    fakes.start_error = CallFailed(errno.EMFILE, "cannot start python: Too many open files")
+    case.reload(Config(workers=2))
+    fakes.run_until(lambda: case.outcomes)
+    assert case.outcomes == ["cannot start python: Too many open files"]
+    assert case.pool.candidate is None
+    assert case.pool.starts.failure == ""
+    assert case.generations() == [(1, "ready")] * 2
 
 
 def test_a_reload_succeeds_after_one_that_failed(case):

@@ -8,7 +8,7 @@ import pytest
 
 from fdpass._supervision import backoff
 from fdpass.errors import CallFailed
-from fdpass.serve.dispatcher.pool import upkeep
+from fdpass.serve.dispatcher.pool import starts, upkeep
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +53,27 @@ def test_the_reason_and_traceback_of_a_failed_start_are_logged_once(new_pool, fa
     assert caplog.text.count("no database") == caplog.text.count("Traceback of the application") == 1
     assert caplog.text.count("trying again in") == 3
     assert case.pool.starts.failure == "no database"
+
+
+def test_the_reason_of_a_failed_start_is_repeated_now_and_then(new_pool, fakes, caplog, monkeypatch):
+    """Without its traceback."""
+    case = new_pool(workers=1).start()
+    case.end(case.pool.workers[0])
+    for quiet in (60, 60, 0, 60, 0):
+        monkeypatch.setattr(starts, "_QUIET_SECONDS", quiet)
+        fakes.run_until(lambda: case.pool.workers)
+        (worker,) = case.pool.workers
+        worker.failure = {"sentence": "no database", "details": "Traceback of the application"}
+        case.end(worker, 1)
+    again = [record.message for record in caplog.records if "trying again in" in record.message]
+    assert [text.partition(":")[0] for text in again] == [
+        "a worker could not be started",
+        "a worker could not be started",
+        "a worker could not be started (no database)",
+        "a worker could not be started",
+        "a worker could not be started (no database)",
+    ]
+    assert caplog.text.count("Traceback of the application") == 1
 
 
 def test_a_fork_that_fails_is_tried_again(new_pool, fakes):

@@ -13,6 +13,7 @@ import uvicorn
 
 from fdpass._memory import common, mapped
 from fdpass.serve.dispatcher.custody import Custody
+from fdpass.serve.keeper.estate import Estate
 from fdpass.serve.shared.config import Config
 from fdpass.serve.shared.slots import BUFFER_SIZE
 from fdpass.serve.worker.custody.buffers import Buffers
@@ -114,7 +115,7 @@ class Fdpass(Server):
         if custody:
             loop = asyncio.get_running_loop()
             timers = {"call_later": loop.call_later, "watch": loop.add_reader, "unwatch": loop.remove_reader}
-            self._custody = Custody(SimpleNamespace(**timers), _MOST, "safe")
+            self._custody = Custody(SimpleNamespace(**timers), Estate.private(_MOST), "safe")
             self._slots = memoryview(mapped(self._custody.memory)).cast("q")
             self._pages = mapped(self._custody.pages)
             with common(_MOST * BUFFER_SIZE, name="fdpass-test") as memory:
@@ -228,7 +229,7 @@ class Uvicorn(Server):
 
     returned = ()
 
-    def __init__(self, *, state, keep_alive=KEEP_ALIVE, server_header=False, **options):
+    def __init__(self, *, state, keep_alive=KEEP_ALIVE, server_header=False, proxy_headers=False, **options):
         super().__init__(state)
         self._config = uvicorn.Config(
             self.switch,
@@ -238,7 +239,7 @@ class Uvicorn(Server):
             timeout_keep_alive=keep_alive,
             log_config=None,
             access_log=False,
-            proxy_headers=False,
+            proxy_headers=proxy_headers,
             server_header=server_header,
             **options,
         )

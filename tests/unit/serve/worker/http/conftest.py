@@ -24,6 +24,8 @@ import pytest
 pytest.importorskip("httptools")
 pytest.importorskip("uvicorn")
 
+from fdpass.serve.worker.http import exchange, protocol
+
 from .._coroutines import arguments_of
 from ._apps import part, sends, start
 from ._client import Client, TlsClient
@@ -294,8 +296,10 @@ def serve(_shared):
 
 
 @pytest.fixture(params=KINDS)
-def fresh(request, _fdpass_process_wide, _listener, _files):
+def fresh(request, monkeypatch, _fdpass_process_wide, _listener, _files):
     """The same, but the test starts a server of its own with ``await fresh.start()``, and may end it."""
+    for module in (exchange, protocol):  # the clock of the loop, as otherwise
+        monkeypatch.setattr(module, "monotonic", lambda: time.monotonic() * _FAST)
     if request.param == "tls" and _files is None:
         pytest.skip("openssl is not installed")
     return Serve(request.param, "fast", _listener, _files)

@@ -113,7 +113,7 @@ async def test_the_slot_of_an_open_stream_is_that_of_an_idle_connection(fresh):
     words = stream.words
     assert stream.settled(b"1")
     assert (words[BASE], words[READ], words[FLAGS], words[BUFFER], words[ATTEMPT]) == (len(GET), len(GET), 0, 0, 0)
-    assert stream.page == (pages.EVENTS, 0, GET, b"text/event-stream")
+    assert stream.page._replace(opened=0) == pages.Page(pages.EVENTS, 0, GET, b"text/event-stream")
     assert stream.call.scope["extensions"]["fdpass"]["resumed"] == 0
     answered = await stream.client.until(b"\r\n\r\n")
     assert words[WRITTEN] & POSITION == len(answered) + 4 + len(b"f\r\nid: 1\ndata: x\n\n\r\n")
@@ -159,6 +159,7 @@ async def test_a_stream_that_begins_with_a_part_of_an_event_is_a_request_until_t
     ("request_", "fields"),
     [
         (b"GET /other HTTP/1.1\r\nHost: x\r\n\r\n", [KIND]),
+        (b"GET http://x/events HTTP/1.1\r\nHost: x\r\n\r\n", [KIND]),
         (b"POST /events HTTP/1.1\r\nHost: x\r\n\r\n", [KIND]),
         (b"GET /events HTTP/1.0\r\nHost: x\r\n\r\n", [KIND]),
         (b"GET /events HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx", [KIND]),
@@ -184,7 +185,9 @@ async def test_the_next_worker_asks_for_the_rest_and_the_client_sees_one_respons
         call = await stream.move()
         assert (call.scope["path"], call.scope["query_string"]) == ("/events", b"a")
         assert [value for name, value in call.scope["headers"] if name == b"last-event-id"] == [expected]
-        assert call.scope["extensions"]["fdpass"] == {"attempt": 0, "slot": stream.slot, "resumed": number}
+        about = call.scope["extensions"]["fdpass"]
+        assert 0 < about.pop("age") < 100
+        assert about == {"attempt": 0, "slot": stream.slot, "resumed": number, "moved": False}
         assert stream.words[ATTEMPT] == 1
         await stream.send(start(200, KIND, (b"x-other", b"%d" % number)))
         await stream.event(b"id: %d\ndata: x\n\n" % (number + 7))
@@ -498,3 +501,13 @@ async def test_a_stop_tells_libraries_at_once_and_ends_streams(fresh, monkeypatc
     assert fresh.server.returned == []
     assert await stream.client.is_cut()
     assert "cut after 0 s of graceful time" in fresh.lines[0]
+
+
+async def test_a_stream_moves_though_its_application_has_changed_the_scope(fresh):
+    """The application knows by what it was told at first that the stream goes on."""
+    stream = await Stream.open(fresh, b"id: 1\ndata: x\n\n")
+    about = stream.call.scope.pop("extensions")["fdpass"]
+    assert not about["moved"]
+    again = await stream.move()
+    assert (about["moved"], again.scope["extensions"]["fdpass"]["resumed"]) == (True, 1)
+    again.end()

@@ -243,10 +243,52 @@ async def test_it_does_not_move_before_the_application_is_done(fresh, why):
         call.resume.release()
     else:
         await call.send("one")
+        call.ask()
     while not fresh.server.returned:
         await asyncio.sleep(0)
     call.over.set()
     await retiring
+
+
+@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.usefixtures("each_class")
+async def test_what_the_application_sends_before_it_asks_for_a_message_comes_from_one_worker(fresh, name):
+    app = await start(fresh)
+    client, call, _ = await begin(fresh, app)
+    for number in range(2):
+        await call.send("hello")
+        fresh.server.told.clear()
+        retiring = fresh.task(fresh.server.retire())
+        await fresh.server.told.wait()
+        await turns()
+        assert not fresh.server.returned
+        await call.send("again")
+        assert await client.exactly(14) == reply(b"hello") + reply(b"again")
+        call.ask()
+        assert (await call.asked)["type"] == "websocket.disconnect"
+        call.over.set()
+        await retiring
+        await fresh.server.restart()
+        fresh.server.take_again(fresh.server.returned.pop())
+        call = await app.next()
+        assert call.about["resumed"] == number + 1
+    call.over.set()
+
+
+async def test_a_websocket_whose_application_only_sends_moves_when_the_workers_time_is_over(fresh):
+    app = await start(fresh)
+    client, call, _ = await begin(fresh, app)
+    retiring = fresh.task(fresh.server.retire(5.0))
+    count = 0
+    while not call.about["moved"]:
+        await call.send(f"{count:3}")
+        assert await client.exactly(5) == reply(b"%3d" % count)
+        count += 1
+        await asyncio.sleep(0.1)
+    assert count > 20
+    call.over.set()
+    await retiring
+    assert len(fresh.server.returned) == 1
 
 
 async def test_a_commit_and_one_with_the_next_message(fresh):
@@ -341,6 +383,7 @@ async def test_a_hold_counts_no_message_as_done_with(fresh):
 async def test_the_attempt_is_counted_until_the_application_gets_on(fresh):
     app = await start(fresh)
     client, call, words = await begin(fresh, app)
+    call.ask()
     await moved(fresh, call)
     call = await app.next()
     assert words[ATTEMPT] == 1
@@ -407,6 +450,7 @@ async def test_a_client_that_goes_while_nothing_is_read_of_it(fresh):
 async def test_a_client_that_goes_before_its_websocket_is_resumed(fresh):
     app = await start(fresh)
     client, call, _ = await begin(fresh, app)
+    call.ask()
     await moved(fresh, call)
     client.close()
     await fresh.server.settled.wait()

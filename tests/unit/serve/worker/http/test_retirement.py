@@ -125,6 +125,23 @@ async def test_a_request_that_waits_in_the_kernel_is_served(fresh):
     await retiring
 
 
+@pytest.mark.parametrize("sends", [True, False])
+async def test_a_client_that_has_just_connected_may_still_send_its_first_request(fresh, sends):
+    if fresh.reference:
+        pytest.skip("uvicorn closes such a connection")
+    await fresh.start()
+    client = await fresh(Echo())
+    await turns()
+    stopping = fresh.task(fresh.server.engine.finish(30.0, retiring=False))
+    await turns()
+    if sends:
+        await client.send(GET % b"/")
+        answer = await client.answer()
+        assert (answer.body, answer[b"connection"]) == (b"ok", b"close")
+    assert await client.ended()
+    await stopping
+
+
 async def test_half_a_head(fresh):
     """uvicorn closes the connection as an idle one. Better: the server waits for the request, as in custody."""
     app = Echo()
@@ -367,11 +384,10 @@ async def test_the_end_of_a_server_ends_its_connections(fresh):
     assert fresh.server.returned in ([], ())
 
 
-async def test_a_request_behind_empty_lines_that_were_handed_on_is_at_its_first_attempt(fresh):
-    """A worker died with the empty lines alone."""
+async def _handed_on(fresh, app, read, attempt):
+    """A client whose connection a worker has given back, and another takes with these bytes, after a death."""
     if fresh.kind != "custody":
         pytest.skip("only custody hands on")
-    app = Echo()
     await fresh.start()
     client = await fresh(app)
     assert (await client.get()).body == b"ok"
@@ -379,8 +395,26 @@ async def test_a_request_behind_empty_lines_that_were_handed_on_is_at_its_first_
     (passed,) = fresh.server.returned
     fresh.server.returned.clear()
     await fresh.server.restart()
-    passed.read = b"\r\n\r\n"
-    fresh.server._slots[passed.slot * WORDS + ATTEMPT] = 1
+    passed.read = read
+    fresh.server._slots[passed.slot * WORDS + ATTEMPT] = attempt
     fresh.server.take_again(passed)
+    return client, passed.slot
+
+
+async def test_a_request_behind_empty_lines_that_were_handed_on_is_at_its_first_attempt(fresh):
+    """A worker died with the empty lines alone."""
+    app = Echo()
+    client, _ = await _handed_on(fresh, app, b"\r\n\r\n", 1)
     await client.get()
     assert app.scope["extensions"]["fdpass"]["attempt"] == 0
+
+
+async def test_only_a_repeated_request_is_told_its_attempt(fresh):
+    """All requests of a connection have the same dict otherwise."""
+    app = Echo()
+    client, slot = await _handed_on(fresh, app, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 2)
+    assert (await client.answer()).body == b"ok"
+    assert app.scope["extensions"]["fdpass"] == {"attempt": 2, "slot": slot}
+    for _ in range(2):
+        assert (await client.get()).body == b"ok"
+        assert app.scope["extensions"]["fdpass"] == {"attempt": 0, "slot": slot}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fdpass.serve.worker.live.paths import is_resumable, path_of, without_slashes
+from fdpass.serve.worker.live.paths import is_resumable, path_of, with_slashes
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from fdpass.serve.worker.live.paths import is_resumable, path_of, without_slashe
     ],
 )
 def test_a_prefix_names_its_path_and_all_below(path, prefixes, expected):
-    assert is_resumable(path, without_slashes(prefixes)) is expected
+    assert is_resumable(path, with_slashes(prefixes)) is expected
 
 
 @pytest.mark.parametrize(
