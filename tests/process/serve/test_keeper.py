@@ -200,6 +200,7 @@ def test_the_sums_of_the_status_outlive_the_dispatcher(kept, client):
     for _ in range(3):
         with contextlib.closing(client(server)) as one:
             one.ask().told()
+    server.wait_connections(live=0, finished=3)  # else a connection that its client closed would move too
     one = client(server)
     server.kill_worker(one.ask().told()["pid"])
     one.ask().told()

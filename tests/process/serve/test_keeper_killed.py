@@ -8,6 +8,9 @@ import time
 
 import pytest
 
+from fdpass.serve.dispatcher.accept.active_workers import WINDOW
+from fdpass.serve.dispatcher.accept.base import BURST
+
 from ._keeper_here import needs_keeper
 from .conftest import LIMIT, alive, descendants, state_of, stopped, wait_until
 
@@ -89,6 +92,7 @@ def test_a_supervisor_can_start_the_service_again_at_once(kept, client, tmp_path
 
 def test_the_next_server_waits_while_the_first_one_drains_its_backlog(kept, client):
     """Its workers are stopped, so that the dispatcher cannot hand out what waits."""
+    count = 2 * WINDOW + 2 * BURST  # more than both workers are sent, and the dispatcher accepts with them
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     first = kept("--keeper", "on", bind=(f"127.0.0.1:{port}",))
@@ -96,14 +100,14 @@ def test_the_next_server_waits_while_the_first_one_drains_its_backlog(kept, clie
     with contextlib.ExitStack() as held:
         for pid in pids[2:]:
             held.enter_context(stopped(pid))
-        clients = [client(first).ask(token=str(index)) for index in range(300)]
+        clients = [client(first).ask(token=str(index)) for index in range(count)]
         first.process.kill()
         first.wait_log("the keeper has ended: the server stops")
         flags = ("--keeper", "on", "--control", first.control)
         second = kept(*flags, bind=(f"127.0.0.1:{port}",), ready=False)
         second.control = first.control
         second.wait_log("waiting until the server that is stopping closes its listeners")
-    assert {one.told()["token"] for one in clients} == {str(index) for index in range(300)}
+    assert {one.told()["token"] for one in clients} == {str(index) for index in range(count)}
     second.wait_heard("READY=1")
     assert client(second).ask().told()["pid"] in second.workers()
     ended(pids)
