@@ -10,6 +10,11 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from fdpass.serve.keeper.requests import NOTICE
+
+from ._keeper_here import needs_keeper
+from .conftest import state_of, stopped, wait_until
+
 SLOW = """
     import asyncio, os
 
@@ -274,3 +279,21 @@ def test_raw_handlers_are_cut_after_graceful_timeout(serve, kind, said):
             sock.recv(10)
     assert server.wait_end() == 0
     assert said in server.log()
+
+
+@needs_keeper
+@pytest.mark.parametrize("number", [NOTICE, signal.SIGHUP, signal.SIGUSR2, signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_comes_at_the_very_end_does_not_kill_the_server(serve, client, number):
+    """Its exit code would tell a service manager of a failure."""
+    server = serve("app:app", "--workers", "1", "--lifespan", "off", files={"app.py": SLOW})
+    one = client(server).ask()
+    server.wait_log("called")
+    dispatcher = server.status()["server"]["dispatcher"]
+    server.kill(signal.SIGTERM)
+    server.wait_log("stopping: ")
+    with stopped(server.pid):
+        (server.folder / "go").touch()
+        assert b"finished" in one.rest()
+        wait_until(lambda: state_of(dispatcher) == "Z", "the dispatcher has ended: ", server.log)
+        server.kill(number)
+    assert server.wait_end() == 0

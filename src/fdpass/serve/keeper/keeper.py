@@ -22,7 +22,7 @@ from fdpass.serve.keeper.notices import Notices
 from fdpass.serve.keeper.requests import NOTICE, QUIESCED, REQUESTS, UPGRADE, WAKE
 from fdpass.serve.keeper.table import open_descriptors
 from fdpass.serve.keeper.upgrades import Upgrades
-from fdpass.serve.keeper.waiting import wait_for_signal
+from fdpass.serve.keeper.waiting import forget, wait_for_signal
 from fdpass.serve.shared.events import Event, about
 
 log = logging.getLogger("fdpass.serve")
@@ -109,6 +109,7 @@ class Keeper:
         finally:
             self._upgrades.close()
             self._notices.send()
+            forget(self._signals)
 
     def _make_all(self) -> None:
         head = self._estate.head

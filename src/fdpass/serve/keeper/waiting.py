@@ -1,4 +1,4 @@
-"""`wait_for_signal`: sigtimedwait(2), without a fault of CPython's."""
+"""Waiting for signals that are blocked."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ class _Timespec(ctypes.Structure):
 def wait_for_signal(signals: Collection[int], seconds: float) -> int:
     """Wait for one of these signals, which are blocked, and consume it.
 
-    The call ends without a signal when the process goes on after a stop (SIGCONT), see signal(7). If the time is
-    over by then, `signal.sigtimedwait` of CPython 3.11 returns what its memory had before: any signal.
+    This is sigtimedwait(2), without a fault of CPython's: the call ends without a signal when the process goes on
+    after a stop (SIGCONT), see signal(7). If the time is over by then, `signal.sigtimedwait` of CPython 3.11
+    returns what its memory had before: any signal.
 
     Args:
         signals: The signals.
@@ -33,3 +34,9 @@ def wait_for_signal(signals: Collection[int], seconds: float) -> int:
     whole, part = divmod(max(0.0, seconds), 1)
     found: int = _libc.sigtimedwait(mask, None, ctypes.byref(_Timespec(int(whole), int(part * 1e9))))
     return max(0, found)
+
+
+def forget(signals: Collection[int]) -> None:
+    """Consume the signals that have come: once they are unblocked, most of them would kill the process."""
+    while wait_for_signal(signals, 0):
+        pass
