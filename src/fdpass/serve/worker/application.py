@@ -38,7 +38,7 @@ class StartupFailed(Exception):
     """The application's lifespan reported that it cannot start.
 
     Attributes:
-        details: What the application logged.
+        details: What the application reported, or its traceback.
     """
 
     def __init__(self, reason: str, details: str = "") -> None:
@@ -173,7 +173,7 @@ def explain(error: BaseException) -> dict[str, Any]:
     """Explain why an application did not start.
 
     Returns:
-        ``sentence``: for the operator; ``details``: the application's traceback, or what the application logged.
+        ``sentence``: for the operator; ``details``: the application's traceback, or what it reported.
     """
     # A SyntaxError has indented lines with the faulty code before this line; an error's notes come behind it.
     line = next(part for part in traceback.format_exception_only(error) if not part.startswith(" ")).strip()
@@ -182,8 +182,12 @@ def explain(error: BaseException) -> dict[str, Any]:
         return found | {"sentence": str(error)}
     if isinstance(error, StartupFailed):
         return found | {"sentence": str(error), "details": _shortened(error.details, _MOST_DETAILS)}
-    details = "".join(traceback.format_exception(type(error), error, _application_traceback(error)))
-    return found | {"details": _shortened(details, _MOST_DETAILS)}
+    return found | {"details": _shortened(traceback_of(error), _MOST_DETAILS)}
+
+
+def traceback_of(error: BaseException) -> str:
+    """The traceback of an error of the application, without the frames of fdpass that called the application."""
+    return "".join(traceback.format_exception(type(error), error, _application_traceback(error)))
 
 
 def _shortened(text: str, most: int) -> str:

@@ -1,4 +1,4 @@
-"""ASGI: HTTP/1.1 by `HttpProtocol`; WebSockets and the lifespan by uvicorn.
+"""ASGI: HTTP/1.1 by `HttpProtocol`; WebSockets by uvicorn.
 
 `tests/unit/serve/worker/engines/test_uvicorn_contract.py` pins what we rely on in uvicorn.
 """
@@ -12,21 +12,23 @@ import sys
 import time
 from collections.abc import Callable
 from email.utils import formatdate
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
-
-from uvicorn.server import ServerState
 
 from fdpass._sockets import readable
 from fdpass.serve.shared import tls
 from fdpass.serve.shared.http_settings import header_pairs
 from fdpass.serve.shared.proxies import Proxies
 from fdpass.serve.worker.access_log import wrap
-from fdpass.serve.worker.application import StartupFailed
 from fdpass.serve.worker.engines import Job
 from fdpass.serve.worker.engines.asgi_custody import AsgiCustody
-from fdpass.serve.worker.engines.lifespan import call_exit_hooks, collected_errors, stop_lifespan
-from fdpass.serve.worker.engines.uvicorn_config import counted, uvicorn_config, with_forwarded
+from fdpass.serve.worker.engines.lifespan import Lifespan
+from fdpass.serve.worker.engines.uvicorn_websockets import (
+    call_exit_hooks,
+    counted,
+    uvicorn_config,
+    websocket_maker,
+)
 from fdpass.serve.worker.http.exchange import Exchange
 from fdpass.serve.worker.http.forwarded import Forwarding
 from fdpass.serve.worker.http.protocol import HttpProtocol
@@ -37,7 +39,7 @@ from fdpass.serve.worker.idle_timer import IdleTimer
 from fdpass.serve.worker.live.farewells import Farewells, end
 from fdpass.serve.worker.live.paths import with_slashes
 from fdpass.serve.worker.live.websockets import WebSockets
-from fdpass.serve.worker.passed_socket import PassedSocket, peer_of
+from fdpass.serve.worker.passed_socket import PassedSocket
 from fdpass.serve.worker.poller import Poller
 from fdpass.serve.worker.transport.http import HttpTransport
 from fdpass.serve.worker.transport.http_tls import TlsTransport
@@ -91,6 +93,9 @@ class AsgiEngine:
         self.plain_http = self._ssl is None
         self.finishing = self.awaits_first = self._exit_hooks_called = False
         self._cutting = False  # the time to finish is over
+        self._lifespan = Lifespan(self.app, self.lifespan or self._settings.lifespan)
+        self.state = self._lifespan.state
+        self._websockets = _ServerState()
 
     async def start(self) -> None:
         """Run the lifespan's start."""
@@ -100,18 +105,7 @@ class AsgiEngine:
         self.idle = IdleTimer(self.loop, settings.keep_alive, HttpProtocol.expire)
         seconds = settings.header_timeout
         self.head_timer = IdleTimer(self.loop, seconds, HttpProtocol.expire_head) if seconds else None
-        app = counted(self.app, self.count, settings.graceful_timeout, lambda: self._cutting)
-        self._config = uvicorn_config(app, settings, self.lifespan or settings.lifespan)
-        self._websockets = ServerState()
-        self._lifespan = self._config.lifespan_class(self._config)
-        with collected_errors() as said:
-            await self._lifespan.startup()
-        if self._lifespan.should_exit:
-            raise StartupFailed("the application's lifespan startup failed", "\n".join(said))
-        self.state = self._lifespan.state
-        self.websocket: Callable[[PassedSocket], Any] | None = None
-        if self._config.ws_protocol_class is not None:
-            self.websocket = self._websocket
+        await self._lifespan.start()
         if self._slots is not None and self._buffers is not None:
             self._custody = AsgiCustody(self, self._slots, self._buffers, settings.keep_alive)
             self.websockets = self._custody.websockets
@@ -158,14 +152,15 @@ class AsgiEngine:
             passed.close()
             raise
 
-    def _websocket(self, passed: PassedSocket) -> Any:
-        """A protocol for a WebSocket."""
-        protocol: Any = self._config.ws_protocol_class(  # type: ignore[call-arg, misc]
-            config=self._config, server_state=self._websockets, app_state=self.state
-        )
-        if self.forwarding is not None and self.forwarding.trusts(peer_of(passed), is_unix=passed.is_unix):
-            protocol.app = with_forwarded(protocol.app, self.forwarding)
-        return protocol
+    @cached_property
+    def _config(self) -> Any:
+        seconds = self._settings.graceful_timeout
+        return uvicorn_config(counted(self.app, self.count, seconds, lambda: self._cutting), self._settings)
+
+    @cached_property
+    def websocket(self) -> Callable[[PassedSocket], Any] | None:
+        """See `HttpEngine`."""
+        return websocket_maker(self._config, self._websockets, self.state, self.forwarding)
 
     def server_of(self, passed: PassedSocket) -> Address | None:
         """See `HttpEngine`."""
@@ -233,7 +228,7 @@ class AsgiEngine:
         await self._wait_until_over(left, HttpProtocol.move if retiring else HttpProtocol.shutdown)
         await self._cut(seconds)
         self._ticking.cancel()
-        await stop_lifespan(self._lifespan, max(began + seconds - self.loop.time(), _LAST_SECONDS))
+        await self._lifespan.stop(max(began + seconds - self.loop.time(), _LAST_SECONDS))
 
     def _await_no_first(self) -> None:
         self.awaits_first = False
@@ -241,7 +236,7 @@ class AsgiEngine:
     def _call_exit_hooks(self) -> None:
         if not self._exit_hooks_called:
             self._exit_hooks_called = True
-            call_exit_hooks(self._config)
+            call_exit_hooks(lambda: self._config)
 
     async def _wait_until_over(
         self, seconds: float, let_go: Callable[[HttpProtocol], None], farewells: Farewells | None = None
@@ -284,6 +279,21 @@ class AsgiEngine:
         await asyncio.sleep(0)
         for lingering in list(self.poller.lingering):
             lingering.close()
+
+
+class _ServerState:
+    """What uvicorn's WebSocket classes take for a `uvicorn.server.ServerState`, without an import of uvicorn.
+
+    Attributes:
+        connections: The protocols that are connected.
+        tasks: Of the application's calls.
+        default_headers: Of each answer to a handshake.
+    """
+
+    def __init__(self) -> None:
+        self.connections: set[Any] = set()
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.default_headers: list[tuple[bytes, bytes]] = []
 
 
 class _TlsProtocol(HttpProtocol):

@@ -38,7 +38,7 @@ class AsgiCustody:
         self._transport = EventsCustody if engine.resume else HttpCustody
         self._parking = Parking(engine.poller, keep_alive, self._serve)
         memory = StreamMemory(slots, buffers, self._scratch, engine.pages, engine.resume)
-        self.websockets = WebSockets(engine.poller, memory, engine.websocket)
+        self.websockets = WebSockets(engine.poller, memory, engine.websocket if engine.resume else None)
         self._event_streams = EventStreams(engine.poller, memory, partial(HttpProtocol, engine))
 
     def take(self, passed: PassedSocket) -> None:

@@ -1,33 +1,45 @@
-"""uvicorn's configuration, for WebSockets and the lifespan; and the application as uvicorn calls it."""
+"""uvicorn, as WebSockets need it: its configuration, its protocol classes, the application as they call it.
+
+A worker imports uvicorn for its first WebSocket, not before: with all that uvicorn imports, a worker is larger,
+and its start slower.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import signal
+import sys
 from collections.abc import Callable
-from typing import Any
-
-import uvicorn
+from typing import TYPE_CHECKING, Any
 
 from fdpass.serve.shared.config import Config
 from fdpass.serve.worker.cuts import log_cut
 from fdpass.serve.worker.http.forwarded import Forwarding
 from fdpass.serve.worker.http.protocol import HttpProtocol
+from fdpass.serve.worker.passed_socket import PassedSocket, peer_of
 from fdpass.serve.worker.request_count import RequestCount
 
+if TYPE_CHECKING:
+    import uvicorn
 
-def uvicorn_config(app: Any, settings: Config, lifespan: str) -> uvicorn.Config:
+log = logging.getLogger("fdpass.serve")
+
+
+def uvicorn_config(app: Any, settings: Config) -> uvicorn.Config:
     """Make the configuration.
 
     Args:
         app: What uvicorn calls.
         settings: Of the server.
-        lifespan: auto, on or off.
     """
-    config = uvicorn.Config(
+    import uvicorn  # noqa: PLC0415 - see above
+
+    return uvicorn.Config(
         app,
         http=HttpProtocol,  # else uvicorn loads its own
         interface="asgi3",
-        lifespan=lifespan,  # type: ignore[arg-type]
+        lifespan="off",  # see `Lifespan`
         log_config=None,
         access_log=False,
         proxy_headers=False,
@@ -37,12 +49,53 @@ def uvicorn_config(app: Any, settings: Config, lifespan: str) -> uvicorn.Config:
         ws_ping_interval=settings.ws_ping_interval or None,
         ws_ping_timeout=settings.ws_ping_timeout or None,
     )
+
+
+def websocket_maker(
+    config: uvicorn.Config, servers: Any, state: dict[str, Any], forwarding: Forwarding | None
+) -> Callable[[PassedSocket], Any] | None:
+    """Return what makes the protocol of a WebSocket on a connection; None: no package for WebSockets is installed.
+
+    Args:
+        config: Of uvicorn.
+        servers: As uvicorn's ServerState.
+        state: What the application's lifespan has left.
+        forwarding: Reads what trusted proxies say of their clients; None: there are none.
+    """
     config.load()
-    return config
+    kind: Any = config.ws_protocol_class
+    if kind is None:
+        return None
+
+    def make(passed: PassedSocket) -> Any:
+        protocol = kind(config=config, server_state=servers, app_state=state)
+        if forwarding is not None and forwarding.trusts(peer_of(passed), is_unix=passed.is_unix):
+            protocol.app = with_forwarded(protocol.app, forwarding)
+        return protocol
+
+    return make
+
+
+def call_exit_hooks(make: Callable[[], uvicorn.Config]) -> None:
+    """Tell libraries that the server ends: under uvicorn they learn it from `uvicorn.Server.handle_exit`.
+
+    sse-starlette replaces that method of the class, and ends its event streams when the method is called. Where
+    nothing has imported uvicorn, there is no such library.
+
+    Args:
+        make: Makes uvicorn's configuration.
+    """
+    uvicorn = sys.modules.get("uvicorn")
+    if uvicorn is None:
+        return
+    try:
+        uvicorn.Server(make()).handle_exit(signal.SIGTERM, None)
+    except Exception:
+        log.exception("a library's hook in uvicorn.Server.handle_exit failed")
 
 
 def counted(app: Any, count: RequestCount, seconds: float, cutting: Callable[[], bool]) -> Any:
-    """Make the application for WebSockets, whose calls are counted, and for the lifespan.
+    """Make the application for WebSockets, whose calls are counted.
 
     Args:
         app: The application.
@@ -52,8 +105,6 @@ def counted(app: Any, count: RequestCount, seconds: float, cutting: Callable[[],
     """
 
     async def call(scope: Any, receive: Any, send: Any) -> Any:
-        if scope["type"] == "lifespan":
-            return await app(scope, receive, send)
         count.begun += 1
         try:
             return await app(scope, receive, send)  # anything but None is a mistake that uvicorn reports

@@ -20,6 +20,7 @@ class WsgiEngine(AsgiEngine):
     """See `fdpass.serve.worker.engines.Engine`."""
 
     lifespan = "off"
+    websocket = None  # a handshake is a request as any other
 
     def __init__(self, job: Job) -> None:
         settings = job.setup.config
@@ -32,7 +33,6 @@ class WsgiEngine(AsgiEngine):
     async def start(self) -> None:
         """Start the threads' supervision: there is no lifespan."""
         await super().start()
-        self.websocket = None  # a handshake is a request as any other
         self._threads.start()
 
     def start_exchange(self, exchange: Exchange) -> None:

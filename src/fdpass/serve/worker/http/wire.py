@@ -138,7 +138,6 @@ class HttpEngine(Protocol):
         head_timer: Connections of which the head of a request has not come whole; None: there is no limit of time.
         head_max: Bytes that the head of a request may have.
         body_max: Bytes that the body of a request may have; 0: there is no limit.
-        websocket: Makes the protocol of a WebSocket on a connection; None if there is none.
         websockets: The WebSockets in custody; None without custody.
         finishing: The worker stops or retires.
         awaits_first: The worker began to do so a moment ago: clients that have just connected may send a request.
@@ -159,12 +158,18 @@ class HttpEngine(Protocol):
     head_timer: IdleTimer | None
     head_max: int
     body_max: int
-    websocket: Callable[[PassedSocket], Any] | None
     websockets: Any
     finishing: bool
     awaits_first: bool
     resume: tuple[str, ...]
     pages: mmap | None
+
+    @property
+    def websocket(self) -> Callable[[PassedSocket], Any] | None:
+        """Makes the protocol of a WebSocket on a connection; None if no package for WebSockets is installed.
+
+        For the first WebSocket of a worker this imports uvicorn.
+        """
 
     def server_of(self, passed: PassedSocket) -> Address | None:
         """The server's address to which the client of a connection connected; None if the client has gone."""

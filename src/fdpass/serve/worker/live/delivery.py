@@ -10,8 +10,6 @@ import mmap
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from uvicorn.protocols.utils import ClientDisconnected
-
 from fdpass.serve.shared import pages
 from fdpass.serve.shared.slots import (
     ATTEMPT,
@@ -183,6 +181,8 @@ class Delivery(InCustody):
     def commit(self, state: bytes | None) -> None:
         """See `Resume.commit`."""
         if self._ending:
+            from uvicorn.protocols.utils import ClientDisconnected  # noqa: PLC0415 - see `engines.uvicorn_websockets`
+
             raise ClientDisconnected
         words = self.words
         if state is not None:

@@ -30,7 +30,8 @@ class WebSockets:
     Args:
         poller: Watches the connections.
         memory: See `StreamMemory`.
-        make: Makes a protocol of uvicorn's for a connection; None if there is no package for it.
+        make: Makes a protocol of uvicorn's for a connection that another worker had; None if the settings have no
+            path for that, or no package for WebSockets is installed.
     """
 
     def __init__(self, poller: Poller, memory: StreamMemory, make: Callable[[PassedSocket], Any] | None) -> None:

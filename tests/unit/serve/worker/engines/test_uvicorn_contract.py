@@ -2,18 +2,15 @@
 
 import asyncio
 import contextlib
-import logging
 import signal
 import socket
-from types import SimpleNamespace
 
 import pytest
 
 uvicorn = pytest.importorskip("uvicorn")
 
-from uvicorn.server import ServerState  # noqa: E402 - after the check that it is installed
-
-from fdpass.serve.worker.engines.lifespan import call_exit_hooks, stop_lifespan  # noqa: E402 - likewise
+from fdpass.serve.worker.engines.asgi import _ServerState as ServerState  # noqa: E402 - after the check
+from fdpass.serve.worker.engines.uvicorn_websockets import call_exit_hooks  # noqa: E402 - that it is installed
 
 # The oldest uvicorn that we admit takes websockets' legacy implementation.
 pytestmark = [
@@ -35,33 +32,16 @@ class App:
 
     async def __call__(self, scope, receive, send):
         self.scopes.append(scope)
-        if scope["type"] == "lifespan":
-            scope["state"]["database"] = "open"
-            while True:
-                message = await receive()
-                self.events.append(message["type"])
-                await send({"type": message["type"] + ".complete"})
-                if message["type"] == "lifespan.shutdown":
-                    return
         await receive()
         await send({"type": "websocket.accept"})
         self.events.append(await receive())
 
 
-async def reports_a_failure(scope, receive, send):
-    await receive()
-    await send({"type": "lifespan.startup.failed", "message": "no database"})
-
-
-async def raises(scope, receive, send):
-    raise LookupError("no table")
-
-
-def loaded(app, lifespan="auto", **options):
+def loaded(app, **options):
     config = uvicorn.Config(
         app,
         interface="asgi3",
-        lifespan=lifespan,
+        lifespan="off",
         log_config=None,
         access_log=False,
         proxy_headers=False,
@@ -70,11 +50,6 @@ def loaded(app, lifespan="auto", **options):
     )
     config.load()
     return config
-
-
-def lifespan_of(app, setting):
-    config = loaded(app, setting)
-    return config.lifespan_class(config)
 
 
 async def until(condition):
@@ -86,54 +61,6 @@ def test_the_application_is_called_as_it_was_given():
     """Nothing is wrapped around it, which could change scopes, or what a failure's traceback begins with."""
     app = App()
     assert loaded(app).loaded_app is app
-
-
-@pytest.mark.parametrize("setting", ["on", "auto"])
-def test_a_lifespan_starts_keeps_a_state_and_ends(setting):
-    async def main():
-        app = App()
-        lifespan = lifespan_of(app, setting)
-        await lifespan.startup()
-        assert not lifespan.should_exit
-        assert lifespan.state == {"database": "open"}
-        assert app.events == ["lifespan.startup"]
-        await lifespan.shutdown()
-        assert app.events == ["lifespan.startup", "lifespan.shutdown"]
-
-    asyncio.run(main())
-
-
-def test_without_a_lifespan_the_application_is_not_called():
-    async def main():
-        app = App()
-        lifespan = lifespan_of(app, "off")
-        await lifespan.startup()
-        await lifespan.shutdown()
-        assert (lifespan.should_exit, lifespan.state, app.scopes) == (False, {}, [])
-
-    asyncio.run(main())
-
-
-@pytest.mark.parametrize(
-    ("app", "setting", "ends"),
-    [
-        (reports_a_failure, "on", True),
-        (reports_a_failure, "auto", True),
-        (raises, "on", True),
-        (raises, "auto", False),
-    ],
-)
-def test_a_start_that_fails_is_told_and_logged_with_the_applications_traceback(caplog, app, setting, ends):
-    async def main():
-        lifespan = lifespan_of(app, setting)
-        await lifespan.startup()
-        assert lifespan.should_exit == ends
-        await lifespan.shutdown()
-
-    caplog.set_level(logging.ERROR, "uvicorn.error")
-    asyncio.run(main())
-    words = "no database" if app is reports_a_failure else "LookupError: no table"
-    assert (words in caplog.text) == ends
 
 
 class Handover(asyncio.Protocol):
@@ -220,7 +147,7 @@ def test_handle_exit_of_a_server_that_does_not_run_can_be_called(monkeypatch):
     assert server.should_exit
     calls = []
     monkeypatch.setattr("uvicorn.Server.handle_exit", lambda *arguments: calls.append(arguments))
-    call_exit_hooks(loaded(App()))
+    call_exit_hooks(lambda: loaded(App()))
     ((server, *rest),) = calls
     assert isinstance(server, uvicorn.Server)
     assert rest == [signal.SIGTERM, None]
@@ -231,14 +158,5 @@ def test_a_hook_that_fails_is_logged(monkeypatch, caplog):
         raise LookupError("on purpose")
 
     monkeypatch.setattr("uvicorn.Server.handle_exit", fails)
-    call_exit_hooks(loaded(App()))
+    call_exit_hooks(lambda: loaded(App()))
     assert "a library's hook in uvicorn.Server.handle_exit failed" in caplog.text
-
-
-async def _hang():
-    await asyncio.Event().wait()
-
-
-def test_a_lifespan_that_does_not_end_is_cut(caplog):
-    asyncio.run(stop_lifespan(SimpleNamespace(shutdown=_hang), 0.01))
-    assert "the application's lifespan shutdown did not end within 0.0 s: it is cut" in caplog.text
