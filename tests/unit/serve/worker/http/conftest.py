@@ -2,7 +2,7 @@
 
 The kinds are ``custody`` (the default of `fdpass serve`), ``plain`` (``--custody off``), ``tls``, and ``uvicorn``:
 uvicorn's own server, the reference. All tests share one server for each kind and event loop. A test that ends its
-server, or sets something, uses ``fresh``: its server is the test's own, and its loop has a fast clock.
+server, or sets something, uses ``fresh``: its server is the test's own, and its loop has a clock that jumps.
 
 pytest runs the coroutine functions in this folder in the loop of their server.
 """
@@ -17,13 +17,14 @@ import shutil
 import socket
 import ssl
 import subprocess
-import time
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("httptools")
 pytest.importorskip("uvicorn")
 
+from fdpass.serve.worker.engines import asgi
 from fdpass.serve.worker.http import exchange, protocol
 
 from .._coroutines import arguments_of
@@ -34,30 +35,43 @@ from ._servers import Fdpass, Uvicorn
 KINDS = ("custody", "plain", "tls", "uvicorn")
 _HANG = 30  # seconds after which a test fails
 _LEFT = 10  # seconds for the server to end the connections of a test that is over
-_FAST = 10  # how many seconds the fast loop counts in one
+_QUIET = 0.01  # seconds without an event after which the clock jumps: the kernel is through with what was sent
+_LONGER = 10  # how much longer the limits above are on a clock that jumps
 _OWN = ("uvicorn.error", "fdpass")
 STATE = {"shared": ["from the lifespan"], "number": 1}
 
 
-class _FastSelector(selectors.EpollSelector):
-    def select(self, timeout=None):
-        return super().select(timeout / _FAST if timeout else timeout)
-
-
-class FastLoop(asyncio.SelectorEventLoop):
-    """An event loop whose timers expire early, by the same factor."""
+class _JumpSelector(selectors.EpollSelector):
+    """Instead of waiting, lets the clock jump to the next timer, once nothing has been ready for a moment."""
 
     def __init__(self):
-        super().__init__(_FastSelector())
+        super().__init__()
+        self.now = 1000.0
+
+    def select(self, timeout=None):
+        if not timeout or timeout < 0:
+            return super().select(timeout)
+        ready = super().select(_QUIET)
+        if not ready:
+            self.now += timeout
+        return ready
+
+
+class JumpLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock stands while there is something to do: a slow machine changes nothing."""
+
+    def __init__(self):
+        self._clock = _JumpSelector()
+        super().__init__(self._clock)
 
     def time(self):
-        return time.monotonic() * _FAST
+        return self._clock.now
 
 
 def _loop_factory(name):
     if name == "uvloop":
         return pytest.importorskip("uvloop").new_event_loop
-    return {"asyncio": asyncio.SelectorEventLoop, "fast": FastLoop}[name]
+    return {"asyncio": asyncio.SelectorEventLoop, "jumps": JumpLoop}[name]
 
 
 class Serve:
@@ -65,7 +79,7 @@ class Serve:
 
     Attributes:
         kind: custody, plain, tls or uvicorn.
-        loop: asyncio, uvloop or fast.
+        loop: asyncio, uvloop or jumps.
         raised: The calls of the loop's exception handler. The test fails if it leaves one here.
     """
 
@@ -161,6 +175,10 @@ class Serve:
         if room:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
             client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, room)
+        if (
+            self.loop == "jumps"
+        ):  # else a second small write waits 40 ms for an acknowledgement, and the clock jumps
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client.connect(self._listener.getsockname())
         return client
 
@@ -196,14 +214,14 @@ class Serve:
 
     async def _let_end(self, server):
         try:
-            async with asyncio.timeout(_LEFT * (_FAST if self.loop == "fast" else 1)):
+            async with asyncio.timeout(_LEFT * (_LONGER if self.loop == "jumps" else 1)):
                 await server.settled.wait()
                 await server.switch.quiet.wait()
         except TimeoutError:
             left = [*server.open, *server.switch.calls]
             for call in server.switch.calls:
                 call.cancel()
-            if self.loop != "fast":  # the next tests need a server without these leftovers
+            if self.loop != "jumps":  # the next tests need a server without these leftovers
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(server.close(), _LEFT)
                 await self.start(keep_alive=60.0)
@@ -298,11 +316,16 @@ def serve(_shared):
 @pytest.fixture(params=KINDS)
 def fresh(request, monkeypatch, _fdpass_process_wide, _listener, _files):
     """The same, but the test starts a server of its own with ``await fresh.start()``, and may end it."""
+
+    def now():
+        return asyncio.get_running_loop().time()
+
     for module in (exchange, protocol):  # the clock of the loop, as otherwise
-        monkeypatch.setattr(module, "monotonic", lambda: time.monotonic() * _FAST)
+        monkeypatch.setattr(module, "monotonic", now)
+    monkeypatch.setattr(asgi, "time", SimpleNamespace(time=now))
     if request.param == "tls" and _files is None:
         pytest.skip("openssl is not installed")
-    return Serve(request.param, "fast", _listener, _files)
+    return Serve(request.param, "jumps", _listener, _files)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -316,18 +339,18 @@ def pytest_pyfunc_call(pyfuncitem):
     if "serve" in given:
         serve.runner.run(_bounded(serve, caplog, test, given))
     else:
-        with asyncio.Runner(loop_factory=FastLoop) as runner:
+        with asyncio.Runner(loop_factory=JumpLoop) as runner:
             runner.run(_bounded(serve, caplog, test, given))
     return True
 
 
 async def _bounded(serve, caplog, test, given):
-    async with asyncio.timeout(_HANG * (_FAST if serve.loop == "fast" else 1)):
+    async with asyncio.timeout(_HANG * (_LONGER if serve.loop == "jumps" else 1)):
         try:
             async with serve.around(caplog):
                 await test(**given)
         finally:
-            if serve.loop == "fast" and serve.server is not None:
+            if serve.loop == "jumps" and serve.server is not None:
                 await serve.server.close()
 
 

@@ -121,14 +121,14 @@ async def test_the_date_has_the_right_form_and_is_first(serve):
 
 async def test_the_date_advances(fresh):
     if fresh.kind != "custody":
-        pytest.skip("takes a second; one kind is enough")
+        pytest.skip("one kind is enough")
     await fresh.start()
     client = await fresh(Echo())
     dates = {(await client.get())[b"date"]}
-    while len(dates) < 2:
-        dates.add((await client.get())[b"date"])
+    await asyncio.sleep(1.1)
+    dates.add((await client.get())[b"date"])
     first, second = (email.utils.parsedate_to_datetime(date.decode()) for date in sorted(dates))
-    assert abs((second - first).total_seconds()) <= 2
+    assert 1 <= (second - first).total_seconds() <= 2
 
 
 async def test_no_server_field_is_sent(serve):

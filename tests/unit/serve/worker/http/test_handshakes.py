@@ -158,7 +158,7 @@ async def test_a_resumed_websocket_that_is_not_accepted_in_time_is_told_to_conne
     await _only(fresh, "custody")
     app = Script()
     await _start(fresh)
-    fresh.server.engine._config.ws_ping_interval = None  # the clock is fast, and a ping could come first
+    fresh.server.engine._config.ws_ping_interval = None  # else a ping could come first
     client = await fresh(app)
     await client.send(HANDSHAKE)
     await opened(client)

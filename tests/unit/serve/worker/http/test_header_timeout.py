@@ -9,7 +9,7 @@ from ._apps import Echo, Steps, length, part, start
 from ._client import turns
 from .test_upgrades import HANDSHAKE
 
-SECONDS = 4.0  # of the fast clock
+SECONDS = 4.0  # of the clock that jumps
 HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -21,7 +21,7 @@ async def begin(fresh, **settings):
 
 @contextlib.asynccontextmanager
 async def takes(seconds):
-    """What happens in here takes so long on the fast clock, and not much longer."""
+    """What happens in here takes so long on the clock that jumps, and not much longer."""
     loop = asyncio.get_running_loop()
     before = loop.time()
     yield

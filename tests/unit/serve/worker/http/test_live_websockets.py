@@ -141,7 +141,7 @@ async def moved(fresh, call=None):
     """Let the server retire, and hand its only connection to the next worker."""
     retiring = fresh.task(fresh.server.retire())
     while not fresh.server.returned:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
     if call is not None:
         call.over.set()
     await retiring

@@ -29,7 +29,7 @@ async def test_pongs_for_a_client_that_does_not_read_are_bounded(fresh, name, re
         pytest.skip("not resumable, or not bounded")
     await fresh.start(**({"resume": resume} if resume else {}))
     config = fresh.server._config if fresh.reference else fresh.server.engine._config
-    config.ws_ping_interval = None  # the clock is fast, and its pings would be among the pongs
+    config.ws_ping_interval = None  # its pings would be among the pongs
     client = await fresh(Socket(), room=1 << 16)
     await client.send(HANDSHAKE)
     await opened(client)
