@@ -324,6 +324,29 @@ def test_with_few_descriptors_the_next_dispatcher_begins(kept, client):
     assert client(server).ask().told()
 
 
+def test_with_more_clients_than_descriptors_the_next_dispatcher_begins_and_the_others_are_served_later(
+    kept, client
+):
+    """The dispatcher leaves the last descriptors for its successor, and for starts of workers."""
+    launch = ("sh", "-c", 'ulimit -n 64; exec "$@"', "sh", sys.executable, "-m", "fdpass")
+    server = kept("--keeper", "on", launch=launch)
+    clients = [client(server).ask() for _ in range(50)]
+    server.wait_log("cannot accept: ")
+    held = clients[: server.status()["connections"]["live"]]
+    for one in held:
+        one.told()
+    server.kill_dispatcher()
+    killed = server.workers()[0]
+    os.kill(killed, signal.SIGKILL)
+    server.wait_status(lambda _: killed not in (ready := server.workers()) and len(ready) == 2)
+    for one in held:
+        one.ask().told()
+        one.close()
+    for one in clients[len(held) :]:
+        one.told()
+        one.close()
+
+
 def test_a_dispatcher_that_comes_late_in_a_stop_starts_no_worker(kept, client):
     """The listeners are closed, and one worker is still busy."""
     server = kept("--keeper", "on", "--workers", "3")

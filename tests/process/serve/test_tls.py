@@ -196,6 +196,19 @@ def test_a_handshake_that_never_ends_holds_up_nobody(serve, certificate):
         assert silent.recv(1) == b""
 
 
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_client_that_answers_no_close_notify_holds_up_no_stop(serve, client, certificate, loop):
+    """A pool of idle connections, which nobody reads."""
+    cert, key = certificate("localhost")
+    server = serve("app:app", "--loop", loop, "--keep-alive", "60", "--tls-cert", cert, "--tls-key", key)
+    idle = client(server)
+    idle.wrap(ssl.create_default_context(cafile=cert))
+    idle.send().answered()
+    assert server.stop() == 0
+    assert "still finishing" not in server.log()  # as it says after five seconds
+    assert idle.ended()
+
+
 @needs_keeper
 def test_without_their_dispatcher_tls_connections_stay_with_their_workers(serve, client, certificate):
     cert, key = certificate("localhost")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import ctypes
+import errno
 import resource
 import select
 from collections.abc import Container
@@ -25,9 +26,7 @@ def open_descriptors(but: Container[int] = ()) -> set[int]:
     Raises:
         OSError: ENOMEM.
     """
-    with open("/proc/self/status", "rb") as file:
-        size = next(int(line.split()[1]) for line in file if line.startswith(b"FDSize:"))
-    candidates = [fd for fd in range(size) if fd not in but]
+    candidates = [fd for fd in range(_size()) if fd not in but]
     found: set[int] = set()
     at_once = max(1, min(_AT_ONCE, resource.getrlimit(resource.RLIMIT_NOFILE)[0]))
     for start in range(0, len(candidates), at_once):
@@ -38,3 +37,14 @@ def open_descriptors(but: Container[int] = ()) -> set[int]:
             raise OSError(ctypes.get_errno(), "poll")
         found.update(fd for fd, events in zip(some, asked[1::2], strict=True) if events not in _CLOSED)
     return found
+
+
+def _size() -> int:
+    """A number that no open descriptor reaches."""
+    try:
+        with open("/proc/self/status", "rb") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith(b"FDSize:"))
+    except OSError as error:
+        if error.errno not in {errno.EMFILE, errno.ENFILE}:
+            raise
+        return max(resource.getrlimit(resource.RLIMIT_NOFILE))  # the table is full, up to the limit

@@ -15,6 +15,7 @@ import pytest
 from fdpass.errors import CallFailed
 from fdpass.serve.keeper import clone as module
 from fdpass.serve.keeper.clone import become_subreaper, clone, signal_at_parents_death, why_not
+from fdpass.testing import full_table
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "never")
 
@@ -52,6 +53,11 @@ def test_a_descriptor_that_the_child_opens_is_the_parents_too():
     assert os.path.samestat(os.fstat(fd), os.stat(__file__))
     for each in (read_end, write_end, fd):
         os.close(each)
+
+
+def test_it_needs_no_descriptor():
+    with full_table():
+        assert run_in_clone(lambda: None) == 0
 
 
 def test_a_descriptor_that_the_child_closes_is_closed_in_the_parent():

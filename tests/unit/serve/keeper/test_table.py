@@ -4,6 +4,7 @@ import os
 import resource
 
 from fdpass.serve.keeper.table import open_descriptors
+from fdpass.testing import full_table
 
 
 def test_it_finds_the_descriptors_that_are_open_and_no_others():
@@ -26,3 +27,9 @@ def test_it_polls_no_more_descriptors_at_once_than_the_limit_allows():
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         os.close(high)
+
+
+def test_it_needs_no_descriptor():
+    before = open_descriptors()
+    with full_table():
+        assert open_descriptors() == before

@@ -16,6 +16,7 @@ from fdpass.serve.dispatcher.accept.active_workers import WINDOW
 from fdpass.serve.dispatcher.accept.balance import NEVER
 from fdpass.serve.dispatcher.accept.base import BURST, Acceptor, describe_lost
 from fdpass.serve.dispatcher.accept.drain import Drain
+from fdpass.serve.dispatcher.accept.reserve import Reserve
 from fdpass.serve.dispatcher.accept.waiting import Waiting
 from fdpass.serve.dispatcher.custody import Custody
 from fdpass.serve.dispatcher.lost_request import client_of
@@ -52,6 +53,7 @@ class ByDispatcher(Acceptor):
         super().__init__(*arguments, custody=custody)
         self._custody = custody
         self._kept: Any = custody or passing
+        self._reserve = Reserve()
         self._waiting: deque[Waiting] = deque()
         self._passed: list[int] = []  # without custody: slots of connections that were passed, to be closed here
 
@@ -86,11 +88,14 @@ class ByDispatcher(Acceptor):
     def _accept(self, index: int) -> None:
         # socket.accept() is made of _accept(): only the descriptor is needed here, and a socket object costs more
         # than the system call.
-        accept = self._listeners[index].sock._accept  # type: ignore[attr-defined]  # noqa: SLF001
+        sock, reserve = self._listeners[index].sock, self._reserve
+        accept = sock._accept  # type: ignore[attr-defined]  # noqa: SLF001
         connections, waiting, keep, drain = self._connections, self._waiting, self._kept.keep, self._drain
         before, now = connections.accepted, short_clock.at(self._ended.now)
         for _ in range(min(BURST, connections.available)):
             try:
+                if reserve.is_touched:
+                    reserve.check(sock.fileno())
                 fd, client = accept()
             except BlockingIOError:
                 if drain is not None:
@@ -105,6 +110,8 @@ class ByDispatcher(Acceptor):
             slot = connections.accept()
             keep(slot, fd)
             waiting.append(Waiting(slot, fd, now, client))
+            if fd >= reserve.first:
+                reserve.is_touched = True
         if drain is not None:
             drain.accepted(index, connections.accepted - before or BURST)  # failures count too: the drain must end
 

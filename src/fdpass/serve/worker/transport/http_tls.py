@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from typing import Any
 
 from fdpass.serve.worker.http.wire import EXTENSIONS
@@ -11,6 +12,7 @@ from fdpass.serve.worker.passed_socket import PassedSocket, unsent
 from fdpass.serve.worker.transport.lingering import BYTES, SECONDS
 
 _PART = 64 * 1024  # bytes of a file that are read at a time
+_ANSWER_SECONDS = 1.0  # for a client's answer to a close_notify: one that does not read gives none
 
 
 class TlsTransport:
@@ -83,9 +85,22 @@ class TlsTransport:
             return
         self._closing = True
         if self._lingers:
-            _Lingering(self._inner)
+            _Lingering(self._inner, self._end)
         else:
-            self._inner.close()
+            self._end()
+
+    def _end(self) -> None:
+        """Send what is left, and a close_notify. The client need not answer it: RFC 8446, 6.1."""
+        self._inner.close()
+        asyncio.get_running_loop().call_later(_ANSWER_SECONDS, self._wait_no_more)
+
+    def _wait_no_more(self) -> None:
+        if self.passed.fileno() < 0:  # the connection has ended
+            return
+        if self.quiet:
+            self._inner.abort()
+        else:
+            asyncio.get_running_loop().call_later(_ANSWER_SECONDS, self._wait_no_more)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """See `asyncio.BaseTransport`."""
@@ -172,8 +187,9 @@ class _Lingering(asyncio.Protocol):
     reset.
     """
 
-    def __init__(self, inner: Any) -> None:
+    def __init__(self, inner: Any, end: Callable[[], None]) -> None:
         self._inner = inner
+        self._then = end
         self._protocol = inner.get_protocol()
         self._left = BYTES
         self._timer = asyncio.get_running_loop().call_later(SECONDS, self._end)
@@ -182,7 +198,7 @@ class _Lingering(asyncio.Protocol):
 
     def _end(self) -> None:
         if not self._inner.is_closing():  # see `TlsTransport.close`
-            self._inner.close()
+            self._then()
 
     def data_received(self, data: bytes) -> None:
         self._left -= len(data)
