@@ -13,7 +13,7 @@ from collections.abc import MutableMapping
 from typing import NamedTuple
 
 from fdpass._errors import NotActivated, translated
-from fdpass._fd import Fd
+from fdpass._fd import Fd, opened
 from fdpass._words import counted
 
 _FIRST_FD = 3
@@ -67,7 +67,7 @@ def _is_own(pidfd: str | None) -> bool:
         return True
     number = _number("LISTEN_PIDFDID", pidfd)
     try:
-        with Fd(os.pidfd_open(os.getpid())) as own, Fd(os.eventfd(0)) as other:
+        with opened(os.pidfd_open, os.getpid()) as own, opened(os.eventfd, 0) as other:
             process, event = os.fstat(own.fileno()), os.fstat(other.fileno())
     except OSError as error:
         raise translated(error, "cannot tell whether LISTEN_PIDFDID is this process") from error

@@ -10,6 +10,7 @@ import fcntl
 import os
 import socket as _socket
 import warnings
+from collections.abc import Callable
 from multiprocessing import reduction
 from types import TracebackType
 from typing import IO, Any, BinaryIO, Literal, NoReturn, Protocol, Self, TextIO, TypedDict, Unpack, overload
@@ -46,7 +47,7 @@ def _open_path(path: str | os.PathLike[str], mode: str = "r", *, perm: int = 0o6
     both, reading = letters.endswith("+"), letters[0] == "r"
     access = os.O_RDWR if both else os.O_RDONLY if reading else os.O_WRONLY
     try:
-        return Fd(os.open(path, access | _BASE_FLAGS[letters[0]] | os.O_CLOEXEC, perm))
+        return opened(os.open, path, access | _BASE_FLAGS[letters[0]] | os.O_CLOEXEC, perm)
     except OSError as error:
         raise translated(error, f"cannot open {os.fspath(path)}") from error
 
@@ -168,7 +169,7 @@ class Fd:
         """
         fd = self.fileno()
         try:
-            return Fd(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0))
+            return opened(fcntl.fcntl, fd, fcntl.F_DUPFD_CLOEXEC, 0)
         except OSError as error:
             raise translated(error, f"cannot duplicate descriptor {fd}") from error
 
@@ -244,12 +245,32 @@ class Fd:
         )
 
     def __del__(self) -> None:
-        if self._fd >= 0:
+        if getattr(self, "_fd", -1) >= 0:  # a signal handler that raises can end __init__ before its first line
             text = f"{self!r} was forgotten, and is closed now: call close() or take()"
             try:
                 warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
             finally:  # with -W error the warning is raised
                 self.close()
+
+
+def opened(call: Callable[..., int], *arguments: Any) -> Fd:
+    """Make a call that opens a descriptor, and own the descriptor from its first moment.
+
+    Python runs signal handlers after each call. If one raises between the two calls of ``Fd(os.open(...))``, as
+    Ctrl-C does, the descriptor stays open, and is nobody's. Here the instruction that unpacks makes the call, and
+    the next one stores the number: Python runs no handler between these.
+
+    Args:
+        call: A function in C.
+        *arguments: What it is called with.
+
+    Raises:
+        OSError: The call failed.
+    """
+    fd = Fd.__new__(Fd)
+    fd._fd = -1  # noqa: SLF001 - of this module
+    (fd._fd,) = map(call, *zip(arguments, strict=True))  # noqa: SLF001 - likewise
+    return fd
 
 
 def _seen(fd: int) -> str:

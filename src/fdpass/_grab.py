@@ -15,7 +15,7 @@ from fdpass._errors import (
     NotPermitted,
     translated,
 )
-from fdpass._fd import Fd
+from fdpass._fd import Fd, opened
 
 _PIDFD_GETFD = 438  # the same number on every architecture
 _INT_MAX = 2**31 - 1
@@ -45,7 +45,7 @@ def grab(pid: int, fd: int) -> Fd:
     if not (1 <= pid <= _INT_MAX and 0 <= fd <= _INT_MAX):
         raise InvalidMessage(f"process {pid}, descriptor {fd}: pid must be 1 or more, and fd 0 or more")
     try:
-        with Fd(os.pidfd_open(pid)) as process:
+        with opened(os.pidfd_open, pid) as process:
             return Fd(_pidfd_getfd(process.fileno(), fd))
     except CallFailed:
         raise

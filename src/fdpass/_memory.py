@@ -11,7 +11,7 @@ from pickle import PickleBuffer
 from typing import Any
 
 from fdpass._errors import NotSealed, ProtocolError, translated
-from fdpass._fd import Fd
+from fdpass._fd import Fd, opened
 from fdpass._lending import BytesLike
 
 _NOEXEC_SEAL = 0x0008  # MFD_NOEXEC_SEAL, Linux 6.3; CPython 3.11 has no name for it
@@ -39,7 +39,7 @@ def share(buffer: BytesLike, *, name: str = "") -> Fd:
     content: Any = buffer
     whole = PickleBuffer(content).raw()  # memoryview.cast() refuses other byte orders, structures, empty tables
     try:
-        fd = Fd(_create(name))
+        fd = _create(name)
     except OSError as error:
         raise translated(error, "cannot create a memfd") from error
     try:
@@ -70,7 +70,7 @@ def common(size: int, *, name: str) -> Fd:
         CallFailed: memfd_create(2) or ftruncate(2) failed.
     """
     try:
-        fd = Fd(_create(name))
+        fd = _create(name)
     except OSError as error:
         raise translated(error, "cannot create a memfd") from error
     try:
@@ -94,14 +94,14 @@ def mapped(fd: Fd) -> mmap.mmap:
         raise translated(error, "cannot map the memfd") from error
 
 
-def _create(name: str) -> int:
+def _create(name: str) -> Fd:
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     try:
-        return os.memfd_create(name, flags | _NOEXEC_SEAL)
+        return opened(os.memfd_create, name, flags | _NOEXEC_SEAL)
     except OSError as error:
         if error.errno != errno.EINVAL:  # a kernel that does not know the flag
             raise
-        return os.memfd_create(name, flags)
+        return opened(os.memfd_create, name, flags)
 
 
 def view(fd: Fd | int) -> memoryview:

@@ -23,7 +23,7 @@ from fdpass._errors import (
     Timeout,
     translated,
 )
-from fdpass._fd import Fd
+from fdpass._fd import opened
 from fdpass._pair import TYPES
 from fdpass._waiting import check_timeout, deadline_of
 
@@ -266,7 +266,7 @@ def accepted(sock: socket.socket) -> socket.socket | None:
     It needs two free descriptor slots: with one, the connection would be accepted, and then be closed because the
     peer's pidfd has no room. So it waits in the backlog.
     """
-    with Fd(os.dup(sock.fileno())):
+    with opened(os.dup, sock.fileno()):
         try:
             connection, _ = sock.accept()
         except ConnectionAbortedError:

@@ -15,7 +15,7 @@ import weakref
 from typing import Protocol
 
 from fdpass._errors import InvalidMessage, translated
-from fdpass._fd import Fd
+from fdpass._fd import Fd, opened
 
 _POLL_MAX = 1_000_000_000  # milliseconds: poll(2) takes an int
 _LOOK_EVERY = 100  # milliseconds between two looks at `ended`, if no descriptor slot is free for the eventfd
@@ -118,7 +118,7 @@ class Waits:
         with self._lock:
             if self._event is None:
                 try:
-                    self._event = Fd(os.eventfd(0))
+                    self._event = opened(os.eventfd, 0)
                 except OSError:  # EMFILE
                     return None
             return self._event

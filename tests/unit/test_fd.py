@@ -1,14 +1,18 @@
 """`Fd`: one owned descriptor, closed exactly once."""
 
+import contextlib
 import copy
 import fcntl
 import gc
 import os
 import pickle
+import random
 import select
+import signal
 import socket
 import subprocess
 import sys
+import time
 import warnings
 from multiprocessing import reduction
 
@@ -284,3 +288,36 @@ def test_multiprocessing_passes_a_duplicate_of_an_fd(tmp_path, method):
         check=False,
     )
     assert (done.stdout, done.stderr) == ("by connection, by queue 0\n", "")
+
+
+class Interrupt(Exception):
+    """Raised by a signal handler."""
+
+
+@pytest.fixture
+def interrupts():
+    """A signal handler raises `Interrupt`, 1 to 40 µs after ``interrupts()``."""
+
+    def interrupt(*_):
+        raise Interrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    yield lambda: signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 4e-5))
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # of an Fd that came, and was never stored
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the handler has raised in __del__
+@pytest.mark.parametrize("use", [lambda _: share(b"content"), lambda _: Fd.open("/dev/null"), Fd.dup])
+def test_a_signal_handler_that_raises_leaks_no_descriptor(interrupts, use):
+    null = Fd.open("/dev/null")
+    gc.collect()
+    before = os.listdir("/proc/self/fd")
+    for _ in range(3000):
+        with contextlib.suppress(Interrupt):
+            interrupts()
+            use(null).close()
+            time.sleep(0.0002)
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+    null.close()

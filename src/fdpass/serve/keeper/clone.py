@@ -27,7 +27,7 @@ _CLONE_CHILD_SETTID = 0x01000000
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h, like those below
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_GET_TID_ADDRESS = 40
-_LINKS = 2  # of a folder without folders in it; /proc/PID/task has one for each thread: fs/proc/base.c
+_LINKS = 2  # of a folder without folders in it; /proc/PID/task has one more for each thread: fs/proc/base.c
 
 
 class _Call(NamedTuple):
@@ -73,7 +73,7 @@ def clone(*, sibling: bool = False) -> int:
     call = _call()
     if call is None:
         raise RuntimeError(f"clone(2) of {platform.machine()} is not known")
-    if os.stat("/proc/self/task").st_nlink != _LINKS + 1:  # to list it takes a descriptor, and none may be free
+    if _threads() != 1:
         raise RuntimeError("only a process with one thread can be cloned")
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
@@ -118,6 +118,13 @@ def why_not() -> str:
         for fd in (kept, closed):
             if _is_open(fd):
                 os.close(fd)
+
+
+def _threads() -> int:
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:  # no descriptor may be free, which a list needs
+        return os.stat("/proc/self/task").st_nlink - _LINKS
 
 
 def _is_open(fd: int) -> bool:
