@@ -11,9 +11,9 @@ import ssl
 import sys
 import time
 from collections.abc import Callable
-from email.utils import formatdate
 from functools import cached_property, partial
 from typing import Any
+from wsgiref.handlers import format_date_time
 
 from fdpass._sockets import readable
 from fdpass.serve.shared import tls
@@ -117,7 +117,7 @@ class AsgiEngine:
         now = time.time()
         dated = [*self._headers]
         if not self._settings.no_date_header:
-            dated.append((b"date", formatdate(now, usegmt=True).encode()))
+            dated.append((b"date", format_date_time(now).encode()))
             self.date = self.dateless + field(*dated[-1])
         self._websockets.default_headers = dated
         self._ticking = self.loop.call_later(1.001 - now % 1, self._tick)
