@@ -40,7 +40,7 @@ from fdpass.serve.operator.folder import Folder
 from fdpass.serve.operator.operations import Operations
 from fdpass.serve.operator.outcomes import Outcomes
 from fdpass.serve.renewal import go_on
-from fdpass.serve.shared import tls
+from fdpass.serve.shared import roles, tls
 from fdpass.serve.shared.config import WELCOME, Config
 from fdpass.serve.shared.events import Event, about
 from fdpass.serve.shared.logs import add_tail, configure, read_config, remove_tail
@@ -134,9 +134,10 @@ def serve(config: Config, reread: Callable[[], Config], source: Source | None = 
             )
         for listening in listeners:
             held.callback(listening.close)
-        held.enter_context(files.pidfile(config.pidfile))
+        roles.take("server")
         control_sock, path = _control(config, listeners)
         held.callback(unlink_own, control_sock, identity_of(control_sock.getsockname()))
+        held.enter_context(files.pidfile(config.pidfile))
         if not (why_not := kept.refusal(config, listeners)):
             access_log = AccessLog(config.access_log, config.access_log_format)
             held.callback(access_log.close)

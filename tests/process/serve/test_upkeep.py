@@ -1,11 +1,17 @@
 """Workers that have done enough are replaced, new before old; idle connections end; the pidfile comes and goes."""
 
 import http.client
+import os
 import signal
 import socket
+import sys
 import threading
 
 import pytest
+
+from fdpass import Fd
+
+from .conftest import wait_until
 
 
 def test_a_worker_that_has_handled_enough_is_replaced_and_no_request_fails(serve):
@@ -101,6 +107,67 @@ def test_a_second_server_takes_the_pidfile_only_of_a_server_that_stops(serve, cl
     held.close()
     assert first.wait_end() == 0
     assert (tmp_path / "pid").read_text() == f"{third.pid}\n"
+
+
+@pytest.mark.parametrize("keeper", ["on", "off"])
+def test_a_server_that_is_suspended_keeps_its_pidfile(serve, tmp_path, keeper):
+    flags = ("--workers", "1", "--keeper", keeper, "--pidfile", str(tmp_path / "pid"))
+    first = serve("app:app", *flags)
+    with first.paused():
+        second = serve("app:app", *flags, ready=False)
+        assert second.wait_end() == 1
+    assert f"is that of a running server, process {first.pid}: give this server its own" in second.log()
+    assert not os.path.exists(second.control)
+    assert (tmp_path / "pid").read_text() == f"{first.pid}\n"
+
+
+LEFT = 12345678
+CHECKING = f"""
+import os
+from fdpass._cli import main
+from fdpass.serve.operator import servers
+
+def is_serving(pid, of=servers.is_serving):
+    if pid == {LEFT}:
+        print("checked", flush=True)
+        os.read(os.open("../go", os.O_RDONLY | os.O_CLOEXEC), 1)
+    return of(pid)
+
+servers.is_serving = is_serving
+main(prog_name="fdpass")
+"""
+"""A server that has looked into the pidfile waits until the test lets it go on."""
+
+
+@pytest.mark.parametrize("keeper", ["on", "off"])
+def test_of_servers_that_start_in_the_same_moment_one_gets_the_pidfile(serve, tmp_path, keeper):
+    flags = ("--workers", "1", "--keeper", keeper, "--pidfile", str(tmp_path / "pid"))
+    (tmp_path / "pid").write_text(f"{LEFT}\n")  # by one that was killed
+    os.mkfifo(tmp_path / "go")
+    launch = (sys.executable, "-c", CHECKING)
+    with Fd(os.open(tmp_path / "go", os.O_RDWR)) as gate:
+        servers = [serve("app:app", *flags, ready=False, launch=launch) for _ in range(4)]
+        for server in servers:
+            server.wait_log("checked")
+        os.write(gate.fileno(), bytes(len(servers)))
+        wait_until(lambda: [server.process.poll() for server in servers].count(1) == 3, "3 have ended: ", str)
+    (one,) = (server for server in servers if server.process.poll() is None)
+    one.wait_heard("READY=1")
+    assert (tmp_path / "pid").read_text() == f"{one.pid}\n"
+
+
+@pytest.mark.parametrize("keeper", ["on", "off"])
+def test_a_successor_takes_pidfile_and_control_socket_of_a_server_that_stops(serve, client, tmp_path, keeper):
+    flags = ("--workers", "1", "--keeper", keeper, "--pidfile", str(tmp_path / "pid"))
+    first = serve("app:app", *flags)
+    held = client(first).stream().held()
+    first.kill(signal.SIGTERM)
+    first.wait_log("stopping")
+    second = serve("app:app", *flags, "--control", first.control)
+    assert (tmp_path / "pid").read_text() == f"{second.pid}\n"
+    held.close()
+    assert first.wait_end() == 0
+    assert (tmp_path / "pid").read_text() == f"{second.pid}\n"
 
 
 def test_a_pidfile_that_cannot_be_written_ends_the_start_with_a_sentence(serve):

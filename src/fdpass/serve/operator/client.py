@@ -67,11 +67,11 @@ def ask_through(channel: Channel, verb: str, **arguments: Any) -> dict[str, Any]
     return reply
 
 
-def connected(path: str) -> Channel:
-    """Connect to a server's control socket; errors as of `ask`."""
+def connected(path: str, timeout: float | None = None) -> Channel:
+    """Connect to a server's control socket, for so many seconds; errors as of `ask`, and Timeout."""
     where = path or only_path()
     try:
-        return connect(where, max_fds=0)
+        return connect(where, timeout=timeout, max_fds=0)
     except (NotFound, NotListening) as error:
         raise type(error)(
             error.errno,
@@ -105,7 +105,7 @@ def only_path() -> str:
 def status_at(path: str) -> dict[str, Any] | None:
     """Return the status of the server whose control socket is at a path; None if none replies within 2 s."""
     try:
-        with connected(path) as channel:
+        with connected(path, _PATIENCE) as channel:
             if channel.peer.uid not in {0, os.geteuid()} and os.geteuid() != 0:
                 return None
             channel.settimeout(_PATIENCE)

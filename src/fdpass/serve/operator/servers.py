@@ -7,13 +7,14 @@ import hashlib
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fdpass import _sock_diag
 from fdpass.serve.operator.client import default_path, status_at
 
 _LEDGER = "/memfd:fdpass-ledger"
+_NAMES = {"fdpass-server\n", "fdpass-keeper\n"}  # of a main process: see `roles.take`
 _SOCKET = re.compile(r"socket:\[(\d+)\]").fullmatch
 _LISTENING = 10  # a state of TCP, which the kernel uses for Unix sockets too
 _PATH_MAX = 107  # bytes: sun_path of unix(7), without its final zero
@@ -31,8 +32,25 @@ def running() -> list[tuple[str, dict[str, Any]]]:
 
 
 def is_serving(pid: int) -> bool:
-    """Whether a process is the main process of a server that answers, and is not stopping."""
-    return any(not status["server"].get("stopping") for _, status in _servers_of(pid, _seqpacket_listeners()))
+    """Whether a process is the main process of a server that is not stopping, as far as it says so.
+
+    A server that has just begun may have no ledger yet, and one that is suspended or busy does not answer. But one
+    whose control socket is closed has stopped; and one whose path is this process's by now is stopping.
+    """
+    targets = list(_targets(pid))
+    if not (_has_ledger(targets) or _name(pid) in _NAMES):
+        return False
+    names = _seqpacket_listeners()
+    paths = {*_controls_of(pid, targets, names)} - {*_controls_of(os.getpid(), _targets(os.getpid()), names)}
+    return any(_serves(pid, path) for path in paths)
+
+
+def _serves(pid: int, path: str) -> bool:
+    """Whether the server at a path is this process's, and not stopping; or does not answer, but listens."""
+    status = status_at(path)
+    if status is None:
+        return path in _controls_of(pid, _targets(pid), _seqpacket_listeners())
+    return status["server"].get("pid") == pid and not status["server"].get("stopping")
 
 
 def _servers_of(pid: int, names: Mapping[int, bytes]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -43,13 +61,22 @@ def _servers_of(pid: int, names: Mapping[int, bytes]) -> Iterator[tuple[str, dic
         names: See `_seqpacket_listeners`.
     """
     targets = list(_targets(pid))
-    if not any(target.startswith(_LEDGER) for target in targets):
+    if not _has_ledger(targets):
         return
-    inodes = [int(match[1]) for target in targets if (match := _SOCKET(target))]
-    for path in (_path(pid, names[inode]) for inode in inodes if inode in names):
+    for path in _controls_of(pid, targets, names):
         status = status_at(path)
         if status is not None and status["server"].get("pid") == pid:
             yield path, status
+
+
+def _has_ledger(targets: Iterable[str]) -> bool:
+    return any(target.startswith(_LEDGER) for target in targets)
+
+
+def _controls_of(pid: int, targets: Iterable[str], names: Mapping[int, bytes]) -> Iterator[str]:
+    """The paths of the listening sockets of type seqpacket among what the descriptors of a process refer to."""
+    inodes = [int(match[1]) for target in targets if (match := _SOCKET(target))]
+    return (_path(pid, names[inode]) for inode in inodes if inode in names)
 
 
 def _seqpacket_listeners() -> dict[int, bytes]:
@@ -70,6 +97,13 @@ def _targets(pid: int) -> Iterator[str]:
         for name in os.listdir(folder):
             with contextlib.suppress(OSError):
                 yield os.readlink(f"{folder}/{name}")
+
+
+def _name(pid: int) -> str:
+    """The name of a process, with a newline; "" if it has ended."""
+    with contextlib.suppress(OSError, UnicodeDecodeError), open(f"/proc/{pid}/comm", encoding="ascii") as file:
+        return file.read()
+    return ""
 
 
 def _path(pid: int, name: bytes) -> str:

@@ -73,7 +73,7 @@ def free(path: str) -> bool:
 
 def _is_stopping(path: str) -> bool:
     try:
-        with connected(path) as channel:
+        with connected(path, _PATIENCE) as channel:
             if channel.peer.uid not in {0, os.geteuid()}:
                 return False  # another user could let this process remove the file, or wait for ever
             channel.settimeout(_PATIENCE)

@@ -1,10 +1,15 @@
 """The pidfile: written at the start, removed at the end if it still holds our process ID; and checks of paths."""
 
+import errno
+import fcntl
 import os
 import re
+import resource
+import time
 
 import pytest
 
+from fdpass import _sockets
 from fdpass.errors import CallFailed, NotFound, NotPermitted
 from fdpass.serve.operator import files, servers
 
@@ -62,6 +67,77 @@ def test_a_pidfile_that_is_no_running_servers_is_overwritten(tmp_path, serving, 
     serving.add(os.getpid())
     with files.pidfile(str(path)):
         assert path.read_text() == f"{os.getpid()}\n"
+
+
+@pytest.fixture
+def locked(tmp_path, monkeypatch):
+    """``locked(act)``: another server has the folder's lock; it acts, and lets go, once we wait for it."""
+    folder = os.open(tmp_path, os.O_RDONLY)
+
+    def lock(act):
+        def sleep(_):
+            act()
+            fcntl.flock(folder, fcntl.LOCK_UN)
+
+        monkeypatch.setattr(time, "sleep", sleep)
+        fcntl.flock(folder, fcntl.LOCK_EX)
+
+    yield lock
+    os.close(folder)
+
+
+@pytest.mark.parametrize("before", [None, "456\n"], ids=["none", "left"])
+def test_of_servers_that_start_in_the_same_moment_one_gets_the_pidfile(tmp_path, serving, locked, before):
+    """The other one writes it between our check and our writing."""
+    path = tmp_path / "pid"
+    if before:
+        path.write_text(before)
+    serving.add(123)
+    locked(lambda: path.write_text("123\n"))
+    with pytest.raises(CallFailed, match="is that of a running server, process 123"), files.pidfile(str(path)):
+        pass
+    assert path.read_text() == "123\n"
+
+
+def test_a_pidfile_that_our_successor_writes_while_we_end_stays(tmp_path, locked):
+    path = tmp_path / "pid"
+    with files.pidfile(str(path)):
+        locked(lambda: path.write_text("123\n"))
+    assert path.read_text() == "123\n"
+
+
+def test_a_folder_that_somebody_has_locked_for_ever_delays_only(tmp_path, locked, monkeypatch):
+    monkeypatch.setattr(_sockets, "_LOCK_MAX", 0)
+    locked(lambda: pytest.fail("waits"))
+    path = tmp_path / "pid"
+    with files.pidfile(str(path)):
+        assert path.read_text() == f"{os.getpid()}\n"
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("before", [None, "123\n"], ids=["none", "left"])
+def test_a_full_disk_leaves_no_empty_pidfile(tmp_path, serving, before):
+    path = tmp_path / "pid"
+    if before:
+        path.write_text(before)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with pytest.raises(CallFailed) as caught, files.pidfile(str(path)):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.errno == errno.EFBIG
+    assert str(path) in str(caught.value)
+    assert not path.exists()
+
+
+def test_a_device_that_is_full_is_not_removed(tmp_path):
+    path = tmp_path / "pid"
+    path.symlink_to("/dev/full")
+    with pytest.raises(CallFailed, match="No space left"), files.pidfile(str(path)):
+        pass
+    assert path.is_symlink()
 
 
 def test_without_a_path_there_is_no_pidfile():

@@ -1,11 +1,14 @@
 """Default paths of control sockets when several servers run, and how a command finds the only one."""
 
 import os
+import socket
 
 import pytest
 
 from fdpass.errors import ConfigError
 from fdpass.serve.operator import client, servers
+
+TARGETS = servers._targets
 
 
 @pytest.fixture
@@ -91,3 +94,62 @@ def test_with_several_servers_a_command_names_them(known):
         f"several servers run: choose one with --control: {first} (a:b at 127.0.0.1:8000) or "
         f"{second} (a:b at 127.0.0.1:8001)"
     )
+
+
+@pytest.fixture
+def listening(tmp_path):
+    """The path of a control socket of this process, at which nobody answers; its backlog takes one client."""
+    path = str(tmp_path / "control")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        sock.bind(path)
+        sock.listen(0)
+        yield path
+
+
+def test_a_server_whose_backlog_is_full_does_not_answer(listening, monkeypatch):
+    monkeypatch.setattr(client, "_PATIENCE", 0.01)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as other:
+        other.connect(listening)
+        assert client.status_at(listening) is None
+
+
+@pytest.fixture
+def process(listening, monkeypatch):
+    """A stand-in for another process: it has this one's socket, and the name of a main process."""
+    monkeypatch.setattr(servers, "_targets", lambda pid: TARGETS(os.getpid()) if pid == 123 else iter(()))
+    monkeypatch.setattr(servers, "_name", lambda _: "fdpass-keeper\n")
+    return 123
+
+
+SERVING, STOPPING, OTHERS = (
+    {"server": {"pid": pid, "stopping": stopping}} for pid, stopping in ((123, False), (123, True), (124, False))
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "serves"), [(SERVING, True), (STOPPING, False), (OTHERS, False), (None, True)], ids=str
+)
+def test_a_server_serves_unless_it_says_that_it_stops(process, monkeypatch, status, serves):
+    """One that listens and does not answer may be suspended, or have just begun."""
+    monkeypatch.setattr(servers, "status_at", lambda _: status)
+    assert servers.is_serving(process) is serves
+
+
+def test_a_server_that_closes_its_control_socket_instead_of_an_answer_has_stopped(process, monkeypatch):
+    def status_at(_):
+        monkeypatch.setattr(servers, "_targets", lambda _: iter(()))
+
+    monkeypatch.setattr(servers, "status_at", status_at)
+    assert not servers.is_serving(process)
+
+
+def test_a_server_whose_control_socket_we_have_taken_is_not_asked(process, monkeypatch):
+    monkeypatch.setattr(servers, "_targets", lambda _: TARGETS(os.getpid()))
+    monkeypatch.setattr(servers, "status_at", lambda _: pytest.fail("it is asked"))
+    assert not servers.is_serving(process)
+
+
+def test_a_process_that_is_no_server_is_not_asked(process, monkeypatch):
+    monkeypatch.setattr(servers, "_name", lambda _: "udevd\n")
+    monkeypatch.setattr(servers, "status_at", lambda _: pytest.fail("it is asked"))
+    assert not servers.is_serving(process)

@@ -30,7 +30,7 @@ def reply(monkeypatch):
 
     def reply(data, uid=0):
         @contextlib.contextmanager
-        def connected(_):
+        def connected(*_):
             yield SimpleNamespace(
                 peer=SimpleNamespace(uid=uid),
                 settimeout=lambda _: None,
