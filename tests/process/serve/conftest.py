@@ -480,6 +480,15 @@ def descendants(pid):
         return []
 
 
+def open_files(pid):
+    """By number, what the descriptors of a process refer to; it may close some meanwhile."""
+    found = {}
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found[number] = os.readlink(f"/proc/{pid}/fd/{number}")
+    return found
+
+
 def alive(pid):
     """Whether a process runs, and is no zombie."""
     return state_of(pid) not in "ZX"

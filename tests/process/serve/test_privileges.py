@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ._keeper_here import needs_keeper
+from .conftest import open_files
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 NOBODY = pwd.getpwnam("nobody")
@@ -99,10 +100,10 @@ def test_workers_inherit_their_channel_ledger_and_standard_streams_alone(serve, 
             server = serve("app:app", "--workers", "1", "--loop", "asyncio", pass_fds=[opened, theirs.fileno()])
             assert os.path.exists(f"/proc/{server.pid}/fd/{opened}")  # the dispatcher did inherit it
             (pid,) = server.workers()
-            held = {number: os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")}
+            held = open_files(pid)
             mine = {os.readlink(f"/proc/self/fd/{number}") for number in (opened, theirs.fileno(), ours.fileno())}
             assert not mine & set(held.values())
-            listeners = {os.readlink(f"/proc/{server.pid}/fd/{n}") for n in os.listdir(f"/proc/{server.pid}/fd")}
+            listeners = set(open_files(server.pid).values())
             shared = {target for target in held.values() if target.startswith("socket:")} & listeners
             assert len(shared) == 1  # the dispatcher keeps the worker's end of the channel
             assert held.pop("0") == "/dev/null"

@@ -1,6 +1,5 @@
 """A refused reload changes no setting of the running server; an accepted reload changes them."""
 
-import contextlib
 import json
 import os
 import signal
@@ -11,6 +10,7 @@ import textwrap
 import pytest
 
 from ._reload_helpers import all_ready
+from .conftest import open_files
 
 APP = """
 import asyncio, logging, os
@@ -120,7 +120,7 @@ def test_a_refused_reload_keeps_the_access_log_and_closes_the_new_one(settings, 
     one.get("/early", 1)
     held = len(open_files(one.server.pid))
     one.refused(after)
-    assert not [path for path in open_files(one.server.pid) if path.endswith("/second")]
+    assert not [path for path in open_files(one.server.pid).values() if path.endswith("/second")]
     one.get("/late", 2)
     assert one.logged("/early") == one.logged("/late") == (["first"] if before else [])
     tools.wait_until(lambda: len(open_files(one.server.pid)) <= held, "open files: ", lambda: held)
@@ -134,7 +134,7 @@ def test_an_accepted_reload_changes_the_access_log_and_closes_the_old_one(settin
     one.get("/late", 2)
     assert one.logged("/early") == (["first"] if before else [])
     assert one.logged("/late") == (["second"] if after else [])
-    assert not [path for path in open_files(one.server.pid) if path.endswith("/first")]
+    assert not [path for path in open_files(one.server.pid).values() if path.endswith("/first")]
 
 
 def test_a_refused_reload_keeps_the_application_in_the_status(settings):
@@ -193,15 +193,6 @@ def test_settings_change_only_when_the_next_generation_serves(settings, tools, e
     assert told == ("generation 2 serves\n" if ends == "accepted" else "")
     assert one.logged("/late") == (["second"] if ends == "accepted" else ["first"])
     assert server.status()["server"]["app"] == ("app:other" if ends == "accepted" else "app:app")
-
-
-def open_files(pid):
-    """Return the paths of the open files of a process; it may close some meanwhile."""
-    found = []
-    for number in os.listdir(f"/proc/{pid}/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            found.append(os.readlink(f"/proc/{pid}/fd/{number}"))
-    return found
 
 
 def test_a_deploy_by_a_symlink_is_served_after_a_reload(serve, tmp_path):
