@@ -34,6 +34,7 @@ def test_counts_go_on_when_a_worker_dies(serve):
         assert server.get(path)[0] == int(path[1:] or 200)
     expected = {"1xx": 0, "2xx": 2, "3xx": 0, "4xx": 1, "5xx": 2}
     server.wait_status(lambda status: status["requests"]["responses"] == expected)
+    server.wait_connections(live=0)  # else one that its client has closed would move to the next worker
     (pid,) = server.workers()
     server.kill_worker(pid)
     status = server.wait_status(lambda status: status["workers"] and status["workers"][0]["state"] == "ready")
