@@ -19,14 +19,25 @@ async def stream(reader, writer):
 """
 
 
+HIDE = """
+import sys
+
+class Hides:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] == %r:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Hides())
+"""
+
+
 @pytest.fixture
 def without(tmp_path):
     """``without(package)``: an environment in which Python finds no such package."""
 
     def hide(package):
-        error = f'ModuleNotFoundError("No module named {package!r}", name={package!r})'
         (tmp_path / "hidden").mkdir()
-        (tmp_path / "hidden" / f"{package}.py").write_text(f"raise {error}")
+        (tmp_path / "hidden" / "sitecustomize.py").write_text(HIDE % package)
         paths = [str(tmp_path / "hidden"), os.environ.get("PYTHONPATH")]
         return {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 

@@ -74,7 +74,7 @@ class Worker:
         self._finished = self._loop.create_future()
         buffers = None if setup.buffers is None else Buffers(setup.buffers)
         try:
-            job = Job(app, request_count, setup, self._access_log, buffers, self._leave)
+            job = Job(app, request_count, setup, self._access_log, buffers, self._leave, self._excuse)
             self._engine = engine_for(interface, job)
             await self._engine.start()
         except BaseException as error:  # noqa: BLE001 - the dispatcher logs it
@@ -108,6 +108,10 @@ class Worker:
         """Make the dispatcher replace this worker."""
         self._leaving = True
         self._send(messages.LEAVING)
+
+    def _excuse(self, seconds: float) -> None:
+        """Store the beat that is due at the end of so many seconds; see `Job.excuse`."""
+        self._ledger.beat[self._row] = time.monotonic_ns() + int(seconds * 1e9)
 
     def _send(self, data: bytes) -> None:
         channel = self._channel

@@ -44,6 +44,8 @@ class Job:
         access_log: Where the engine logs requests; None: nowhere.
         buffers: This worker's receive buffers; None without custody.
         leave: Makes the dispatcher replace this worker, new before old.
+        excuse: Called before something that keeps the event loop from running, for at most so many seconds: so the
+            dispatcher does not take the worker for a stuck one, which gets no connections.
     """
 
     app: Any
@@ -52,6 +54,7 @@ class Job:
     access_log: AccessLog | None = None
     buffers: Buffers | None = None
     leave: Callable[[], None] = lambda: None
+    excuse: Callable[[float], None] = lambda _: None
 
 
 class Engine(Protocol):

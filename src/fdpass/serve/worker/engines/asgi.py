@@ -49,6 +49,7 @@ _HEAD_SECONDS = 0.002  # that the head of a response waits for its body
 _LOOK_SECONDS = 0.05  # between two looks at whether all is done
 _FIRST_SECONDS = 0.5  # for the first request of a client that connected a moment before the end
 _LAST_SECONDS = 1.0  # for WebSockets to send their close frames, and cancelled requests to end
+_IMPORT_SECONDS = 2.0  # in which uvicorn is imported, on a busy machine
 _DISCONNECT_SECONDS = 0.5  # for applications to end by themselves after `http.disconnect`
 _NO_LIMIT_SECONDS = 1e7  # asyncio has a limit of its own for a TLS handshake, if it is given none
 _WILDCARDS = {"0.0.0.0", "::"}  # noqa: S104 - nothing is bound here
@@ -83,6 +84,7 @@ class AsgiEngine:
         self._ssl: ssl.SSLContext | None = tls.context(self._settings)
         self._slots = job.setup.slots if self._ssl is None else None
         self._buffers = job.buffers
+        self._excuse = job.excuse
         self._custody: AsgiCustody | None = None
         self.websockets: WebSockets | None = None
         self.resume = with_slashes(self._settings.resume if self._slots is not None else ())
@@ -160,6 +162,7 @@ class AsgiEngine:
     @cached_property
     def websocket(self) -> Callable[[PassedSocket], Any] | None:
         """See `HttpEngine`."""
+        self._excuse(_IMPORT_SECONDS)
         return websocket_maker(self._config, self._websockets, self.state, self.forwarding)
 
     def server_of(self, passed: PassedSocket) -> Address | None:

@@ -1,12 +1,13 @@
 """uvicorn, as WebSockets need it: its configuration, its protocol classes, the application as they call it.
 
 A worker imports uvicorn for its first WebSocket, not before: with all that uvicorn imports, a worker is larger,
-and its start slower.
+and its start slower. That it is installed is checked here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import logging
 import signal
 import sys
@@ -22,6 +23,9 @@ from fdpass.serve.worker.request_count import RequestCount
 
 if TYPE_CHECKING:
     import uvicorn
+
+if importlib.util.find_spec("uvicorn") is None:
+    raise ModuleNotFoundError("No module named 'uvicorn'", name="uvicorn")
 
 log = logging.getLogger("fdpass.serve")
 

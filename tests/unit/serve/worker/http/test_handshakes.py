@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from fdpass.serve.shared.slots import FLAGS, Flag
+from fdpass.serve.worker.engines import asgi
 
 from ._client import turns
 from .test_live_websockets import CLASSES, Script, Words, each_class, moved
@@ -169,3 +170,14 @@ async def test_a_resumed_websocket_that_is_not_accepted_in_time_is_told_to_conne
     await moved(fresh, call)
     assert await client.exactly(4) == reply((1012).to_bytes(2), 8)
     assert await client.ended()
+
+
+async def test_the_dispatcher_is_told_of_the_import_of_uvicorn_before_it(fresh, monkeypatch):
+    """Else the worker would count as stuck, and others would get the connections that are its share."""
+    await _only(fresh, "custody")
+    await fresh.start()
+    engine, said = fresh.server.engine, []
+    engine._excuse = said.append
+    monkeypatch.setattr(asgi, "websocket_maker", lambda *_: said.append("imported"))
+    assert engine.websocket is None
+    assert (said[0] > 1, said[1:]) == (True, ["imported"])
