@@ -173,7 +173,8 @@ class LiveWorld:
                     stack.enter_context(mock.patch.object(module, "BUFFER_SIZE", SIZE))
             for module in (ending, parking, protocol):
                 stack.enter_context(mock.patch.object(module, "unread", self.unread))
-            stack.enter_context(mock.patch.object(asgi, "_LOOK_SECONDS", 0))
+            for name in ("_LOOK_SECONDS", "_HEAD_SECONDS"):  # time is counted in turns of the loop here
+                stack.enter_context(mock.patch.object(asgi, name, 0))
             stack.enter_context(mock.patch.object(state, "_STATE", StateStruct(state._STATE)))
             for name in ("reset", "shut_down"):
                 stack.enter_context(mock.patch.object(custody, name, mock.Mock()))

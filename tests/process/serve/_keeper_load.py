@@ -26,6 +26,7 @@ class Load:
             threading.Thread(target=self._ask, args=(number, client, server, number >= keep, request))
             for number in range(clients)
         ]
+        assert server.address  # which the server is asked for once, while its dispatcher lives
         for thread in threads:
             thread.start()
         try:

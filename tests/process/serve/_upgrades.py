@@ -65,6 +65,7 @@ class Load:
         self.counts.append(count)
 
     def __enter__(self):
+        assert self._server.address  # which the server is asked for once, while its dispatcher lives
         for thread in self._threads:
             thread.start()
         return self
