@@ -323,9 +323,7 @@ class House:
         )
         self.acceptor._ended.read_if_due = self.acceptor._ended.read  # whatever the time
         self.acceptor._workers.is_stuck = lambda _: False
-        self.acceptor._reserve = SimpleNamespace(
-            is_touched=False, first=1 << 20
-        )  # it has real numbers
+        self.acceptor._reserve = SimpleNamespace(is_touched=False, first=1 << 20)  # it has real numbers
 
     # Deaths
 
